@@ -1,0 +1,34 @@
+# make demo   install into .venv and go from made-up videos to avatars and a report
+# make test   install and run the tests
+# make lint   what CI checks besides the tests
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+export PATH := $(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: install demo test lint clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Headwater needs Python 3.11 ($(PYTHON) is not on the PATH); name yours: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install
+	dvc repro
+	@echo "Open $(CURDIR)/report/report.html"
+
+test: install
+	pytest
+
+lint: install
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+clean:
+	rm -rf data models metrics plots report .headwater mlflow.db mlruns

@@ -1,0 +1,204 @@
+"""params.yaml, typed on load.
+
+Every stage reads its block through :func:`load_params`. An unknown key is an error that names the nearest known one,
+so that a typing mistake never trains a model with a default in silence.
+
+Three kinds of blocks live in the file: `source` (what is read), one block per stage (what is computed; these values
+go into cache keys) and `compute` (where and how it is computed; never part of a key, never watched by DVC).
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+PARAMS_FILE = Path("params.yaml")
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+
+
+class ParamsError(ValueError):
+    """params.yaml does not say what the code understands; the message says where, what and how to mend it."""
+
+
+class Block(BaseModel):
+    """A frozen block of params.yaml that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def as_key(self) -> dict[str, Any]:
+        """The block as plain JSON values, for a cache key or an MLflow parameter."""
+        return self.model_dump(mode="json")
+
+
+class Source(Block):
+    kind: Literal["procedural", "folder", "vfhq"]
+    path: str
+    """procedural: the recipe file; folder: the folder of videos; vfhq: the folder that holds videos/ and meta_info/."""
+    watch: str
+    """What DVC hashes to notice a change: the same path, or for a huge source a small list (VFHQ: meta_info)."""
+
+
+class Workers(Block):
+    num_cpus: Annotated[float, Field(gt=0)] = 1.0
+    num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    count: Annotated[int, Field(ge=0)] = 0
+    """Number of actors; 0 is as many as the cluster has room for."""
+
+
+class Compute(Block):
+    cache: str = ".headwater/cache"
+    """A folder (shared by all nodes of a cluster) or an object-store URI such as s3://bucket/headwater."""
+    max_attempts: PositiveInt = 3
+    max_quarantined: Fraction = 1.0
+    """A stage fails when more than this share of its items ends in quarantine, or when none is left."""
+    item_timeout_s: PositiveFloat = 1800.0
+    recycle_after_items: PositiveInt = 200
+    """An actor process is replaced after this many items: decord leaks a little memory with each reader."""
+    decode: Workers = Workers()
+    fit: Workers = Workers(num_cpus=0.25)
+    train: Workers = Workers()
+    render: Workers = Workers()
+
+
+class Catalog(Block):
+    test_fraction: Fraction = 0.2
+    """Share of each clip's frames, counted from its end, that is held out from training."""
+
+
+class Crop(Block):
+    size: PositiveInt = 256
+    """Side of the stored square crop in pixels."""
+    scale: PositiveFloat = 2.0
+    """Side of the crop over the face box (larger side of the landmarks' bounding box)."""
+    smooth_s: PositiveFloat = 0.5
+    """Time constant in seconds of the smoothing of the crop's centre."""
+
+
+class Gates(Block):
+    """What a clip, and a frame of it, must reach before training reads it."""
+
+    max_reprojection: PositiveFloat = 0.05
+    """Median distance of fitted to detected landmarks over the inter-ocular distance, per frame."""
+    max_jitter: PositiveFloat = 0.03
+    """Median norm of the second difference of detected landmarks over the inter-ocular distance, per clip."""
+    min_coverage: Fraction = 0.5
+    """Least share of a clip's frames in which the face was found."""
+    min_confidence: Fraction = 0.5
+    """Least detector confidence of a frame."""
+    min_frames: PositiveInt = 25
+    """Least number of good frames of a clip."""
+
+
+class Preprocess(Block):
+    max_fps: PositiveFloat = 30.0
+    """Frames are picked by their times so that no more than this many a second are kept."""
+    max_frames: PositiveInt = 1000
+    """Frames kept of one clip; a longer one is cut off there, and its catalog row says so."""
+    frame_buffer_mb: PositiveInt = 1024
+    """Decoded frames that a worker may hold; a longer clip is decoded a second time in place of being held."""
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 95
+    cut_threshold: PositiveFloat = 0.35
+    """Distance of neighbouring frames' colour histograms (Bhattacharyya, 0 to 1) above which a cut is seen."""
+    max_gap_s: PositiveFloat = 1.0
+    """A face lost for longer than this splits the clip in two; a shorter loss leaves a gap in the frame index."""
+    crop: Crop = Crop()
+    head: Literal["procedural"] = "procedural"
+    fit_iterations: PositiveInt = 15
+    fit_smoothness: Annotated[float, Field(ge=0.0)] = 1.0
+    gates: Gates = Gates()
+
+
+class TrainHeadgas(Block):
+    steps: PositiveInt = 1500
+    num_gaussians: PositiveInt = 2500
+    feature_dim: PositiveInt = 32
+    hidden_dim: PositiveInt = 64
+    sh_degree: Annotated[int, Field(ge=0, le=3)] = 1
+    position_frequencies: Annotated[int, Field(ge=0)] = 4
+    lambda_l1: Annotated[float, Field(ge=0.0)] = 0.8
+    lambda_ssim: Annotated[float, Field(ge=0.0)] = 0.2
+    learning_rate: PositiveFloat = 5e-3
+    resolution: PositiveInt = 128
+    """Side in pixels at which the crops are trained on; at most preprocess.crop.size."""
+    background: Literal["white", "black"] = "white"
+    checkpoint_every: PositiveInt = 500
+    seed: int = 0
+
+
+class Evaluate(Block):
+    max_frames: PositiveInt = 100
+    """Held-out frames rendered per subject at most."""
+    max_cross_pairs: Annotated[int, Field(ge=0)] = 8
+    """Cross-reenactment videos at most; pairs are taken in a ring: subject i driven by subject i + 1."""
+
+
+class Report(Block):
+    title: str = "Headwater report"
+    max_subjects: PositiveInt = 24
+    """Subjects shown with players; the tables always hold all of them."""
+
+
+class Tracking(Block):
+    """MLflow: MLFLOW_TRACKING_URI overrides the uri."""
+
+    uri: str = "sqlite:///mlflow.db"
+    experiment: str = "headwater"
+
+
+class Params(Block):
+    source: Source
+    compute: Compute = Compute()
+    tracking: Tracking = Tracking()
+    catalog: Catalog = Catalog()
+    preprocess: Preprocess = Preprocess()
+    train_headgas: TrainHeadgas = TrainHeadgas()
+    evaluate: Evaluate = Evaluate()
+    report: Report = Report()
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Reads and checks params.yaml.
+
+    Raises ParamsError with the file, the place, the value and the way out: for a missing file, broken YAML, an
+    unknown key (with the nearest known key) and a value out of range.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: not found. Run from the project's folder, or make one: headwater profile demo") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{path}: expected a mapping of blocks ({', '.join(Params.model_fields)}), found {type(raw).__name__}")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(detail) for detail in error.errors()]
+        raise ParamsError(f"{path}: " + "; ".join(lines)) from None
+
+
+def _explain(detail: Any) -> str:
+    place = [str(part) for part in detail["loc"]]
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(place[:-1])
+        near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.0)
+        return f"unknown key '{'.'.join(place)}'. Did you mean '{'.'.join([*place[:-1], *near])}'?"
+    if detail["type"] == "missing":
+        return f"'{'.'.join(place)}' is missing"
+    return f"'{'.'.join(place)}' = {detail['input']!r}: {detail['msg']}"
+
+
+def _known_keys(place: list[str]) -> list[str]:
+    block: type[BaseModel] = Params
+    for part in place:
+        annotation = block.model_fields[part].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        block = annotation
+    return list(block.model_fields)

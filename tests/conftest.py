@@ -1,0 +1,24 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# One thread each: tests run beside Ray workers, and results must not depend on the number of threads.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real clips and photos that lie beside the repository on some machines; they are never part of it."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "clips").is_dir():
+        pytest.skip(f"real clips are not here: {folder / 'clips'} does not exist")
+    return folder

@@ -1,0 +1,60 @@
+"""params.yaml is typed on load, and a mistake is answered with the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.params import ParamsError, load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write_params(folder: Path, **blocks: object) -> Path:
+    base = {"source": {"kind": "folder", "path": "videos", "watch": "videos"}}
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump({**base, **blocks}))
+    return path
+
+
+def test_the_projects_own_file_loads() -> None:
+    assert load_params(ROOT / "params.yaml").source.kind == "procedural"
+
+
+def test_an_unknown_key_names_the_nearest(tmp_path: Path) -> None:
+    path = write_params(tmp_path, preprocess={"crop": {"sise": 256}})
+    with pytest.raises(ParamsError, match=r"unknown key 'preprocess.crop.sise'. Did you mean 'preprocess.crop.size'\?"):
+        load_params(path)
+
+
+def test_an_unknown_block_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"unknown key 'preproces'. Did you mean 'preprocess'\?"):
+        load_params(write_params(tmp_path, preproces={}))
+
+
+def test_a_value_out_of_range_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"'train_headgas.steps' = -3"):
+        load_params(write_params(tmp_path, train_headgas={"steps": -3}))
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="headwater profile demo"):
+        load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "source: [\n", ""])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ParamsError, match="params.yaml"):
+        load_params(path)
+
+
+def test_profiles_set_the_same_keys_so_that_switching_leaves_nothing_behind() -> None:
+    def keys(block: dict, prefix: str = "") -> set[str]:
+        return set().union(*(keys(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}"} for k, v in block.items()))
+
+    profiles = [keys(yaml.safe_load((ROOT / "profiles" / f"{name}.yaml").read_text())) for name in ("demo", "laptop", "cluster")]
+    assert profiles[0] == profiles[1] == profiles[2]
