@@ -1,0 +1,54 @@
+"""The whole pipeline on every real clip beside the repository, with the laptop profile.
+
+    python -m bench.real_clips [FOLDER]
+
+Keeps the project in FOLDER (default: a temporary one) and prints the segments table and the avatars' figures.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from bench.incremental import show
+from bench.workspace import ROOT, make_workspace, real_clips
+from pipelines import tables
+
+
+def laptop_profile() -> dict[str, object]:
+    """The laptop profile as dotted keys."""
+
+    def flatten(block: dict, prefix: str = "") -> dict[str, object]:
+        flat: dict[str, object] = {}
+        for key, value in block.items():
+            flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        return flat
+
+    return flatten(yaml.safe_load((ROOT / "profiles" / "laptop.yaml").read_text()))
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(scratch) / "project"
+        workspace = make_workspace(folder, laptop_profile())
+        workspace.add_videos(real_clips())
+        show("real clips", workspace.repro())
+
+        segments = tables.read_table(folder / "data/tracks/segments.parquet", tables.SEGMENTS).to_pylist()
+        evaluated = json.loads((folder / "metrics/evaluate.json").read_text())
+        print(f"{'clip':14} frames  good  reproj  jitter  cover  verdict")
+        for row in segments:
+            verdict = "passed" if row["passed"] else row["reason"]
+            print(
+                f"{row['clip_id']:14} {row['num_frames']:6} {row['num_good']:5}  {row['reprojection']:.4f}  {row['jitter']:.4f}"
+                f"  {row['coverage']:.2f}   {verdict}"
+            )
+        print(json.dumps(evaluated, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The whole way, as a user goes it: `dvc repro` from made-up videos to a report, again, and after a change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.workspace import Workspace, make_workspace
+from pipelines import tables
+
+TINY = {
+    "source": {"kind": "procedural", "path": "demo/people.yaml", "watch": "demo/people.yaml"},
+    "preprocess.crop.size": 128,
+    "preprocess.gates.min_frames": 10,
+    "train_headgas.steps": 30,
+    "train_headgas.num_gaussians": 400,
+    "train_headgas.resolution": 64,
+    "evaluate.max_frames": 4,
+    "evaluate.max_cross_pairs": 1,
+}
+
+
+def shorten_recipe(path: Path, people: int, seconds: float) -> None:
+    recipe = yaml.safe_load(path.read_text())
+    recipe["people"] = [{**person, "seconds": seconds} for person in recipe["people"][:people]]
+    path.write_text(yaml.safe_dump(recipe))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = make_workspace(tmp_path_factory.mktemp("e2e") / "project", TINY)
+    shorten_recipe(workspace.folder / "demo" / "people.yaml", people=2, seconds=1.6)
+    run = workspace.repro()
+    assert run.status == 0, run.output
+    return workspace
+
+
+def test_every_stage_leaves_its_outs(finished: Workspace) -> None:
+    catalog = tables.read_table(finished.folder / "data/catalog/catalog.parquet", tables.CATALOG)
+    segments = tables.read_table(finished.folder / "data/tracks/segments.parquet", tables.SEGMENTS)
+    assert catalog.num_rows == 2
+    assert segments["passed"].to_pylist() == [True, True]
+    for subject in catalog["subject_id"].to_pylist():
+        assert (finished.folder / "models/headgas" / subject / "avatar.safetensors").is_file()
+    assert "<video" in (finished.folder / "report/report.html").read_text()
+    assert json.loads((finished.folder / "metrics/evaluate.json").read_text())
+
+
+def test_nothing_changed_runs_nothing(finished: Workspace) -> None:
+    before = finished.digests()
+    run = finished.repro()
+    assert run.status == 0
+    assert not run.lines_with("Running stage"), run.output
+    assert finished.digests() == before
+
+
+def test_figures_and_curves_are_shown_by_dvc(finished: Workspace) -> None:
+    assert "psnr" in finished.run("dvc", "metrics", "show").output
+    plots = finished.run("dvc", "plots", "show")
+    assert plots.status == 0 and "index.html" in plots.output, plots.output
+
+
+def test_an_experiment_with_another_training_parameter_touches_no_clip(finished: Workspace) -> None:
+    run = finished.run("dvc", "exp", "run", "-S", "train_headgas.steps=20")
+    assert run.status == 0, run.output
+    assert not run.lines_with("Running stage 'preprocess'"), run.output
+    assert run.lines_with("train_headgas: 2 subjects: 0 cached, 2 computed, 0 quarantined"), run.output
