@@ -1,0 +1,82 @@
+"""A Ray cluster to work on: the one that RAY_ADDRESS names, or this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pipelines.params import Workers
+
+OBJECT_STORE_BYTES = 256 * 1024**2
+"""Frames never pass through Ray's object store, so a small one does."""
+
+FIRST_PER_LATER = 4
+"""Workers of the first step (decoding) that one worker of a later step (fitting) keeps up with."""
+
+
+class ClusterUnreachable(RuntimeError):
+    """RAY_ADDRESS names a cluster that does not answer."""
+
+
+@contextmanager
+def ray_cluster() -> Iterator[None]:
+    """Connects to Ray for the time of the block; a session that is already connected is left as it is."""
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        else:
+            ray.init(
+                num_cpus=max(2, os.cpu_count() or 2),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                _node_ip_address="127.0.0.1",
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if not address:
+            raise
+        raise ClusterUnreachable(
+            f"RAY_ADDRESS={address}: no Ray cluster answers there ({error}). "
+            "Start one (docs/cluster.md), or unset RAY_ADDRESS to work on this machine."
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def actor_counts(kinds: Sequence[Workers], cpus: float, gpus: float, num_items: int) -> list[int]:
+    """How many actors of each kind to start on a cluster of so many CPUs and GPUs; each kind gets at least one.
+
+    A kind with a count gets it. Of the others, the first gets as many as there is room for and each later one a quarter
+    of that, and none more than there are items.
+    """
+
+    def counts(first: int) -> list[int]:
+        numbers = [kind.count or max(1, first // FIRST_PER_LATER) for kind in kinds]
+        for index, kind in enumerate(kinds):
+            if kind.count == 0:
+                numbers[index] = first
+                break
+        return [min(number, max(1, num_items)) for number in numbers]
+
+    def fits(numbers: Sequence[int]) -> bool:
+        used_cpus = sum(kind.num_cpus * number for kind, number in zip(kinds, numbers, strict=True))
+        used_gpus = sum(kind.num_gpus * number for kind, number in zip(kinds, numbers, strict=True))
+        return used_cpus <= cpus + 1e-6 and used_gpus <= gpus + 1e-6
+
+    first = 1
+    while first < num_items and counts(first + 1) != counts(first) and fits(counts(first + 1)):
+        first += 1
+    return counts(first)

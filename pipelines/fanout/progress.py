@@ -1,0 +1,47 @@
+"""What a person sees while items are done: a live bar in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_EVERY_S = 10.0
+
+
+class ProgressLine:
+    """Counts items, frames, retries and quarantined items, and shows rates and the time left."""
+
+    def __init__(self, stage: str, total: int) -> None:
+        self.stage, self.total = stage, total
+        self.done = self.frames = self.retries = self.quarantined = 0
+        self.start = self.last_line = time.monotonic()
+        self.bar: Progress | None = None
+        if sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rates]}"))
+            self.bar = Progress(*columns, TimeRemainingColumn(), transient=True)
+            self.task = self.bar.add_task(stage, total=total, rates="")
+
+    def __enter__(self) -> ProgressLine:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def rates(self) -> str:
+        seconds = max(time.monotonic() - self.start, 1e-6)
+        frames = f", {self.frames / seconds:.1f} frames/s" if self.frames else ""
+        return f"{self.done / seconds:.2f} items/s{frames}, {self.retries} retries, {self.quarantined} quarantined"
+
+    def show(self) -> None:
+        if self.bar:
+            self.bar.update(self.task, completed=self.done, rates=self.rates())
+        elif time.monotonic() - self.last_line > LINE_EVERY_S:
+            self.last_line = time.monotonic()
+            left = (self.total - self.done) * (self.last_line - self.start) / max(self.done, 1)
+            print(f"{self.stage}: {self.done}/{self.total}, {self.rates()}, about {left:.0f} s left", flush=True)
