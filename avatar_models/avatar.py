@@ -1,0 +1,93 @@
+"""What every avatar answers, whatever method made it, and how one is kept on disk.
+
+An avatar lives in a folder of two files: `avatar.safetensors` (tensors, float32) and `avatar.json` (the method, its
+sizes, and facts about the subject such as a neutral condition and a camera to look from).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from avatar_models.cameras import Camera
+from avatar_models.gaussians import Gaussians
+from avatar_models.splatting import splat
+
+FORMAT = 1
+TENSORS, FACTS = "avatar.safetensors", "avatar.json"
+
+
+class AvatarError(ValueError):
+    """A folder does not hold an avatar that this code can read; the message names it."""
+
+
+class Avatar(Protocol):
+    """condition -> Gaussians in the head's frame."""
+
+    condition_size: int
+
+    def gaussians(self, condition: Tensor) -> Gaussians:
+        """The avatar's Gaussians for one condition (E,), in the head's world frame, metres."""
+        ...
+
+
+def render(avatar: Avatar, camera: Camera, conditions: Tensor, background: Tensor) -> Tensor:
+    """Images (B, 3, H, W) of an avatar for B cameras and conditions (B, E) over a background colour (3,)."""
+    images = [
+        splat(avatar.gaussians(conditions[index]), camera[index : index + 1], background).image
+        for index in range(len(camera))
+    ]
+    return torch.cat(images).clamp(0.0, 1.0)
+
+
+def track_condition(
+    expression: NDArray[np.float32], jaw: NDArray[np.float32], eyes: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """What drives an avatar, (N, E + 9): expression coefficients (N, E), jaw (N, 3) and eyes (N, 6) in radians."""
+    return np.concatenate([expression, jaw, eyes], axis=1).astype(np.float32)
+
+
+def condition_names(expression_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of a condition's values, in order."""
+    joints = tuple(f"{joint}_{axis}" for joint in ("jaw", "eye_left", "eye_right") for axis in "xyz")
+    return (*expression_names, *joints)
+
+
+def avatar_files(method: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, bytes]:
+    """The bytes of an avatar's two files; the same avatar gives the same bytes."""
+    plain = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
+    text = json.dumps({"format": FORMAT, "method": method, **facts}, indent=1, sort_keys=True, allow_nan=False)
+    return {TENSORS: save(plain), FACTS: (text + "\n").encode()}
+
+
+def read_avatar(folder: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
+    """(method, tensors, facts) of an avatar's folder. Raises AvatarError."""
+    try:
+        facts = json.loads((folder / FACTS).read_text())
+        tensors = load_file(folder / TENSORS)
+    except FileNotFoundError as error:
+        raise AvatarError(f"{folder}: not an avatar, {Path(error.filename or TENSORS).name} is missing") from None
+    except (json.JSONDecodeError, SafetensorError) as error:
+        raise AvatarError(f"{folder}: the avatar is damaged ({error}); `dvc repro` makes it again") from None
+    if facts.get("format") != FORMAT:
+        raise AvatarError(f"{folder}: avatar format {facts.get('format')}, this code reads {FORMAT}; train it again")
+    return facts["method"], tensors, facts
+
+
+def load_avatar(folder: Path) -> tuple[Avatar, dict[str, Any]]:
+    """An avatar of any method and its facts. Raises AvatarError."""
+    from avatar_models.headgas import HeadGas
+
+    method, tensors, facts = read_avatar(folder)
+    if method != "headgas":
+        raise AvatarError(f"{folder}: unknown avatar method {method!r}, this code knows headgas")
+    return HeadGas.from_tensors(tensors, facts["sizes"]).eval(), facts

@@ -1,0 +1,124 @@
+"""HeadGaS (Dhamo et al., ECCV 2024): Gaussians whose colour and opacity follow the expression.
+
+N Gaussians, E expression values, D feature size. Positions, rotations and scales are fixed; each Gaussian has a basis of
+features that the expression blends, and a small MLP turns the blend into colour and opacity. Motion comes from
+Gaussians that appear and disappear (section 3.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avatar_models.gaussians import Gaussians
+
+
+@dataclass(frozen=True)
+class HeadGasSizes:
+    """All that fixes the shapes of a HeadGas."""
+
+    num_gaussians: int
+    condition_size: int
+    feature_dim: int = 32
+    hidden_dim: int = 64
+    sh_degree: int = 3
+    position_frequencies: int = 4
+
+
+class HeadGas(nn.Module):
+    """The feature-augmented Gaussians {mu, Sigma, F} of section 3.1 and the MLP phi of equation 4."""
+
+    def __init__(self, sizes: HeadGasSizes) -> None:
+        super().__init__()
+        n, e, d = sizes.num_gaussians, sizes.condition_size, sizes.feature_dim
+        self.sizes = sizes
+        self.condition_size = e
+        self.mu = nn.Parameter(torch.zeros(n, 3))  # metres, head's frame
+        self.log_scales = nn.Parameter(torch.zeros(n, 3))
+        self.quats = nn.Parameter(torch.zeros(n, 4))
+        self.F = nn.Parameter(torch.zeros(e, n * d))  # feature basis, zero at the start; a row per expression value
+        self.f0 = nn.Parameter(torch.zeros(n, d))  # its bias
+        self.num_sh = (sizes.sh_degree + 1) ** 2
+        inputs = d + 3 * 2 * sizes.position_frequencies
+        self.phi = nn.Sequential(nn.Linear(inputs, sizes.hidden_dim), nn.ReLU(), nn.Linear(sizes.hidden_dim, 3 * self.num_sh + 1))
+        # Per-Gaussian offsets of colour and opacity let 2,500 points start as a coloured head, not as MLP noise.
+        self.base = nn.Parameter(torch.zeros(n, 3 * self.num_sh + 1))
+        self.register_buffer("neutral", torch.zeros(e))  # the mean condition of training: e is taken from it
+        self.register_buffer("spread", torch.ones(e))  # and its standard deviation
+        self.register_buffer("centre", torch.zeros(3))  # psi sees positions relative to it
+        self.register_buffer("extent", torch.ones(()))  # metres
+
+    def gaussians(self, condition: Tensor) -> Gaussians:
+        """Gaussians in the head's frame for one condition (E,)."""
+        n, d = self.sizes.num_gaussians, self.sizes.feature_dim
+        e_i = (condition - self.neutral) / self.spread
+        f_i = (e_i @ self.F).reshape(n, d) + self.f0  # equation 3: f_i = F^T e_i + f_0
+        out = self.phi(torch.cat([f_i, self.psi(self.mu)], 1)) + self.base  # equation 4: c_i, alpha_i = phi(f_i, psi(mu))
+        colors, opacities = out[:, :-1].reshape(n, self.num_sh, 3), torch.sigmoid(out[:, -1])
+        return Gaussians(self.mu, self.quats, self.log_scales.exp(), opacities, colors)
+
+    def psi(self, mu: Tensor) -> Tensor:
+        """Positional encoding (N, 6 L): sines and cosines of 2^l pi x, x = mu over the head's extent."""
+        x = (mu - self.centre) / self.extent
+        frequencies = math.pi * 2.0 ** torch.arange(self.sizes.position_frequencies, device=mu.device, dtype=mu.dtype)
+        angles = (x[:, None] * frequencies[:, None]).flatten(1)
+        return torch.cat([torch.sin(angles), torch.cos(angles)], 1)
+
+    @torch.no_grad()
+    def initialise(self, points: Tensor, colors: Tensor, conditions: Tensor) -> None:
+        """Places the Gaussians at points (N, 3) with colours (N, 3) in [0, 1], for training conditions (T, E)."""
+        spacing = nearest_distances(points).clamp(1e-4, 0.02)
+        self.mu.copy_(points)
+        self.log_scales.copy_(spacing.log()[:, None].expand(-1, 3))
+        self.quats.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
+        self.base[:, :3] = (colors - 0.5) / 0.28209479177387814  # the SH of degree 0 that shows this colour
+        self.base[:, -1] = math.log(0.5 / 0.5)
+        nn.init.zeros_(self.phi[2].weight)
+        nn.init.zeros_(self.phi[2].bias)
+        self.f0.normal_(0.0, 0.1)
+        self.neutral.copy_(conditions.mean(0))
+        # A value that hardly moves in training says nothing; dividing by its tiny spread would let noise in.
+        self.spread.copy_(conditions.std(0, unbiased=False).clamp_min(0.02))
+        self.centre.copy_(points.mean(0))
+        self.extent.copy_((points - self.centre).abs().max() * 2)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is saved."""
+        return dict(self.state_dict())
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], sizes: Mapping[str, Any]) -> HeadGas:
+        """The avatar that `tensors()` and `asdict(sizes)` describe."""
+        model = cls(HeadGasSizes(**sizes))
+        model.load_state_dict(dict(tensors))
+        return model
+
+    def sizes_as_dict(self) -> dict[str, int]:
+        return asdict(self.sizes)
+
+
+def nearest_distances(points: Tensor, neighbours: int = 3, chunk: int = 1024) -> Tensor:
+    """Root mean square distance (N,) of each point (N, 3) to its nearest neighbours: 3DGS's first scale."""
+    found = []
+    for start in range(0, len(points), chunk):
+        distances = torch.cdist(points[start : start + chunk], points)
+        found.append(distances.topk(min(neighbours + 1, len(points)), largest=False).values[:, 1:])
+    return torch.cat(found).square().mean(1).sqrt()
+
+
+def parameter_groups(model: HeadGas, learning_rate: float, extent: float) -> list[dict[str, Any]]:
+    """Adam's groups: 3DGS's rates for the geometry (means scale with the head's extent in metres), ours for the rest."""
+    return [
+        {"params": [model.mu], "lr": 1.6e-4 * extent * 4, "name": "mu"},
+        {"params": [model.log_scales], "lr": learning_rate, "name": "scales"},
+        {"params": [model.quats], "lr": 1e-3, "name": "quats"},
+        {"params": [model.F], "lr": learning_rate, "name": "F"},
+        {"params": [model.f0], "lr": learning_rate, "name": "f0"},
+        {"params": [model.base], "lr": learning_rate * 2, "name": "base"},
+        {"params": list(model.phi.parameters()), "lr": learning_rate * 0.5, "name": "phi"},
+    ]
