@@ -128,7 +128,7 @@ class TrainHeadgas(Block):
     resolution: PositiveInt = 128
     """Side in pixels at which the crops are trained on; at most preprocess.crop.size."""
     background: Literal["white", "black"] = "white"
-    checkpoint_every: PositiveInt = 500
+    checkpoint_every: Annotated[int, Field(gt=0, multiple_of=25)] = 500
     seed: int = 0
 
 

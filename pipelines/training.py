@@ -46,7 +46,8 @@ class TrainingDiverged(RuntimeError):
 class HeadGasTrainer:
     """Trains one subject per call. One per actor: the tables are read once."""
 
-    def __init__(self, params: Mapping[str, Any]) -> None:
+    def __init__(self, params: Mapping[str, Any], checkpoint_every: int = 500) -> None:
+        self.checkpoint_every = checkpoint_every
         self.test_fraction = float(params["test_fraction"])
         self.options = TrainHeadgas.model_validate(params["train_headgas"])
         self.data: Tables = read_tables()
@@ -62,7 +63,7 @@ class HeadGasTrainer:
         identity = subject_identity(self.data, wanted[0][0])
         head = load_head(identity["head"])
         training = Training(self.options, shots, head, torch.tensor(identity["identity"]), self.device)
-        training.run(out.scratch / "checkpoint.pt")
+        training.run(out.scratch / "checkpoint.pt", self.checkpoint_every)
 
         middle = len(shots) // 2
         facts = {
@@ -111,7 +112,7 @@ class Training:
         self.conditions = shots.conditions.to(device)
         self.background = torch.full((3,), self.level, device=device)
 
-    def run(self, checkpoint: Path) -> None:
+    def run(self, checkpoint: Path, checkpoint_every: int) -> None:
         """Trains to the end, from the checkpoint where there is one."""
         if checkpoint.exists():
             self.load(checkpoint)
@@ -121,7 +122,7 @@ class Training:
             if self.step % CURVE_EVERY == 0 or self.step == self.options.steps:
                 self.curve.append({"step": self.step, **{name: float(np.mean([r[name] for r in recent])) for name in recent[0]}})
                 recent = []
-            if self.step % self.options.checkpoint_every == 0:
+            if self.step % checkpoint_every == 0 and self.step % CURVE_EVERY == 0:
                 self.save(checkpoint)
 
     def one_step(self) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 from avatar_models.avatar import FACTS, TENSORS
@@ -34,9 +35,10 @@ def items() -> list[Item]:
 
 def step(params: Params) -> Step:
     options = {"train_headgas": params.train_headgas.as_key(), "test_fraction": params.catalog.test_fraction}
-    # How often a checkpoint is written changes nothing in the result.
-    del options["train_headgas"]["checkpoint_every"]
-    return Step("train_headgas", VERSION, HeadGasTrainer, options, params.compute.train)
+    # How often a checkpoint is written changes nothing in the result, so it is kept out of the key.
+    every = options["train_headgas"].pop("checkpoint_every")
+    worker = partial(HeadGasTrainer, checkpoint_every=every)
+    return Step("train_headgas", VERSION, worker, options, params.compute.train)
 
 
 def assemble(result: FanOutResult) -> dict[str, list[dict[str, float]]]:

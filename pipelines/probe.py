@@ -1,0 +1,192 @@
+"""What a video file really holds, found by reading its packets and decoding one frame: no promise is believed.
+
+A container's header may promise frames that are not there (a cut-off download), a frame rate that its own time stamps
+contradict (variable rate, a re-encoded copy), or a picture that is stored turned (a telephone held upright). Every
+frame index and every time of the tables is an index into, and an entry of, :attr:`VideoFacts.times`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+HEADER_RATE_TOLERANCE = 0.01
+"""Relative difference of the header's and the measured frame rate above which the header is called wrong."""
+
+MAX_PIXELS = 8192 * 8192
+"""Larger pictures are refused: a forged header must not make a worker ask for terabytes."""
+
+
+class ProbeError(Exception):
+    """A file that gives no frames. `reason` is one word for the quarantine table, the message says what was found."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+    def __reduce__(self) -> tuple[type[ProbeError], tuple[str, str]]:
+        return type(self), (self.reason, self.message)
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """Measured facts of one video stream; times in seconds from its first frame, in presentation order."""
+
+    times: NDArray[np.float64]  # (N,) never decreasing, times[0] == 0
+    frames_header: int  # what the container promises; 0 where it says nothing
+    fps_header: float  # what the container claims; 0 where it says nothing
+    width: int  # of the upright picture
+    height: int
+    rotation: int  # degrees clockwise that bring the stored picture upright: 0, 90, 180 or 270
+    codec: str
+    damaged: bool  # the container could not be read to its end
+
+    @property
+    def frames_found(self) -> int:
+        return len(self.times)
+
+    @property
+    def fps(self) -> float:
+        """Measured rate, (frames - 1) / (last time - first time); the header's where there is one frame only."""
+        span = float(self.times[-1])
+        return (len(self.times) - 1) / span if span > 0 else self.fps_header
+
+    @property
+    def variable_rate(self) -> bool:
+        """Whether any frame interval differs from the median interval by more than half of it."""
+        if len(self.times) < 3:
+            return False
+        intervals = np.diff(self.times)
+        median = float(np.median(intervals))
+        return bool(np.abs(intervals - median).max() > 0.5 * median)
+
+    def remarks(self) -> list[str]:
+        """What the header got wrong, in sentences for the catalog's summary; empty for an honest file."""
+        found = []
+        if self.frames_header and self.frames_header != self.frames_found:
+            found.append(f"the header promises {self.frames_header} frames, {self.frames_found} are there")
+        if self.damaged:
+            found.append(f"the file breaks off or is damaged after {self.frames_found} frames")
+        if self.variable_rate:
+            found.append(f"the frame rate varies ({self.fps:.3f} on average)")
+        elif self.fps_header and abs(self.fps - self.fps_header) > HEADER_RATE_TOLERANCE * self.fps_header:
+            found.append(f"the header claims {self.fps_header:.3f} frames/s, the time stamps give {self.fps:.3f}")
+        return found
+
+
+def probe_video(path: Path) -> VideoFacts:
+    """Reads all packets of the first real video stream and decodes one frame.
+
+    Raises ProbeError with one of the reasons missing_video, not_a_file, unreadable, empty_file, not_a_video,
+    no_video_stream, no_frames, undecodable, too_large.
+    """
+    _check_file(path)
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            stream = video_stream(container)
+            times, damaged = _packet_times(container, stream)
+            frames_header = stream.frames
+            fps_header = float(stream.average_rate or 0)
+            codec = stream.codec_context.name
+        width, height, rotation = _first_picture(path)
+    except FFmpegError as error:
+        raise ProbeError("not_a_video", f"no container that can be read: {error.strerror}") from None
+    except PermissionError as error:
+        raise ProbeError("unreadable", f"cannot be opened: {error.strerror}") from None
+    return VideoFacts(times, frames_header, fps_header, width, height, rotation, codec, damaged)
+
+
+def video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
+    """The stream that holds the clip: the first one that is not a cover picture."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic and stream.codec_context is not None:
+            return stream
+    kinds = sorted({stream.type for stream in container.streams})
+    raise ProbeError("no_video_stream", f"holds no video stream, only: {', '.join(kinds) or 'nothing'}")
+
+
+def _check_file(path: Path) -> None:
+    try:
+        facts = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ProbeError("missing_video", "there is no such file (or the link to it points nowhere)") from None
+    except OSError as error:
+        raise ProbeError("unreadable", f"cannot be opened: {error.strerror}") from None
+    if not stat.S_ISREG(facts.st_mode):
+        raise ProbeError("not_a_file", "is not a regular file")
+    if not os.access(path, os.R_OK):
+        raise ProbeError("unreadable", "no permission to read it")
+    if facts.st_size == 0:
+        raise ProbeError("empty_file", "holds no bytes")
+
+
+def _packet_times(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream
+) -> tuple[NDArray[np.float64], bool]:
+    shown: list[int | None] = []
+    decoded: list[int | None] = []
+    damaged = False
+    try:
+        for packet in container.demux(stream):
+            # Flush packets are empty; discarded ones lie before an edit list's start and are never shown.
+            if packet.size and not packet.is_discard:
+                shown.append(packet.pts)
+                decoded.append(packet.dts)
+    except FFmpegError:
+        damaged = True
+    if not shown:
+        raise ProbeError("no_frames", "its video stream holds no frames")
+    stamps = [stamp for stamp in shown if stamp is not None]
+    if len(stamps) < len(shown):  # AVI and raw streams may give decoding times only
+        stamps = [stamp for stamp in decoded if stamp is not None]
+    if len(stamps) == len(shown):
+        ticks = np.sort(np.asarray(stamps, np.int64))
+        return (ticks - ticks[0]) * float(stream.time_base), damaged
+    rate = float(stream.average_rate or stream.guessed_rate or 25)
+    return np.arange(len(shown)) / rate, damaged
+
+
+def _first_picture(path: Path) -> tuple[int, int, int]:
+    with av.open(str(path), metadata_errors="replace") as container:
+        stream = video_stream(container)
+        pixels = (stream.codec_context.width or 0) * (stream.codec_context.height or 0)
+        if pixels > MAX_PIXELS:
+            raise ProbeError("too_large", f"its pictures have {pixels / 1e6:.0f} million pixels")
+        stream.codec_context.thread_count = 1
+        for frame in decoded_frames(container, stream):
+            rotation = turn_of(frame)
+            upright = (frame.width, frame.height) if rotation % 180 == 0 else (frame.height, frame.width)
+            return upright[0], upright[1], rotation
+    raise ProbeError("undecodable", "not one frame of its video stream can be decoded")
+
+
+def turn_of(frame: av.VideoFrame) -> int:
+    """Degrees clockwise, a multiple of 90, by which a decoded frame must be turned to stand upright."""
+    return int(round(-frame.rotation / 90) * 90) % 360
+
+
+def decoded_frames(container: av.container.InputContainer, stream: av.video.stream.VideoStream):  # type: ignore[no-untyped-def]
+    """Yields av.VideoFrame in presentation order; damaged packets are passed over, a broken container ends it."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except FFmpegError:
+            packet = None
+        try:
+            yield from stream.decode(packet)  # None drains what the decoder still holds
+        except FFmpegError:
+            if packet is not None:
+                continue
+        except EOFError:
+            return
+        if packet is None or not packet.size:
+            return
