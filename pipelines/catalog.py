@@ -1,0 +1,151 @@
+"""The catalog: every clip with what its video really holds. An item is a video file; a video may hold several clips."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines import tables
+from pipelines.atomic import sha256_file
+from pipelines.cache import Entry, EntryWriter, Failure
+from pipelines.fanout import FanOutResult, Item, ItemRejected, Step
+from pipelines.keys import digest
+from pipelines.params import Compute
+from pipelines.probe import ProbeError, VideoFacts, probe_video
+from pipelines.sources import VideoClip
+
+VERSION = 1
+STAGE = "catalog"
+RATE_TOLERANCE = 0.01
+"""Relative difference of a clip's claimed and its video's measured rate above which frame numbers are mapped by time."""
+
+
+def video_items(clips: list[VideoClip]) -> list[Item]:
+    """An item for each video. Its size and time of change stand for its bytes here; the row has their digest."""
+    by_video: dict[Path, list[VideoClip]] = defaultdict(list)
+    for clip in clips:
+        by_video[clip.path].append(clip)
+    items = []
+    for path, own in sorted(by_video.items()):
+        payload = {"path": str(path), "clips": [{**asdict(clip), "path": str(clip.path)} for clip in own]}
+        try:
+            facts = path.stat()
+            seen = [facts.st_size, facts.st_mtime_ns]
+        except OSError as error:
+            seen = [error.errno or 0, 0]
+        items.append(Item(printable(str(path)), digest([payload_key(payload), seen]), payload))
+    return items
+
+
+def payload_key(payload: Mapping[str, Any]) -> str:
+    """A digest of a payload whose paths may hold bytes that are no UTF-8."""
+    return digest(printable(repr(payload)))
+
+
+def printable(text: str) -> str:
+    """Text with what cannot be shown (bytes of a broken file name) escaped."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+class ProbeVideo:
+    """Reads all packets of a video and makes the catalog rows of its clips."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        pass
+
+    def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
+        path = Path(item.payload["path"])
+        try:
+            facts = probe_video(path)
+        except ProbeError as error:
+            raise ItemRejected(error.reason, f"{item.id}: {error.message}") from None
+        try:
+            content = sha256_file(path)
+        except PermissionError:
+            raise ItemRejected("unreadable", f"{item.id}: no permission to read it") from None
+        rows, refused = [], []
+        for clip in item.payload["clips"]:
+            try:
+                rows.append(catalog_row(clip, facts, content))
+            except ItemRejected as error:
+                refused.append({"clip_id": clip["clip_id"], "reason": error.reason, "message": error.message})
+        out.write_table("rows", pa.Table.from_pylist(rows, schema=tables.CATALOG))
+        return {"refused": refused, "remarks": facts.remarks(), "frames": facts.frames_found}
+
+
+def catalog_row(clip: Mapping[str, Any], facts: VideoFacts, content: str) -> dict[str, Any]:
+    """One clip's row. Raises ItemRejected when its frames are not in the video."""
+    start, end = clip_range(clip, facts)
+    crop = clip["crop"]
+    if crop is not None and clip["crop_size"] is not None:
+        across, down = facts.width / clip["crop_size"][0], facts.height / clip["crop_size"][1]
+        crop = [crop[0] * across, crop[1] * down, crop[2] * across, crop[3] * down]
+    return {
+        "clip_id": clip["clip_id"],
+        "subject_id": clip["subject_id"],
+        "camera_id": clip["camera_id"],
+        "source": printable(clip["path"]),
+        "frame_start": start,
+        "frame_end": end,
+        "fps": facts.fps,
+        "fps_header": facts.fps_header,
+        "frames_header": facts.frames_header,
+        "frames_found": facts.frames_found,
+        "variable_rate": facts.variable_rate,
+        "width": facts.width,
+        "height": facts.height,
+        "rotation": facts.rotation,
+        "crop": crop,
+        "split": "train",
+        "fingerprint": digest([content, start, end, crop]),
+    }
+
+
+def clip_range(clip: Mapping[str, Any], facts: VideoFacts) -> tuple[int, int]:
+    """[start, end) in frames of this video. Where the source counts at another rate, its numbers are taken as times.
+
+    A video that was encoded again at another rate so keeps its clips; a silent assumption would lose or shift them.
+    """
+    start, end, claimed = clip["frame_start"], clip["frame_end"], clip["fps_claimed"]
+    if end is None:
+        return start, facts.frames_found
+    if claimed and (facts.variable_rate or abs(facts.fps - claimed) > RATE_TOLERANCE * claimed):
+        half = 0.5 / claimed
+        start = int(np.searchsorted(facts.times, start / claimed - half))
+        end = int(np.searchsorted(facts.times, (end - 1) / claimed + half))
+    if start >= facts.frames_found or end <= start:
+        raise ItemRejected(
+            "range_outside_video",
+            f"{clip['clip_id']}: frames {clip['frame_start']} to {clip['frame_end']} are not in {printable(clip['path'])}, "
+            f"which holds {facts.frames_found}",
+        )
+    return start, min(end, facts.frames_found)
+
+
+def probe_step(compute: Compute) -> Step:
+    return Step("probe", VERSION, ProbeVideo, {}, compute.decode)
+
+
+def catalog_table(result: FanOutResult) -> tuple[pa.Table, pa.Table]:
+    """(catalog by clip_id, quarantine) of a fan-out over videos."""
+    parts = [result.last(video).read_table("rows") for video in result.entries]
+    table = pa.concat_tables(parts).sort_by("clip_id") if parts else tables.CATALOG.empty_table()
+    refused = [
+        Failure(STAGE, clip["clip_id"], 1, clip["reason"], "ItemRejected", clip["message"], "")
+        for video in result.entries
+        for clip in result.last(video).summary["refused"]
+    ]
+    failures = sorted([*result.quarantined, *refused], key=lambda failure: failure.item)
+    return table, pa.Table.from_pylist([failure.__dict__ for failure in failures], schema=tables.QUARANTINE)
+
+
+def remarks(result: FanOutResult) -> list[str]:
+    """What headers got wrong, a line for each."""
+    return [f"{os.fspath(video)}: {remark}" for video in result.entries for remark in result.last(video).summary["remarks"]]
