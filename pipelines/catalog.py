@@ -62,6 +62,8 @@ class ProbeVideo:
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         path = Path(item.payload["path"])
+        if printable(str(path)) != str(path):
+            raise ItemRejected("name_not_utf8", f"{item.id}: its name is not valid UTF-8, so no table can hold it; rename the file")
         try:
             facts = probe_video(path)
         except ProbeError as error:
@@ -91,7 +93,7 @@ def catalog_row(clip: Mapping[str, Any], facts: VideoFacts, content: str) -> dic
         "clip_id": clip["clip_id"],
         "subject_id": clip["subject_id"],
         "camera_id": clip["camera_id"],
-        "source": printable(clip["path"]),
+        "source": clip["path"],
         "frame_start": start,
         "frame_end": end,
         "fps": facts.fps,
@@ -123,7 +125,7 @@ def clip_range(clip: Mapping[str, Any], facts: VideoFacts) -> tuple[int, int]:
     if start >= facts.frames_found or end <= start:
         raise ItemRejected(
             "range_outside_video",
-            f"{clip['clip_id']}: frames {clip['frame_start']} to {clip['frame_end']} are not in {printable(clip['path'])}, "
+            f"{clip['clip_id']}: frames {clip['frame_start']} to {clip['frame_end']} are not in {clip['path']}, "
             f"which holds {facts.frames_found}",
         )
     return start, min(end, facts.frames_found)

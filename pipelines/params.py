@@ -61,8 +61,8 @@ class Compute(Block):
     item_timeout_s: PositiveFloat = 1800.0
     recycle_after_items: PositiveInt = 200
     """An actor process is replaced after this many items: decord leaks a little memory with each reader."""
-    decode: Workers = Workers()
-    fit: Workers = Workers(num_cpus=0.25)
+    decode: Workers = Workers(num_cpus=0.9)
+    fit: Workers = Workers(num_cpus=0.2)
     train: Workers = Workers()
     render: Workers = Workers()
 

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 from pipelines.atomic import atomic_path
 
 NUM_LANDMARKS = 478
-NUM_BLENDSHAPES = 52
 
 
 class SchemaError(ValueError):
@@ -52,7 +51,7 @@ CATALOG = _table(
         _required("width", pa.int32()),  # of the upright picture: rotation applied
         _required("height", pa.int32()),
         _required("rotation", pa.int32()),  # degrees the stored picture is turned, 0, 90, 180 or 270
-        pa.field("crop", pa.list_(pa.float32(), 4)),  # x0 y0 x1 y1 in pixels of this video, where the source gives one
+        pa.field("crop", pa.list_(pa.float32())),  # x0 y0 x1 y1 in pixels of this video, four values or null
         _required("split", pa.string()),  # train or test: what the clip is for
         _required("fingerprint", pa.string()),  # sha256 of the file's bytes and the clip's range and crop
     ],
@@ -78,7 +77,7 @@ LANDMARKS = _table(
         _required("clip_id", pa.string()),
         _required("frame", pa.int64()),
         _required("points", _vector(NUM_LANDMARKS * 3)),  # x, y in crop pixels; z in the same unit, relative
-        pa.field("blendshapes", _vector(NUM_BLENDSHAPES)),  # null where the detector gives none
+        pa.field("blendshapes", pa.list_(pa.float32())),  # 52 values, or null where the detector gives none
         _required("confidence", pa.float32()),  # of the face detector, 0 to 1
     ],
 )

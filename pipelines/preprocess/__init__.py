@@ -1,0 +1,54 @@
+"""From a catalog row to frames, landmarks and tracks: two steps of one fan-out, `observe` and `fit`.
+
+The rules for cuts, gaps, several faces and small ones are in docs/preprocess.md.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from avatar_models.heads import load_head
+from pipelines.fanout import Item, Step
+from pipelines.lineage import detector_hashes
+from pipelines.params import Params
+from pipelines.preprocess.fit import VERSION as FIT_VERSION
+from pipelines.preprocess.fit import FitClip
+from pipelines.preprocess.observe import VERSION as OBSERVE_VERSION
+from pipelines.preprocess.observe import ObserveClip
+
+OBSERVE_PARAMS = ("max_fps", "max_frames", "jpeg_quality", "cut_threshold", "max_gap_s", "crop")
+FIT_PARAMS = ("head", "fit_iterations", "fit_smoothness", "gates")
+
+
+def clip_items(catalog: pa.Table) -> list[Item]:
+    """An item for each clip of the catalog."""
+    items = []
+    for row in catalog.to_pylist():
+        facts = {name: row[name] for name in ("clip_id", "subject_id", "camera_id", "source", "frame_start", "frame_end", "crop", "split")}
+        # The ids go into the tables, so two clips of equal content are two items.
+        fingerprint = f"{row['fingerprint']}:{row['clip_id']}:{row['subject_id']}:{row['camera_id']}:{row['split']}"
+        items.append(Item(row["clip_id"], fingerprint, facts, frames=row["frame_end"] - row["frame_start"]))
+    return items
+
+
+def preprocess_steps(params: Params) -> list[Step]:
+    """The two steps, each with the parameters that its result depends on."""
+    block = params.preprocess.as_key()
+    head = load_head(params.preprocess.head)
+    observe = {name: block[name] for name in OBSERVE_PARAMS}
+    fit = {name: block[name] for name in FIT_PARAMS}
+    buffer_bytes = params.preprocess.frame_buffer_mb * 1024**2
+    return [
+        Step("observe", OBSERVE_VERSION, ObserveWorker(buffer_bytes), observe, params.compute.decode, detector_hashes()),
+        Step("fit", FIT_VERSION, FitClip, fit, params.compute.fit, {head.name: head.hash()}),
+    ]
+
+
+class ObserveWorker:
+    """Makes ObserveClip with a buffer whose size changes no result, so that it stays out of the cache key."""
+
+    def __init__(self, buffer_bytes: int) -> None:
+        self.buffer_bytes = buffer_bytes
+
+    def __call__(self, params: object) -> ObserveClip:
+        return ObserveClip(params, self.buffer_bytes)  # type: ignore[arg-type]
