@@ -86,7 +86,7 @@ class Gates(Block):
 
     max_reprojection: PositiveFloat = 0.05
     """Median distance of fitted to detected landmarks over the inter-ocular distance, per frame."""
-    max_jitter: PositiveFloat = 0.03
+    max_jitter: PositiveFloat = 0.2
     """Median norm of the second difference of detected landmarks over the inter-ocular distance, per clip."""
     min_coverage: Fraction = 0.5
     """Least share of a clip's frames in which the face was found."""

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,9 +46,10 @@ def tracking_uri(params: Params) -> str:
 def connect(params: Params) -> Any:
     """An MlflowClient on the tracking store, which is made on first use by one process at a time."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import logging
 
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics"):
+    for name in ("mlflow.tracking._model_registry.client", "mlflow.store.model_registry", "mlflow.models", "alembic", "mlflow.store.db.utils", "mlflow.system_metrics"):
         logging.getLogger(name).setLevel(logging.WARNING)
     import mlflow
 
@@ -137,8 +139,9 @@ class Run:
 
         import avatar_models
 
-        package = Path(avatar_models.__file__).parent
-        with mlflow.start_run(run_id=self.id):
+        package = Path(avatar_models.__file__ or "").parent
+        with warnings.catch_warnings(), mlflow.start_run(run_id=self.id):
+            warnings.simplefilter("ignore", UserWarning)  # a rendered picture has no column types to infer
             mlflow.pyfunc.log_model(
                 name="avatar",
                 python_model=str(Path(__file__).with_name("avatar_pyfunc.py")),

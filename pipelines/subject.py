@@ -13,12 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from avatar_models.avatar import track_condition
-from avatar_models.cameras import Camera, resized
+from avatar_models.cameras import Camera, project, resized
 from pipelines import tables
 from pipelines.frames import FrameReader, shrunk
 from pipelines.splits import ClipSplit, subject_splits
 
 FRAMES_FOLDER, TRACKS_FOLDER = Path("data/frames"), Path("data/tracks")
+NECK_LEFT, NECK_RIGHT, BELOW_NECK = (0.06, -0.128, -0.03), (-0.06, -0.128, -0.03), (0.0, -0.19, -0.03)
+"""A line across the middle of the neck and a place below it, in the head's frame, metres."""
+NECK_SOFTNESS = 0.04  # of the picture's height
 BACKGROUNDS = {"white": 1.0, "black": 0.0}
 
 
@@ -108,10 +111,27 @@ def load_shots(data: Tables, clips: list[tuple[str, NDArray[np.int64]]], size: i
         conditions.append(tracks.conditions[rows])
         frames.append(tracks.frames[rows])
     camera = Camera(torch.from_numpy(np.concatenate(Ks)), torch.from_numpy(np.concatenate(viewmats)), stored, stored)
+    camera = resized(camera, size, size)
+    above = above_neck(camera)
+    heads = [(matte * share).round().astype(np.uint8) for matte, share in zip(mattes, above, strict=True)]
     return Shots(
-        np.stack(images), np.stack(mattes), resized(camera, size, size), torch.from_numpy(np.concatenate(conditions)),
-        names, np.concatenate(frames),
-    )  # fmt: skip
+        np.stack(images), np.stack(heads), camera, torch.from_numpy(np.concatenate(conditions)), names, np.concatenate(frames)
+    )
+
+
+def above_neck(camera: Camera) -> NDArray[np.float32]:
+    """How much of each pixel belongs to the head (B, H, W): 1 above a line across the neck, 0 below, soft between.
+
+    A torso does not move with the head, so in the head's frame it is only a blur; head avatars leave it out.
+    """
+    left, right, lower = project(torch.tensor([NECK_LEFT, NECK_RIGHT, BELOW_NECK])[None], camera).unbind(1)  # (B, 2)
+    along = right - left
+    normal = torch.stack([-along[:, 1], along[:, 0]], 1)
+    normal = normal / normal.norm(dim=1, keepdim=True)
+    normal = normal * torch.sign(((lower - left) * normal).sum(1, keepdim=True))  # points down the neck
+    y, x = torch.meshgrid(torch.arange(camera.height) + 0.5, torch.arange(camera.width) + 0.5, indexing="ij")
+    depth = torch.einsum("hwc,bc->bhw", torch.stack([x, y], -1), normal) - (left * normal).sum(1)[:, None, None]
+    return (0.5 - depth / (NECK_SOFTNESS * camera.height)).clamp(0, 1).numpy()
 
 
 def subject_identity(data: Tables, clip_id: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pipelines.keys import digest
 from pipelines.params import Compute
 from pipelines.sources import Listing, SourceError, VideoClip, safe_name
 
-VERSION = 1
+VERSION = 2
 VIDEOS = Path("data/catalog/videos")
 FIELDS = {"name": str, "seed": int, "seconds": float, "fps": float, "size": int}
 
@@ -84,7 +84,7 @@ class FilmPerson:
             write_video(Path(folder) / "video.mp4", pictures, role.fps)
             np.savez_compressed(
                 Path(folder) / "truth.npz", K=K, viewmat=views, identity=person.identity, expression=performance.expression,
-                jaw=performance.jaw, eyes=performance.eyes,
+                neck=np.zeros_like(performance.jaw), jaw=performance.jaw, eyes=performance.eyes,
                 vertices=np.stack([posed_vertices(person, performance, frame) for frame in range(0, len(performance), 10)]),
             )  # fmt: skip
             for name in ("video.mp4", "truth.npz"):

@@ -1,0 +1,161 @@
+"""Judging avatars: held-out frames (self-reenactment), and one subject's expressions on another's avatar.
+
+An item is a subject, or a pair "target<driver". Beside the avatar's figures stand those of a baseline that needs no
+training: the training frame whose head pose and expression are nearest.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from avatar_models.avatar import Avatar, load_avatar, render
+from avatar_models.cameras import Camera, resized
+from avatar_models.metrics import psnr, ssim
+from pipelines.cache import Entry, EntryWriter
+from pipelines.fanout import Item, ItemRejected
+from pipelines.frames import composite
+from pipelines.subject import BACKGROUNDS, Shots, clip_tracks, load_shots, read_tables, subject_clips
+from pipelines.video import write_video
+
+VERSION = 1
+MODELS = Path("models/headgas")
+PAIR = "<"
+VIDEO_SIDE = 256  # each panel of a video, pixels
+ERROR_GAIN = 4.0
+
+METRICS_SCHEMA = pa.schema(
+    [
+        ("subject_id", pa.string()), ("clip_id", pa.string()), ("frame", pa.int64()),
+        ("psnr", pa.float32()), ("ssim", pa.float32()), ("baseline_psnr", pa.float32()), ("baseline_ssim", pa.float32()),
+    ],
+    metadata={"headwater.table": "evaluation", "headwater.version": "1"},
+)  # fmt: skip
+
+
+class JudgeAvatar:
+    """Evaluates one subject or one pair per call."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.test_fraction = float(params["test_fraction"])
+        self.max_frames = int(params["max_frames"])
+        self.size = int(params["resolution"])
+        self.level = BACKGROUNDS[params["background"]]
+        self.data = read_tables()
+        torch.set_num_threads(1)
+
+    def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
+        target, _, driver = item.id.partition(PAIR)
+        avatar, facts = load_avatar(MODELS / target)
+        if driver:
+            return self.cross(avatar, facts, driver, out)
+        return self.own(avatar, target, out)
+
+    def own(self, avatar: Avatar, subject: str, out: EntryWriter) -> dict[str, Any]:
+        """Figures of each held-out frame, and a video: input, avatar, error."""
+        clips = subject_clips(self.data, subject, self.test_fraction)
+        held_out = load_some(self.data, [(clip.clip_id, clip.held_out) for clip in clips], self.max_frames, self.size)
+        if held_out is None:
+            raise ItemRejected("no_held_out_frames", f"subject {subject}: none of its last frames passed the gates")
+        known = load_some(self.data, [(clip.clip_id, clip.train) for clip in clips], 200, self.size)
+        assert known is not None  # it was trained
+        wanted = pictures(held_out, self.level)
+        made = render_shots(avatar, held_out.camera, held_out.conditions, self.level)
+        copied = pictures(known, self.level)[nearest_frames(held_out, known)]
+        rows = {
+            "subject_id": [subject] * len(held_out), "clip_id": held_out.clip_ids, "frame": held_out.frames,
+            "psnr": psnr(made, wanted).numpy(), "ssim": ssim(made, wanted).numpy(),
+            "baseline_psnr": psnr(copied, wanted).numpy(), "baseline_ssim": ssim(copied, wanted).numpy(),
+        }  # fmt: skip
+        table = pa.table({name: pa.array(values, METRICS_SCHEMA.field(name).type) for name, values in rows.items()}, schema=METRICS_SCHEMA)
+        out.write_table("metrics", table)
+        panels = (np.concatenate([panel(w), panel(m), error_panel(w, m)], 1) for w, m in zip(wanted, made, strict=True))
+        store_video(out, panels, self.data.segments, clips[0].clip_id)
+        middle = len(held_out) // 2
+        still = np.concatenate([panel(wanted[middle]), panel(made[middle]), error_panel(wanted[middle], made[middle])], 1)
+        out.write_bytes("still.png", cv2.imencode(".png", still[..., ::-1])[1].tobytes())
+        return {name: round(float(np.mean(rows[name])), 4) for name in ("psnr", "ssim", "baseline_psnr", "baseline_ssim")}
+
+    def cross(self, avatar: Avatar, facts: Mapping[str, Any], driver: str, out: EntryWriter) -> dict[str, Any]:
+        """A video: the driver's input, and the target's avatar with the driver's expression and head rotation."""
+        clips = subject_clips(self.data, driver, self.test_fraction)
+        shots = load_some(self.data, [(clip.clip_id, clip.held_out) for clip in clips], self.max_frames, self.size)
+        if shots is None:
+            raise ItemRejected("no_held_out_frames", f"driver {driver}: none of its last frames passed the gates")
+        head = clip_tracks(self.data.tracks, clips[0].clip_id).head
+        if head != facts["head"]:
+            raise ItemRejected("other_head", f"driver {driver} was tracked with head {head}, the avatar with {facts['head']}")
+        camera = driven_camera(facts["camera"], shots.camera, self.size)
+        made = render_shots(avatar, camera, shots.conditions, self.level)
+        panels = (np.concatenate([panel(w), panel(m)], 1) for w, m in zip(pictures(shots, self.level), made, strict=True))
+        store_video(out, panels, self.data.segments, clips[0].clip_id)
+        return {"frames": len(shots)}
+
+
+def load_some(data: Any, clips: list[tuple[str, NDArray[np.int64]]], most: int, size: int) -> Shots | None:
+    """At most `most` consecutive frames, from the first segments that have any; None where there is none."""
+    wanted = []
+    for clip_id, rows in clips:
+        rows = rows[: max(0, most - sum(len(found) for _, found in wanted))]
+        if len(rows):
+            wanted.append((clip_id, rows))
+    return load_shots(data, wanted, size) if wanted else None
+
+
+def pictures(shots: Shots, level: float) -> torch.Tensor:
+    """Frames over the training background, (T, 3, S, S) in [0, 1]."""
+    return torch.from_numpy(composite(shots.images, shots.mattes, level)).permute(0, 3, 1, 2).contiguous()
+
+
+@torch.no_grad()
+def render_shots(avatar: Avatar, camera: Camera, conditions: torch.Tensor, level: float) -> torch.Tensor:
+    return render(avatar, camera, conditions, torch.full((3,), level))
+
+
+def nearest_frames(wanted: Shots, known: Shots) -> NDArray[np.int64]:
+    """For each wanted frame the known one whose camera and condition are nearest, both scaled by their spread."""
+
+    def place(shots: Shots) -> NDArray[np.float64]:
+        return np.concatenate([shots.camera.viewmat[:, :3].flatten(1).numpy(), shots.conditions.numpy()], 1).astype(np.float64)
+
+    a, b = place(wanted), place(known)
+    spread = b.std(0) + 1e-3
+    return np.asarray(np.linalg.norm((a[:, None] - b[None]) / spread, axis=-1).argmin(1))
+
+
+def driven_camera(facts: Mapping[str, Any], driver: Camera, size: int) -> Camera:
+    """The target's own camera with the driver's head rotation: (T,) cameras of size x size."""
+    K, viewmat = torch.tensor(facts["K"]), torch.tensor(facts["viewmat"])
+    viewmats = viewmat.repeat(len(driver), 1, 1)
+    viewmats[:, :3, :3] = driver.viewmat[:, :3, :3]
+    return resized(Camera(K.repeat(len(driver), 1, 1), viewmats, facts["width"], facts["height"]), size, size)
+
+
+def panel(image: torch.Tensor) -> NDArray[np.uint8]:
+    """(3, S, S) in [0, 1] -> a video panel (side, side, 3) uint8."""
+    picture = (image.permute(1, 2, 0).clamp(0, 1).numpy() * 255).round().astype(np.uint8)
+    return cv2.resize(picture, (VIDEO_SIDE, VIDEO_SIDE), interpolation=cv2.INTER_CUBIC)
+
+
+def error_panel(wanted: torch.Tensor, made: torch.Tensor) -> NDArray[np.uint8]:
+    """Mean absolute error as a heat map, four times as bright."""
+    error = ((wanted - made).abs().mean(0) * ERROR_GAIN).clamp(0, 1).numpy()
+    heat = cv2.applyColorMap((error * 255).astype(np.uint8), cv2.COLORMAP_MAGMA)[..., ::-1]
+    return cv2.resize(np.ascontiguousarray(heat), (VIDEO_SIDE, VIDEO_SIDE), interpolation=cv2.INTER_CUBIC)
+
+
+def store_video(out: EntryWriter, frames: Iterator[NDArray[np.uint8]], segments: pa.Table, clip_id: str) -> None:
+    """Writes video.mp4 at the clip's own rate."""
+    fps = next(row["fps"] for row in segments.to_pylist() if row["clip_id"] == clip_id)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "video.mp4"
+        write_video(path, frames, fps)
+        out.write_file("video.mp4", path)

@@ -1,0 +1,60 @@
+"""Line charts as inline SVG, with the colours of the page's style sheet and a title on every point's hover."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from markupsafe import Markup
+
+WIDTH, HEIGHT = 560, 240
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    dashed: bool = False
+
+
+def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> Markup:
+    """An SVG of the lines on common axes; an empty string for no points."""
+    xs = [value for line in lines for value in line.x]
+    ys = [value for line in lines for value in line.y]
+    if not xs:
+        return Markup("")
+    x0, x1 = min(xs), max(max(xs), min(xs) + 1e-9)
+    low, high = min(ys), max(ys)
+    pad = 0.06 * (high - low) or 0.5
+    y0, y1 = low - pad, high + pad
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
+        return across, TOP + (y1 - y) / (y1 - y0) * (HEIGHT - TOP - BOTTOM)
+
+    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)} over {escape(x_label)}">']
+    for k in range(5):
+        value = y0 + (y1 - y0) * k / 4
+        _, y = place(x0, value)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
+        at = x0 + (x1 - x0) * k / 4
+        parts.append(f'<text x="{place(at, y0)[0]:.1f}" y="{HEIGHT - 16}" text-anchor="middle">{at:.4g}</text>')
+    parts.append(f'<text x="{(WIDTH + LEFT) / 2:.0f}" y="{HEIGHT - 2}" text-anchor="middle">{escape(x_label)}</text>')
+    for index, line in enumerate(lines):
+        points = [place(x, y) for x, y in zip(line.x, line.y, strict=True)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        dash = ' stroke-dasharray="4 4"' if line.dashed else ""
+        parts.append(f'<polyline class="line c{index % 6}" points="{path}"{dash}><title>{escape(line.name)}</title></polyline>')
+        for (x, y), xv, yv in zip(points, line.x, line.y, strict=True):
+            title = f"{escape(line.name)}: {escape(x_label)} {xv:g}, {escape(y_label)} {yv:.4g}"
+            parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="5"><title>{title}</title></circle>')
+    legend = "".join(
+        f'<span><i class="key c{index % 6}{" dashed" if line.dashed else ""}"></i>{escape(line.name)}</span>' for index, line in enumerate(lines)
+    )
+    return Markup("".join(parts) + f'</svg><div class="legend">{legend}</div>')

@@ -1,0 +1,160 @@
+"""What the page shows, read from the outs of the stages before."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+
+from avatar_models.cameras import Camera, project
+from avatar_models.heads import load_head
+from pipelines import tables
+from pipelines.evaluation import METRICS_SCHEMA
+from pipelines.lineage import detector_hashes, package_versions
+from pipelines.params import Params
+from pipelines.report.charts import Line, line_chart
+from pipelines.runs import flatten
+from pipelines.subject import Tables, read_tables
+
+EVALUATION = Path("data/evaluation")
+OVERLAYS = 4  # frames shown of each clip
+OVERLAY_SIDE = 160
+QUARANTINES = ("data/catalog", "data/tracks", "models/headgas", "data/evaluation")
+
+
+def gather(params: Params) -> dict[str, Any]:
+    """All values of the page's template."""
+    data = read_tables()
+    catalog = tables.read_table(Path("data/catalog/catalog.parquet"), tables.CATALOG)
+    figures = json.loads(Path("metrics/evaluate.json").read_text())
+    subjects = sorted(figures["by_subject"])
+    shown = subjects[: params.report.max_subjects]
+    preprocess = json.loads(Path("metrics/preprocess.json").read_text())
+    return {
+        "title": params.report.title,
+        "headline": headline(catalog, preprocess, figures),
+        "heroes": [(subject, data_uri(EVALUATION / "videos" / f"{subject}.mp4", "video/mp4"), figures["by_subject"][subject]) for subject in shown],
+        "hidden": len(subjects) - len(shown),
+        "cross": cross_videos(shown),
+        "clips": [clip_row(row) for row in catalog.to_pylist()],
+        "segments": [segment_row(data, row) for row in data.segments.to_pylist()[: 4 * params.report.max_subjects]],
+        "num_segments": data.segments.num_rows,
+        "quarantine": quarantine_rows(),
+        "curves": learning_curves(shown),
+        "psnr_chart": psnr_chart(shown),
+        "subjects": [(subject, figures["by_subject"][subject]) for subject in subjects],
+        "overall": figures,
+        "params": sorted(flatten({name: block for name, block in params.model_dump(mode="json").items() if name not in ("compute", "tracking")}).items()),
+        "packages": sorted(package_versions().items()),
+        "assets": sorted(detector_hashes().items()),
+    }
+
+
+def headline(catalog: pa.Table, preprocess: dict[str, Any], figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """(figure, what it is), most telling first."""
+    seconds = sum((row["frame_end"] - row["frame_start"]) / row["fps"] for row in catalog.to_pylist() if row["fps"] > 0)
+    share = preprocess["frames_good"] / preprocess["frames"] if preprocess["frames"] else 0.0
+    return [
+        (str(len(figures["by_subject"])), "avatars"),
+        (f"{figures['psnr']:.1f} dB", "PSNR on frames never seen"),
+        (str(preprocess["clips"]), "clips tracked"),
+        (f"{seconds:.0f} s", "of video"),
+        (f"{share:.0%}", "of the tracked frames good"),
+        (f"{preprocess['mean_reprojection'] * 100:.1f} %", "landmark error over eye distance"),
+    ]
+
+
+def data_uri(path: Path, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def cross_videos(shown: list[str]) -> list[tuple[str, str, str]]:
+    """(target, driver, video) of the pairs among the shown subjects."""
+    found = []
+    for path in sorted((EVALUATION / "videos").glob("*-by-*.mp4")):
+        target, _, driver = path.stem.partition("-by-")
+        if target in shown:
+            found.append((target, driver, data_uri(path, "video/mp4")))
+    return found
+
+
+def clip_row(row: dict[str, Any]) -> dict[str, Any]:
+    frames = row["frame_end"] - row["frame_start"]
+    notes = []
+    if row["frames_header"] not in (0, row["frames_found"]):
+        notes.append(f"header promises {row['frames_header']} frames, {row['frames_found']} found")
+    if row["variable_rate"]:
+        notes.append("variable rate")
+    elif row["fps_header"] and abs(row["fps"] - row["fps_header"]) > 0.01 * row["fps_header"]:
+        notes.append(f"header says {row['fps_header']:.2f} fps")
+    if row["rotation"]:
+        notes.append(f"turned by {row['rotation']}°")
+    return {**row, "frames": frames, "seconds": frames / row["fps"] if row["fps"] else 0.0, "notes": ", ".join(notes)}
+
+
+def segment_row(data: Tables, row: dict[str, Any]) -> dict[str, Any]:
+    """A segment's figures and a strip of overlays."""
+    rows = data.frames.clip(row["clip_id"])
+    tracks = data.tracks.filter(pc.equal(data.tracks["clip_id"], row["clip_id"])).to_pylist()
+    identity = data.identities.filter(pc.equal(data.identities["clip_id"], row["clip_id"])).to_pylist()[0]["identity"]
+    picked = np.unique(np.linspace(0, rows.num_rows - 1, OVERLAYS).astype(int))
+    pictures = [overlay(data.frames.decode(row["clip_id"], int(k)).image, tracks[k], identity) for k in picked]
+    ok, jpeg = cv2.imencode(".jpg", np.concatenate(pictures, 1)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
+    assert ok
+    return {**row, "strip": f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}", "width": OVERLAY_SIDE * len(picked)}
+
+
+def overlay(image: NDArray[np.uint8], track: dict[str, Any], identity: list[float]) -> NDArray[np.uint8]:
+    """The fitted head's landmarks drawn over a crop."""
+    head = load_head(track["head"])
+    values = [torch.tensor(np.asarray(track[name], np.float32))[None] for name in ("expression", "neck", "jaw", "eyes")]
+    points = head.landmarks(head.vertices(torch.tensor(identity)[None], *values))
+    K, viewmat = torch.tensor(track["K"]).reshape(1, 3, 3), torch.tensor(track["viewmat"]).reshape(1, 4, 4)
+    pixels = project(points, Camera(K, viewmat, len(image), len(image)))[0].numpy() * OVERLAY_SIDE / len(image)
+    picture = cv2.resize(image, (OVERLAY_SIDE, OVERLAY_SIDE), interpolation=cv2.INTER_AREA)
+    for x, y in pixels:
+        cv2.circle(picture, (round(float(x) * 8), round(float(y) * 8)), 6, (64, 255, 170), -1, cv2.LINE_AA, 3)
+    return picture
+
+
+def quarantine_rows() -> list[dict[str, Any]]:
+    rows = []
+    for folder in QUARANTINES:
+        path = Path(folder) / "quarantine.parquet"
+        if path.exists():
+            rows += tables.read_table(path, tables.QUARANTINE).to_pylist()
+    return rows
+
+
+def read_csv(path: Path, shown: list[str]) -> dict[str, list[dict[str, str]]]:
+    by_subject: dict[str, list[dict[str, str]]] = defaultdict(list)
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["subject"] in shown:
+                by_subject[row["subject"]].append(row)
+    return by_subject
+
+
+def learning_curves(shown: list[str]) -> Any:
+    rows = read_csv(Path("plots/headgas_curves.csv"), shown)
+    lines = [Line(name, [float(row["step"]) for row in found], [float(row["loss"]) for row in found]) for name, found in rows.items()]
+    return line_chart(lines, "step", "loss")
+
+
+def psnr_chart(shown: list[str]) -> Any:
+    table = tables.read_table(EVALUATION / "metrics.parquet", METRICS_SCHEMA).to_pylist()
+    lines = []
+    for subject in shown:
+        rows = [row for row in table if row["subject_id"] == subject]
+        lines.append(Line(subject, [row["frame"] for row in rows], [row["psnr"] for row in rows]))
+    return line_chart(lines, "frame", "PSNR in dB")

@@ -1,0 +1,95 @@
+"""Held-out frames, self and cross reenactment."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+
+from avatar_models.avatar import FACTS, TENSORS
+from pipelines import tables
+from pipelines.atomic import sha256_file, write_bytes_atomic
+from pipelines.evaluation import METRICS_SCHEMA, MODELS, PAIR, VERSION, JudgeAvatar
+from pipelines.fanout import FanOutResult, Item, Step, run_and_assemble
+from pipelines.keys import digest
+from pipelines.params import Params, load_params
+from pipelines.runs import stage_run
+from pipelines.subject import TRACKS_FOLDER
+
+FOLDER, METRICS, PLOT = Path("data/evaluation"), Path("metrics/evaluate.json"), Path("plots/evaluate_psnr.csv")
+
+
+def items(params: Params) -> list[Item]:
+    """Every subject with an avatar, and pairs in a ring: each avatar driven by the next subject."""
+    segments = tables.read_table(TRACKS_FOLDER / "segments.parquet", tables.SEGMENTS).to_pylist()
+    subjects = sorted(folder.name for folder in MODELS.iterdir() if (folder / TENSORS).exists())
+
+    def data_of(subject: str) -> list[str]:
+        return sorted(row["fingerprint"] for row in segments if row["subject_id"] == subject)
+
+    avatar = {subject: [sha256_file(MODELS / subject / name) for name in (TENSORS, FACTS)] for subject in subjects}
+    found = [Item(subject, digest([avatar[subject], data_of(subject)])) for subject in subjects]
+    ring = [(target, subjects[(place + 1) % len(subjects)]) for place, target in enumerate(subjects)] if len(subjects) > 1 else []
+    for target, driver in ring[: params.evaluate.max_cross_pairs]:
+        found.append(Item(f"{target}{PAIR}{driver}", digest([avatar[target], data_of(driver), "cross"])))
+    return found
+
+
+def step(params: Params) -> Step:
+    train = params.train_headgas
+    options = {
+        "test_fraction": params.catalog.test_fraction,
+        "max_frames": params.evaluate.max_frames,
+        "resolution": train.resolution,
+        "background": train.background,
+    }
+    return Step("evaluate", VERSION, JudgeAvatar, options, params.compute.render)
+
+
+def assemble(result: FanOutResult) -> dict[str, dict[str, float]]:
+    """Writes the figures of every frame, their means, and the videos; returns the means by subject."""
+    parts, means = [METRICS_SCHEMA.empty_table()], {}
+    for name in result.entries:
+        entry = result.last(name)
+        entry.copy_to("video.mp4", FOLDER / "videos" / f"{name.replace(PAIR, '-by-')}.mp4")
+        if PAIR not in name:
+            entry.copy_to("still.png", FOLDER / "stills" / f"{name}.png")
+            parts.append(entry.read_table("metrics"))
+            means[name] = dict(entry.summary)
+    table = pa.concat_tables(parts)
+    tables.write_table(table, METRICS_SCHEMA, FOLDER / "metrics.parquet")
+    tables.write_table(result.quarantine_table(), tables.QUARANTINE, FOLDER / "quarantine.parquet")
+    names = ("psnr", "ssim", "baseline_psnr", "baseline_ssim")
+    overall = {name: round(sum(found[name] for found in means.values()) / max(len(means), 1), 4) for name in names}
+    write_bytes_atomic(METRICS, (json.dumps({**overall, "by_subject": means}, indent=1, sort_keys=True) + "\n").encode())
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["subject", "frame", "psnr", "baseline_psnr"])
+    for row in table.to_pylist():
+        writer.writerow([row["subject_id"], row["frame"], f"{row['psnr']:.3f}", f"{row['baseline_psnr']:.3f}"])
+    write_bytes_atomic(PLOT, text.getvalue().encode())
+    return means
+
+
+def main() -> None:
+    params = load_params()
+    with stage_run("evaluate", params) as run:
+        result, means = run_and_assemble(
+            "evaluate", [step(params)], items(params), assemble, compute=params.compute, things="subjects and pairs"
+        )
+        run.log_fan_out(result)
+        run.log_metrics({name: sum(found[name] for found in means.values()) / len(means) for name in ("psnr", "ssim")} if means else {})
+        for subject, figures in means.items():
+            with run.child(subject) as child:
+                child.log_metrics(figures)
+                child.log_artifact(FOLDER / "videos" / f"{subject}.mp4", "videos")
+                child.log_artifact(FOLDER / "stills" / f"{subject}.png", "pictures")
+        for video in sorted((FOLDER / "videos").glob("*-by-*.mp4")):
+            run.log_artifact(video, "cross")
+
+
+if __name__ == "__main__":
+    main()
