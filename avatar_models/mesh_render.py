@@ -23,9 +23,9 @@ class Surface:
 
     def interpolate(self, faces: NDArray[np.int64], values: Array32) -> Array32:
         """Vertex values (V, C) at the pixels (H, W, C); zero where there is no surface."""
-        corners = values[faces[np.maximum(self.triangle, 0)]]  # (H, W, 3, C)
-        picture = np.einsum("hwk,hwkc->hwc", self.barycentric, corners)
-        return np.where(self.triangle[..., None] >= 0, picture, 0).astype(np.float32)
+        picture = np.zeros((*self.triangle.shape, values.shape[1]), np.float32)
+        _interpolate(self.triangle, self.barycentric, np.ascontiguousarray(faces), np.ascontiguousarray(values, np.float32), picture)
+        return picture
 
 
 def rasterise(
@@ -70,6 +70,20 @@ def _rasterise(pixels, depth, faces, triangle, barycentric):  # type: ignore[no-
                     nearest[y, x] = inverse
                     triangle[y, x] = f
                     barycentric[y, x, 0], barycentric[y, x, 1], barycentric[y, x, 2] = u / inverse, v / inverse, w / inverse
+
+
+@numba.njit(nogil=True, cache=True)
+def _interpolate(triangle, barycentric, faces, values, picture):  # type: ignore[no-untyped-def]
+    height, width, channels = picture.shape
+    for y in range(height):
+        for x in range(width):
+            f = triangle[y, x]
+            if f < 0:
+                continue
+            for c in range(channels):
+                total = barycentric[y, x, 0] * values[faces[f, 0], c]
+                total += barycentric[y, x, 1] * values[faces[f, 1], c]
+                picture[y, x, c] = total + barycentric[y, x, 2] * values[faces[f, 2], c]
 
 
 def vertex_normals(vertices: NDArray[np.floating], faces: NDArray[np.int64]) -> Array32:

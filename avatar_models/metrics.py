@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 WINDOW = 11  # Wang et al. 2004: 11 x 11 Gaussian window of sigma 1.5
@@ -25,18 +24,20 @@ def ssim(image: Tensor, target: Tensor) -> Tensor:
 
 def ssim_map(image: Tensor, target: Tensor) -> Tensor:
     """SSIM of each pixel (B, C, H, W) (Wang et al. 2004, equation 13), zeros beyond the border as in 3DGS."""
-    b, c, h, w = image.shape
-    stacked = torch.cat([image, target, image * image, target * target, image * target]).reshape(5 * b * c, 1, h, w)
-    window = _window(image.dtype, image.device)
-    pad = WINDOW // 2
-    blurred = F.conv2d(F.conv2d(stacked, window[None, None, None], padding=(0, pad)), window[None, None, :, None], padding=(pad, 0))
-    mu_x, mu_y, xx, yy, xy = blurred.reshape(5, b, c, h, w)
+    h, w = image.shape[-2:]
+    stacked = torch.stack([image, target, image * image, target * target, image * target])
+    # The separable blur as two products with banded matrices: on a CPU its gradient costs a quarter of a convolution's.
+    rows, columns = _blur_matrix(h, image.dtype, image.device), _blur_matrix(w, image.dtype, image.device)
+    mu_x, mu_y, xx, yy, xy = rows @ stacked @ columns.mT
     var_x, var_y, cov = xx - mu_x**2, yy - mu_y**2, xy - mu_x * mu_y
     return ((2 * mu_x * mu_y + C1) * (2 * cov + C2)) / ((mu_x**2 + mu_y**2 + C1) * (var_x + var_y + C2))
 
 
 @cache
-def _window(dtype: torch.dtype, device: torch.device) -> Tensor:
+def _blur_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(size, size): multiplying a column by it blurs it with the Gaussian window."""
     offsets = torch.arange(WINDOW, dtype=dtype, device=device) - WINDOW // 2
     weights = torch.exp(-0.5 * (offsets / SIGMA) ** 2)
-    return weights / weights.sum()
+    weights = weights / weights.sum()
+    apart = torch.arange(size, device=device)[None] - torch.arange(size, device=device)[:, None]
+    return torch.where(apart.abs() <= WINDOW // 2, weights[(apart + WINDOW // 2).clamp(0, WINDOW - 1)], weights.new_zeros(()))

@@ -6,6 +6,7 @@ They stand in for real videos in the demo and are the ground truth of tests: cam
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -160,12 +161,19 @@ def film(person: Person, performance: Performance, frame: int, size: int, view: 
     all_faces = np.concatenate([faces, torso_faces + len(head)])
     surface = rasterise(vertices, all_faces, K_big, view, big, big)
     picture = surface.interpolate(all_faces, np.concatenate([shade, cloth]))
-    down, across = np.mgrid[0:big, 0:big] / big
-    vignette = 1.04 - 0.22 * ((across - 0.42) ** 2 + (down - 0.35) ** 2)
-    wall = vignette[..., None] * np.asarray(person.wall)
-    picture = np.where(surface.triangle[..., None] >= 0, picture, wall)
-    small = cv2.resize(picture.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+    picture = np.where(surface.triangle[..., None] >= 0, picture, _wall(big, person.wall))
+    small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
     return (np.clip(small, 0, 1) * 255).round().astype(np.uint8)
+
+
+@lru_cache(maxsize=4)
+def _wall(size: int, color: tuple[float, float, float]) -> NDArray[np.float32]:
+    """The plain background (size, size, 3), lighter in its upper left; read-only."""
+    down, across = np.ogrid[0:size, 0:size]
+    vignette = 1.04 - 0.22 * ((across / size - 0.42) ** 2 + (down / size - 0.35) ** 2)
+    wall = (vignette[..., None] * np.asarray(color)).astype(np.float32)
+    wall.flags.writeable = False
+    return wall
 
 
 def _shaded(vertices: NDArray[np.floating], faces: NDArray[np.int64], view: Array, color: NDArray[np.float32]) -> NDArray[np.float32]:

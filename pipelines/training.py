@@ -104,7 +104,7 @@ class Training:
         self.model.initialise(points, colors, shots.conditions)
         self.model.to(device)
         groups = parameter_groups(self.model, options.learning_rate, float(self.model.extent))
-        self.optimizer = torch.optim.Adam(groups, eps=1e-15)
+        self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
         self.first_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.step = 0
         self.curve: list[dict[str, float]] = []

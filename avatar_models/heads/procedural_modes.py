@@ -29,6 +29,8 @@ Array = NDArray[np.float64]
 Field = Callable[[HeadMesh], Array]  # displacement (V, 3) in mm
 JOINTS_MM = np.array([[0, -190, -50], [0, -110, -55], [0, -8, -36], [31.5, 22.0, 21.8], [-31.5, 22.0, 21.8]])
 EYE_REGION = (31.0, 22.0)
+LID_OVERLAP = 1.4  # mm
+LID_CLEARANCE = 1.9  # mm
 
 
 def _sided(mesh: HeadMesh, side: float) -> Array:
@@ -78,12 +80,14 @@ def _lids(mesh: HeadMesh, side: float, upper: float, lower: float) -> Array:
     skin = (mesh.part == SKIN) & (p[:, 2] > 0)
     above = np.where(y >= (up + down) / 2, np.exp(-((np.clip(y - up, 0, None) / 5.0) ** 2)), 0.0) * outside * skin
     below = np.where(y < (up + down) / 2, np.exp(-((np.clip(down - y, 0, None) / 5.0) ** 2)), 0.0) * outside * skin
-    moved_y = y + above * upper * (meet - up) + below * lower * (meet - down)
-    shell = shape.EYE_RADIUS + 1.0
+    # The edges follow the grid, up to a millimetre off the drawn opening: the upper lid goes that much past the meeting line.
+    moved_y = y + above * upper * (meet - LID_OVERLAP - up) + below * lower * (meet - down)
+    # A coefficient moves the lid along a chord of the ball; the shell at its end is wide enough that the chord stays outside.
     radius = np.hypot(x - shape.EYE_CENTRE[0], moved_y - shape.EYE_CENTRE[1])
+    shell = shape.EYE_RADIUS + LID_CLEARANCE
     on_ball = shape.EYE_CENTRE[2] + np.sqrt(np.clip(shell**2 - np.minimum(radius, 0.98 * shell) ** 2, 0.0, None))
-    share = np.clip(above * abs(upper) + below * abs(lower), 0.0, 1.0)
-    moved_z = p[:, 2] + share * np.clip(on_ball - p[:, 2], -2.0, None)
+    moved = smoothstep(0.0, 0.12, above * abs(upper) + below * abs(lower))
+    moved_z = p[:, 2] + moved * np.clip(on_ball - p[:, 2], 0.0, None)
     return np.stack([0 * x, moved_y - y, moved_z - p[:, 2]], 1)
 
 
@@ -221,10 +225,24 @@ def _identity_fields() -> dict[str, Field]:
     }
 
 
+def _keep_lids_on_eyes(mesh: HeadMesh, mode: Array, lids: bool) -> None:
+    """Makes a mode move each eyeball as a whole, and the lids' edges with it, in place: else the ball cuts through them."""
+    x, y, z = mesh.vertices.T
+    near = smoothstep(8.0, 2.5, shape.distance_outside_eye(np.abs(x), y)) * smoothstep(0.0, 15.0, z) * (mesh.part == SKIN)
+    for side, part in ((1.0, EYE_LEFT), (-1.0, EYE_RIGHT)):
+        carried = mode[mesh.part == part].mean(0)
+        mode[mesh.part == part] = carried
+        if lids:
+            share = (near * (side * x > 0))[:, None]
+            mode += share * (carried - mode)
+
+
 def identity_modes(mesh: HeadMesh) -> tuple[tuple[str, ...], Array, Array]:
     """Names, displacements (I, V, 3) and joint displacements (I, 5, 3), all in mm."""
     fields = _identity_fields()
     modes = np.stack([field(mesh) for field in fields.values()])
+    for name, mode in zip(fields, modes, strict=True):
+        _keep_lids_on_eyes(mesh, mode, lids=name != "eyeSize")
     joints = np.zeros((len(modes), NUM_JOINTS, 3))
     # An eye turns about the middle of its ball, wherever a mode carries it.
     for joint, part in ((LEFT_EYE, EYE_LEFT), (RIGHT_EYE, EYE_RIGHT)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +38,9 @@ class Palette:
     seed: int  # of the skin's and the hair's variation
 
 
+@lru_cache(maxsize=4)
 def paint(palette: Palette) -> NDArray[np.float32]:
-    """Vertex colours (V, 3) in [0, 1]."""
+    """Vertex colours (V, 3) in [0, 1], read-only: a film asks for the same ones in every frame."""
     mesh = head_mesh()
     p = mesh.vertices
     x, y, z = np.abs(p[:, 0]), p[:, 1], p[:, 2]
@@ -73,7 +75,9 @@ def paint(palette: Palette) -> NDArray[np.float32]:
     bag = np.flatnonzero(mesh.part == MOUTH)
     color[np.concatenate([bag[rows : 3 * rows]])] = (0.06, 0.02, 0.02)
     color[np.isin(mesh.part, (TEETH_UPPER, TEETH_LOWER))] = (0.86, 0.84, 0.78)
-    return np.clip(color, 0.0, 1.0).astype(np.float32)
+    painted = np.clip(color, 0.0, 1.0).astype(np.float32)
+    painted.flags.writeable = False
+    return painted
 
 
 def _mix(color: Array, other: Colour | Array, share: Array) -> Array:

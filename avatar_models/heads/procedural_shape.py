@@ -149,7 +149,7 @@ def eye_opening(samples: int, blink: float = 0.0) -> Array:
     return np.concatenate([np.stack([chord[:, 0], upper], 1)[:-1], np.stack([chord[:, 0], lower], 1)[:0:-1]])
 
 
-def _distance_outside_eye(x: Array, y: Array) -> Array:
+def distance_outside_eye(x: Array, y: Array) -> Array:
     """Distance (N,) to the lids' opening, zero inside of it."""
     contour = eye_opening(24)
     following = np.roll(contour, -1, 0)
@@ -212,7 +212,7 @@ def add_relief(points: Array) -> Array:
     z = z + front * (1.6 * bump(p, (0.0, -78.0), (10.0, 8.0)) - 1.6 * bump(p, (0.0, -62.0), (12.0, 4.5)))
     z = z + front * (1.4 * bump(p, (36.0, 36.0), (14.0, 4.0)) + 0.8 * bump(p, (36.0, -8.0), (11.0, 8.0)))
     # the lids lie on the eyeball and run out into the socket
-    distance = _distance_outside_eye(np.abs(x), y)
+    distance = distance_outside_eye(np.abs(x), y)
     from_eye = np.hypot(np.abs(x) - EYE_CENTRE[0], y - EYE_CENTRE[1])
     shell = EYE_RADIUS + 1.0
     dome = EYE_CENTRE[2] + np.sqrt(np.clip(shell**2 - np.minimum(from_eye, 0.93 * shell) ** 2, 0.0, None))

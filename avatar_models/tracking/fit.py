@@ -41,6 +41,9 @@ EYE_SIGMA = 0.35
 SMOOTH_ROTATION = 0.02  # radians between a frame and the mean of its neighbours
 SMOOTH_TRANSLATION = 0.002  # metres
 SMOOTH_EXPRESSION = 0.15
+CHUNK = 16  # frames whose Jacobian is in the processor's cache at a time
+CONVERGED = 1e-3
+"""The solver stops when a step lowers the cost by less than this share."""
 NUM_POSE = 6
 NUM_EYES = 2  # both eyes turn together: about x, about y
 
@@ -107,9 +110,14 @@ def fit_clip(
             trial = problem.moved(state, *problem.solve(normal, damping))
             trial_cost = problem.cost(trial)
             if trial_cost < cost:
-                state, cost, damping = trial, trial_cost, max(damping * 0.3, 1e-6)
+                gain, cost, state = cost - trial_cost, trial_cost, trial
+                damping = max(damping * 0.3, 1e-6)
                 break
             damping *= 10.0
+        else:
+            break
+        if gain < CONVERGED * cost:
+            break
     _, projected = problem.residuals(state)
     return problem.result(state, projected)
 
@@ -126,6 +134,9 @@ class _Problem:
         self.num_expression = len(self.model.expression)
         self.num_frame = NUM_POSE + self.num_expression + 3 + NUM_EYES
         self.num_shared = len(self.model.identity) + 1
+        # (P, 3, E) and (P, 3, I): products with them give the Jacobian's columns
+        self.expression_columns = np.ascontiguousarray(self.model.expression.transpose(1, 2, 0), np.float32)
+        self.identity_columns = np.ascontiguousarray(self.model.identity.transpose(1, 2, 0), np.float32)
         self.first_log_focal = float(np.log(FIRST_FOCAL * max(source_size)))
 
     # -- the camera and the model -------------------------------------------------------------------------------------
@@ -242,53 +253,68 @@ class _Problem:
 
     def normal_equations(self, state: _State, residual: Array) -> tuple[Array, Array, Array, Array, Array]:
         """Blocks of J^T W J and J^T W r: frames (N, F, F), frames x shared (N, F, S), shared (S, S), and both gradients."""
-        s, joints = self.shape(state)
-        M, turns = self.turned(state)
-        p = np.einsum("npij,npj->npi", M, s)
-        for joint, R in turns:
-            p += self.model.weights[:, joint, None] * (joints[joint] - R @ joints[joint])[:, None]
-        Rp = p @ state.R.transpose(0, 2, 1)
-        x = Rp + state.t[:, None]
-        f = self.K(state.log_focal)[:, 0, 0][:, None]
-        D = np.zeros((*x.shape[:2], 2, 3))  # d residual / d x
-        D[..., 0, 0] = D[..., 1, 1] = f / x[..., 2]
-        D[..., 0, 2] = -f * x[..., 0] / x[..., 2] ** 2
-        D[..., 1, 2] = -f * x[..., 1] / x[..., 2] ** 2
-        D /= self.eye_distance[:, None, None, None]
-        DR = np.einsum("npai,nij->npaj", D, state.R)
-        DRM = DR @ M
-
-        E, width = self.num_expression, self.num_frame
-        J = np.empty((*x.shape[:2], 2, width + self.num_shared))
-        J[..., 0:3] = D @ -_skew(Rp)
-        J[..., 3:6] = D
-        J[..., 6 : 6 + E] = np.einsum("npai,epi->npae", DRM, self.model.expression, optimize=True)
-        about_jaw = np.einsum("nij,npj->npi", state.R_jaw, s - joints[JAW])
-        J[..., 6 + E : 9 + E] = DR @ -_skew(self.model.weights[:, JAW, None] * about_jaw)
-        eyes = np.zeros_like(s)
-        for joint, R in turns[1:]:
-            eyes += self.model.weights[:, joint, None] * np.einsum("nij,npj->npi", R, s - joints[joint])
-        J[..., 9 + E : 9 + E + NUM_EYES] = (DR @ -_skew(eyes))[..., :NUM_EYES]
-        J[..., width:-1] = np.einsum("npai,bpi->npab", DRM, self.model.identity, optimize=True)
-        for joint, R in turns:
-            moved = np.einsum("nij,bj->nbi", np.eye(3) - R, self.model.joint_identity[:, joint])
-            J[..., width:-1] += np.einsum("p,npai,nbi->npab", self.model.weights[:, joint], DR, moved, optimize=True)
-        J[..., -1] = x[..., :2] / x[..., 2:] * (f / self.eye_distance[:, None])[..., None]
-
+        width, N = self.num_frame, len(residual)
+        A, B = np.empty((N, width, width)), np.empty((N, width, self.num_shared))
+        C = np.zeros((self.num_shared, self.num_shared))
+        a, c = np.empty((N, width)), np.zeros(self.num_shared)
         squared = (residual**2).sum(-1)
         w = self.weights / (1 + squared / ROBUST_SCALE**2) ** 2 / LANDMARK_SIGMA**2  # Geman-McClure
-        J = J.reshape(len(x), -1, J.shape[-1])
-        weighted = J * np.repeat(w, 2, 1)[..., None]
-        H = weighted.transpose(0, 2, 1) @ J  # (N, F + S, F + S)
-        g = (weighted * residual.reshape(len(x), -1, 1)).sum(1)
-        A, B, C = H[:, :width, :width].copy(), H[:, :width, width:], H[:, width:, width:].sum(0)
-        a, c = g[:, :width].copy(), g[:, width:].sum(0)
+        for start in range(0, N, CHUNK):
+            part = slice(start, start + CHUNK)
+            J = self.jacobian(state, part)
+            J *= np.sqrt(w[part], dtype=np.float32)[:, :, None, None]
+            r = (residual[part] * np.sqrt(w[part])[:, :, None]).astype(np.float32)
+            J, r = J.reshape(len(J), -1, J.shape[-1]), r.reshape(len(r), -1, 1)
+            H = (J.transpose(0, 2, 1) @ J).astype(np.float64)  # (n, F + S, F + S)
+            g = (J.transpose(0, 2, 1) @ r)[..., 0].astype(np.float64)
+            A[part], B[part] = H[:, :width, :width], H[:, :width, width:]
+            a[part] = g[:, :width]
+            C += H[:, width:, width:].sum(0)
+            c += g[:, width:].sum(0)
         terms, (shared, shared_precision) = self.priors(state)
         for value, precision in terms:
             A[:, np.arange(width), np.arange(width)] += precision
             a += precision * value
         C[np.diag_indices(len(C))] += shared_precision
         return A, B, C, a, c + shared_precision * shared
+
+    def jacobian(self, state: _State, part: slice) -> NDArray[np.float32]:
+        """d residual / d (frame's unknowns, shared ones) of some frames, (n, P, 2, F + S); float32 is enough for a direction."""
+        E, width = self.num_expression, self.num_frame
+        frames = _State(
+            state.identity, state.log_focal, state.R[part], state.t[part], state.expression[part], state.R_jaw[part], state.eyes[part]
+        )
+        s, joints = self.shape(frames)
+        M, turns = self.turned(frames)
+        Rp = self.posed(frames) @ frames.R.transpose(0, 2, 1)
+        x = Rp + frames.t[:, None]
+        f = self.K(state.log_focal)[part, 0, 0][:, None]
+        eye_distance = self.eye_distance[part]
+        D = np.zeros((*x.shape[:2], 2, 3))  # d residual / d x
+        D[..., 0, 0] = D[..., 1, 1] = f / x[..., 2]
+        D[..., 0, 2] = -f * x[..., 0] / x[..., 2] ** 2
+        D[..., 1, 2] = -f * x[..., 1] / x[..., 2] ** 2
+        D /= eye_distance[:, None, None, None]
+        DR = D @ frames.R[:, None]
+        DRM = (DR @ M).astype(np.float32)
+
+        J = np.empty((*x.shape[:2], 2, width + self.num_shared), np.float32)
+        J[..., 0:3] = D @ -_skew(Rp)
+        J[..., 3:6] = D
+        J[..., 6 : 6 + E] = DRM @ self.expression_columns
+        about_jaw = np.einsum("nij,npj->npi", frames.R_jaw, s - joints[JAW])
+        J[..., 6 + E : 9 + E] = DR @ -_skew(self.model.weights[:, JAW, None] * about_jaw)
+        eyes = np.zeros_like(s)
+        for joint, R in turns[1:]:
+            eyes += self.model.weights[:, joint, None] * np.einsum("nij,npj->npi", R, s - joints[joint])
+        J[..., 9 + E : 9 + E + NUM_EYES] = (DR @ -_skew(eyes))[..., :NUM_EYES]
+        J[..., width:-1] = DRM @ self.identity_columns
+        for joint, R in turns:
+            touched = np.flatnonzero(self.model.weights[:, joint])
+            moved = (np.eye(3) - R) @ self.model.joint_identity[:, joint].T  # (n, 3, I)
+            J[:, touched, :, width:-1] += (self.model.weights[touched, joint, None, None] * DR[:, touched]) @ moved[:, None]
+        J[..., -1] = x[..., :2] / x[..., 2:] * (f / eye_distance[:, None])[..., None]
+        return J
 
     def solve(self, normal: tuple[Array, Array, Array, Array, Array], damping: float) -> tuple[Array, Array]:
         """The damped step: frames (N, F) and shared (S,), the frames eliminated by the Schur complement."""
