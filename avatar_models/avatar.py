@@ -43,8 +43,7 @@ class Avatar(Protocol):
 def render(avatar: Avatar, camera: Camera, conditions: Tensor, background: Tensor) -> Tensor:
     """Images (B, 3, H, W) of an avatar for B cameras and conditions (B, E) over a background colour (3,)."""
     images = [
-        splat(avatar.gaussians(conditions[index]), camera[index : index + 1], background).image
-        for index in range(len(camera))
+        splat(avatar.gaussians(conditions[index]), camera[index : index + 1], background).image for index in range(len(camera))
     ]
     return torch.cat(images).clamp(0.0, 1.0)
 

@@ -33,6 +33,11 @@ class HeadGasSizes:
 class HeadGas(nn.Module):
     """The feature-augmented Gaussians {mu, Sigma, F} of section 3.1 and the MLP phi of equation 4."""
 
+    neutral: Tensor  # (E,) mean condition of training: e is taken from it
+    spread: Tensor  # (E,) its standard deviation
+    centre: Tensor  # (3,) psi sees positions relative to it
+    extent: Tensor  # () metres
+
     def __init__(self, sizes: HeadGasSizes) -> None:
         super().__init__()
         n, e, d = sizes.num_gaussians, sizes.condition_size, sizes.feature_dim
@@ -45,13 +50,15 @@ class HeadGas(nn.Module):
         self.f0 = nn.Parameter(torch.zeros(n, d))  # its bias
         self.num_sh = (sizes.sh_degree + 1) ** 2
         inputs = d + 3 * 2 * sizes.position_frequencies
-        self.phi = nn.Sequential(nn.Linear(inputs, sizes.hidden_dim), nn.ReLU(), nn.Linear(sizes.hidden_dim, 3 * self.num_sh + 1))
+        self.phi = nn.Sequential(
+            nn.Linear(inputs, sizes.hidden_dim), nn.ReLU(), nn.Linear(sizes.hidden_dim, 3 * self.num_sh + 1)
+        )
         # Per-Gaussian offsets of colour and opacity let 2,500 points start as a coloured head, not as MLP noise.
         self.base = nn.Parameter(torch.zeros(n, 3 * self.num_sh + 1))
-        self.register_buffer("neutral", torch.zeros(e))  # the mean condition of training: e is taken from it
-        self.register_buffer("spread", torch.ones(e))  # and its standard deviation
-        self.register_buffer("centre", torch.zeros(3))  # psi sees positions relative to it
-        self.register_buffer("extent", torch.ones(()))  # metres
+        self.register_buffer("neutral", torch.zeros(e))
+        self.register_buffer("spread", torch.ones(e))
+        self.register_buffer("centre", torch.zeros(3))
+        self.register_buffer("extent", torch.ones(()))
 
     def gaussians(self, condition: Tensor) -> Gaussians:
         """Gaussians in the head's frame for one condition (E,)."""
@@ -78,8 +85,8 @@ class HeadGas(nn.Module):
         self.quats.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
         self.base[:, :3] = (colors - 0.5) / 0.28209479177387814  # the SH of degree 0 that shows this colour
         self.base[:, -1] = math.log(0.5 / 0.5)
-        nn.init.zeros_(self.phi[2].weight)
-        nn.init.zeros_(self.phi[2].bias)
+        for parameter in self.phi[2].parameters():
+            parameter.zero_()
         self.f0.normal_(0.0, 0.1)
         self.neutral.copy_(conditions.mean(0))
         # A value that hardly moves in training says nothing; dividing by its tiny spread would let noise in.

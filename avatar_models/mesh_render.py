@@ -24,7 +24,13 @@ class Surface:
     def interpolate(self, faces: NDArray[np.int64], values: Array32) -> Array32:
         """Vertex values (V, C) at the pixels (H, W, C); zero where there is no surface."""
         picture = np.zeros((*self.triangle.shape, values.shape[1]), np.float32)
-        _interpolate(self.triangle, self.barycentric, np.ascontiguousarray(faces), np.ascontiguousarray(values, np.float32), picture)
+        _interpolate(
+            self.triangle,
+            self.barycentric,
+            np.ascontiguousarray(faces),
+            np.ascontiguousarray(values, np.float32),
+            picture,
+        )
         return picture
 
 
@@ -69,7 +75,11 @@ def _rasterise(pixels, depth, faces, triangle, barycentric):  # type: ignore[no-
                 if inverse > nearest[y, x]:
                     nearest[y, x] = inverse
                     triangle[y, x] = f
-                    barycentric[y, x, 0], barycentric[y, x, 1], barycentric[y, x, 2] = u / inverse, v / inverse, w / inverse
+                    barycentric[y, x, 0], barycentric[y, x, 1], barycentric[y, x, 2] = (
+                        u / inverse,
+                        v / inverse,
+                        w / inverse,
+                    )
 
 
 @numba.njit(nogil=True, cache=True)

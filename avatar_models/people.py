@@ -21,8 +21,22 @@ from avatar_models.mesh_render import rasterise, vertex_normals
 Array = NDArray[np.float64]
 SUPERSAMPLING = 2
 IDENTITY_SIGMA = 0.8
-SKINS = ((0.88, 0.66, 0.54), (0.80, 0.57, 0.44), (0.64, 0.42, 0.31), (0.47, 0.30, 0.22), (0.92, 0.72, 0.62), (0.72, 0.50, 0.37))
-HAIRS = ((0.10, 0.07, 0.06), (0.24, 0.14, 0.08), (0.55, 0.38, 0.18), (0.42, 0.18, 0.09), (0.45, 0.44, 0.43), (0.06, 0.06, 0.07))
+SKINS = (
+    (0.88, 0.66, 0.54),
+    (0.80, 0.57, 0.44),
+    (0.64, 0.42, 0.31),
+    (0.47, 0.30, 0.22),
+    (0.92, 0.72, 0.62),
+    (0.72, 0.50, 0.37),
+)
+HAIRS = (
+    (0.10, 0.07, 0.06),
+    (0.24, 0.14, 0.08),
+    (0.55, 0.38, 0.18),
+    (0.42, 0.18, 0.09),
+    (0.45, 0.44, 0.43),
+    (0.06, 0.06, 0.07),
+)
 IRISES = ((0.25, 0.15, 0.08), (0.22, 0.38, 0.52), (0.28, 0.38, 0.22), (0.38, 0.28, 0.14))
 SHIRTS = ((0.18, 0.30, 0.46), (0.46, 0.20, 0.22), (0.22, 0.36, 0.28), (0.30, 0.28, 0.34), (0.55, 0.50, 0.42))
 WALLS = ((0.74, 0.78, 0.80), (0.80, 0.76, 0.70), (0.70, 0.75, 0.71), (0.77, 0.73, 0.79))
@@ -130,7 +144,11 @@ def viewmats(performance: Performance, distance: float) -> Array:
     found = np.tile(np.eye(4), (len(performance), 1, 1))
     facing = np.diag([1.0, -1.0, -1.0])
     for frame, (pitch, yaw, roll) in enumerate(performance.rotation):
-        turn = cv2.Rodrigues(np.array([0, yaw, 0.0]))[0] @ cv2.Rodrigues(np.array([pitch, 0, 0.0]))[0] @ cv2.Rodrigues(np.array([0, 0, roll]))[0]
+        turn = (
+            cv2.Rodrigues(np.array([0, yaw, 0.0]))[0]
+            @ cv2.Rodrigues(np.array([pitch, 0, 0.0]))[0]
+            @ cv2.Rodrigues(np.array([0, 0, roll]))[0]
+        )
         found[frame, :3, :3] = facing @ turn
         found[frame, :3, 3] = facing @ performance.translation[frame] + [0, 0.015, distance]
     return found
@@ -139,7 +157,13 @@ def viewmats(performance: Performance, distance: float) -> Array:
 def posed_vertices(person: Person, performance: Performance, frame: int) -> NDArray[np.float32]:
     """The head's surface (V, 3) in its own frame, metres."""
     head = procedural_head()
-    arguments = (person.identity, performance.expression[frame], np.zeros(3), performance.jaw[frame], performance.eyes[frame])
+    arguments = (
+        person.identity,
+        performance.expression[frame],
+        np.zeros(3),
+        performance.jaw[frame],
+        performance.eyes[frame],
+    )
     return head.vertices(*(torch.tensor(np.asarray(a, np.float32))[None] for a in arguments))[0].numpy()
 
 
@@ -176,7 +200,9 @@ def _wall(size: int, color: tuple[float, float, float]) -> NDArray[np.float32]:
     return wall
 
 
-def _shaded(vertices: NDArray[np.floating], faces: NDArray[np.int64], view: Array, color: NDArray[np.float32]) -> NDArray[np.float32]:
+def _shaded(
+    vertices: NDArray[np.floating], faces: NDArray[np.int64], view: Array, color: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Vertex colours (V, 3) under a soft key light from the upper left, a sky and a small highlight, fixed to the camera."""
     normals = vertex_normals(vertices, faces) @ (np.diag([1.0, -1.0, -1.0]) @ view[:3, :3]).T
     key = np.clip(0.15 + 0.85 * normals @ LIGHT, 0.0, None)
@@ -191,10 +217,20 @@ def _shaded(vertices: NDArray[np.floating], faces: NDArray[np.int64], view: Arra
 
 def _torso() -> tuple[Array, NDArray[np.int64]]:
     """Shoulders in a shirt: rings from the neck's base outwards and down, metres, in the head's frame at rest."""
-    rings = ((0.062, 0.066, -0.140), (0.075, 0.08, -0.150), (0.12, 0.092, -0.168), (0.19, 0.105, -0.20), (0.22, 0.115, -0.26), (0.23, 0.12, -0.5))
+    rings = (
+        (0.062, 0.066, -0.140),
+        (0.075, 0.08, -0.150),
+        (0.12, 0.092, -0.168),
+        (0.19, 0.105, -0.20),
+        (0.22, 0.115, -0.26),
+        (0.23, 0.12, -0.5),
+    )
     angle = np.arange(48) * 2 * np.pi / 48
     points = np.concatenate(
-        [np.stack([a * np.cos(angle), y + 0.012 * (np.cos(angle) ** 2 - 1) * (a < 0.2), -0.05 + b * np.sin(angle)], 1) for a, b, y in rings]
+        [
+            np.stack([a * np.cos(angle), y + 0.012 * (np.cos(angle) ** 2 - 1) * (a < 0.2), -0.05 + b * np.sin(angle)], 1)
+            for a, b, y in rings
+        ]
     )
     first = np.arange(48)
     faces = []

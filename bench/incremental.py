@@ -12,7 +12,12 @@ from pathlib import Path
 
 from bench.workspace import Finished, cut_clip, make_workspace, real_clips
 
-SMALL = {"train_headgas.steps": 40, "train_headgas.resolution": 64, "train_headgas.num_gaussians": 500, "evaluate.max_frames": 5}
+SMALL = {
+    "train_headgas.steps": 40,
+    "train_headgas.resolution": 64,
+    "train_headgas.num_gaussians": 500,
+    "evaluate.max_frames": 5,
+}
 
 
 def show(what: str, finished: Finished) -> None:

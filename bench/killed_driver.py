@@ -1,6 +1,6 @@
 """SIGKILL of the driver half way through preprocess, then `dvc repro`: what is computed again, and are the outs the same?
 
-    python -m bench.killed_driver
+python -m bench.killed_driver
 """
 
 from __future__ import annotations

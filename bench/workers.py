@@ -1,6 +1,6 @@
 """Do the outs depend on who computed them? 1 actor, 2 actors, and 3 simulated Ray nodes of which one is killed.
 
-    python -m bench.workers
+python -m bench.workers
 """
 
 from __future__ import annotations

@@ -95,7 +95,12 @@ def make_workspace(folder: Path, changes: Mapping[str, Any] | None = None) -> Wo
     workspace = Workspace(folder)
     workspace.set_params({"source.kind": "folder", "source.path": "data/raw", "source.watch": "data/raw", **(changes or {})})
     git = ["git", "-c", "user.name=bench", "-c", "user.email=bench@localhost"]
-    for words in (["git", "init", "-q"], [str(BIN / "dvc"), "init", "-q"], ["git", "add", "-A"], [*git, "commit", "-qm", "start"]):
+    for words in (
+        ["git", "init", "-q"],
+        [str(BIN / "dvc"), "init", "-q"],
+        ["git", "add", "-A"],
+        [*git, "commit", "-qm", "start"],
+    ):
         subprocess.run(words, cwd=folder, check=True, capture_output=True)
     for key in ("core.analytics", "core.check_update"):
         subprocess.run([BIN / "dvc", "config", "-q", key, "false"], cwd=folder, check=True, capture_output=True)

@@ -1,0 +1,1 @@
+"""The plant: how work is spread, kept, resumed and recorded."""

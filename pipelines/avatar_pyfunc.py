@@ -39,7 +39,9 @@ class AvatarModel(mlflow.pyfunc.PythonModel):
         K, viewmat = (torch.tensor(facts[name])[None].expand(len(conditions), -1, -1) for name in ("K", "viewmat"))
         level = 1.0 if self.facts["background"] == "white" else 0.0
         with torch.no_grad():
-            images = render(self.avatar, Camera(K, viewmat, facts["width"], facts["height"]), conditions, torch.full((3,), level))
+            images = render(
+                self.avatar, Camera(K, viewmat, facts["width"], facts["height"]), conditions, torch.full((3,), level)
+            )
         return (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
 
 

@@ -63,7 +63,9 @@ class ProbeVideo:
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         path = Path(item.payload["path"])
         if printable(str(path)) != str(path):
-            raise ItemRejected("name_not_utf8", f"{item.id}: its name is not valid UTF-8, so no table can hold it; rename the file")
+            raise ItemRejected(
+                "name_not_utf8", f"{item.id}: its name is not valid UTF-8, so no table can hold it; rename the file"
+            )
         try:
             facts = probe_video(path)
         except ProbeError as error:

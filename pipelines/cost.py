@@ -31,4 +31,6 @@ class Cost:
 def cost_of(result: FanOutResult) -> Cost:
     """The cost of what this run computed; empty when all was cached."""
     frames = max(result.frames, 1)
-    return Cost({step: seconds / frames for step, seconds in sorted(result.seconds.items())}, result.wall_seconds, result.frames)
+    return Cost(
+        {step: seconds / frames for step, seconds in sorted(result.seconds.items())}, result.wall_seconds, result.frames
+    )

@@ -27,7 +27,7 @@ from pipelines.probe import VideoFacts, decoded_frames, turn_of, video_stream
 
 os.environ.setdefault("DECORD_EOF_RETRY_MAX", "2000000")
 os.environ.setdefault("DECORD_LOGGING_LEVEL", "quiet")
-import decord  # noqa: E402  (reads its environment when it is loaded)
+import decord
 
 decord.logging.set_level(decord.logging.QUIET)
 

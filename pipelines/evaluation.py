@@ -70,12 +70,15 @@ class JudgeAvatar:
         wanted = pictures(held_out, self.level)
         made = render_shots(avatar, held_out.camera, held_out.conditions, self.level)
         copied = pictures(known, self.level)[nearest_frames(held_out, known)]
-        rows = {
+        rows: dict[str, Any] = {
             "subject_id": [subject] * len(held_out), "clip_id": held_out.clip_ids, "frame": held_out.frames,
             "psnr": psnr(made, wanted).numpy(), "ssim": ssim(made, wanted).numpy(),
             "baseline_psnr": psnr(copied, wanted).numpy(), "baseline_ssim": ssim(copied, wanted).numpy(),
         }  # fmt: skip
-        table = pa.table({name: pa.array(values, METRICS_SCHEMA.field(name).type) for name, values in rows.items()}, schema=METRICS_SCHEMA)
+        table = pa.table(
+            {name: pa.array(values, METRICS_SCHEMA.field(name).type) for name, values in rows.items()},
+            schema=METRICS_SCHEMA,
+        )
         out.write_table("metrics", table)
         panels = (np.concatenate([panel(w), panel(m), error_panel(w, m)], 1) for w, m in zip(wanted, made, strict=True))
         store_video(out, panels, self.data.segments, clips[0].clip_id)
@@ -102,7 +105,7 @@ class JudgeAvatar:
 
 def load_some(data: Any, clips: list[tuple[str, NDArray[np.int64]]], most: int, size: int) -> Shots | None:
     """At most `most` consecutive frames, from the first segments that have any; None where there is none."""
-    wanted = []
+    wanted: list[tuple[str, NDArray[np.int64]]] = []
     for clip_id, rows in clips:
         rows = rows[: max(0, most - sum(len(found) for _, found in wanted))]
         if len(rows):

@@ -18,9 +18,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def content_key(
-    *, step: str, version: int, params: Mapping[str, Any], assets: Mapping[str, str], inputs: str
-) -> str:
+def content_key(*, step: str, version: int, params: Mapping[str, Any], assets: Mapping[str, str], inputs: str) -> str:
     """Key of one step's result for one item.
 
     `params` are those that the step reads, `assets` maps the files it loads to their sha256, `inputs` is the item's

@@ -14,7 +14,19 @@ import yaml
 
 from pipelines.atomic import sha256_file
 
-PACKAGES = ("torch", "gsplat", "numba", "ray", "mediapipe", "decord", "av", "opencv-contrib-python", "pyarrow", "dvc", "mlflow")
+PACKAGES = (
+    "torch",
+    "gsplat",
+    "numba",
+    "ray",
+    "mediapipe",
+    "decord",
+    "av",
+    "opencv-contrib-python",
+    "pyarrow",
+    "dvc",
+    "mlflow",
+)
 
 
 @dataclass(frozen=True)
@@ -53,9 +65,17 @@ def tracked_outs() -> dict[str, str]:
 def stage_inputs(stage: str) -> list[DatasetDigest]:
     """The datasets that a stage reads: its dependencies in dvc.yaml, with the digests that dvc.lock has for them."""
     outs = tracked_outs()
-    declared = yaml.safe_load(Path("dvc.yaml").read_text())["stages"].get(stage, {}).get("deps", []) if Path("dvc.yaml").exists() else []
+    declared = (
+        yaml.safe_load(Path("dvc.yaml").read_text())["stages"].get(stage, {}).get("deps", [])
+        if Path("dvc.yaml").exists()
+        else []
+    )
     locked = {dep["path"]: dep.get("md5", "") for dep in _locked_stages().get(stage, {}).get("deps", [])}
-    return [DatasetDigest(path, outs.get(path) or locked.get(path, "")) for path in declared if not path.endswith(".py") and "$" not in path]
+    return [
+        DatasetDigest(path, outs.get(path) or locked.get(path, ""))
+        for path in declared
+        if not path.endswith(".py") and "$" not in path
+    ]
 
 
 def _locked_stages() -> dict[str, Any]:

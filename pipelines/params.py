@@ -176,7 +176,9 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     except yaml.YAMLError as error:
         raise ParamsError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(raw, dict):
-        raise ParamsError(f"{path}: expected a mapping of blocks ({', '.join(Params.model_fields)}), found {type(raw).__name__}")
+        raise ParamsError(
+            f"{path}: expected a mapping of blocks ({', '.join(Params.model_fields)}), found {type(raw).__name__}"
+        )
     try:
         return Params.model_validate(raw)
     except ValidationError as error:

@@ -49,7 +49,14 @@ def connect(params: Params) -> Any:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import logging
 
-    for name in ("mlflow.tracking._model_registry.client", "mlflow.store.model_registry", "mlflow.models", "alembic", "mlflow.store.db.utils", "mlflow.system_metrics"):
+    for name in (
+        "mlflow.tracking._model_registry.client",
+        "mlflow.store.model_registry",
+        "mlflow.models",
+        "alembic",
+        "mlflow.store.db.utils",
+        "mlflow.system_metrics",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     import mlflow
 
@@ -124,7 +131,11 @@ class Run:
     def log_fan_out(self, result: FanOutResult, fps: float | None = None) -> None:
         """Counts and cost of a fan-out; fps is the rate of the video that was worked on."""
         cost = cost_of(result)
-        counts = {"items.cached": result.cached, "items.computed": result.computed, "items.quarantined": len(result.quarantined)}
+        counts = {
+            "items.cached": result.cached,
+            "items.computed": result.computed,
+            "items.quarantined": len(result.quarantined),
+        }
         self.log_metrics({**counts, "items.retries": result.retries, "cost.wall_seconds": cost.wall_seconds})
         if not cost.seconds_per_frame:
             return

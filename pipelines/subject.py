@@ -115,7 +115,12 @@ def load_shots(data: Tables, clips: list[tuple[str, NDArray[np.int64]]], size: i
     above = above_neck(camera)
     heads = [(matte * share).round().astype(np.uint8) for matte, share in zip(mattes, above, strict=True)]
     return Shots(
-        np.stack(images), np.stack(heads), camera, torch.from_numpy(np.concatenate(conditions)), names, np.concatenate(frames)
+        np.stack(images),
+        np.stack(heads),
+        camera,
+        torch.from_numpy(np.concatenate(conditions)),
+        names,
+        np.concatenate(frames),
     )
 
 

@@ -167,7 +167,9 @@ def check_schema(found: pa.Schema, wanted: pa.Schema, path: str | os.PathLike[st
             "Run `dvc repro` to make it again with this code."
         )
     if not found.equals(wanted):
-        raise SchemaError(f"{path}: columns of table {name!r} differ from version {version}: {found.names} against {wanted.names}")
+        raise SchemaError(
+            f"{path}: columns of table {name!r} differ from version {version}: {found.names} against {wanted.names}"
+        )
 
 
 def write_table(table: pa.Table, schema: pa.Schema, path: Path) -> None:

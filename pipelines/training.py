@@ -120,7 +120,9 @@ class Training:
         while self.step < self.options.steps:
             recent.append(self.one_step())
             if self.step % CURVE_EVERY == 0 or self.step == self.options.steps:
-                self.curve.append({"step": self.step, **{name: float(np.mean([r[name] for r in recent])) for name in recent[0]}})
+                self.curve.append(
+                    {"step": self.step, **{name: float(np.mean([r[name] for r in recent])) for name in recent[0]}}
+                )
                 recent = []
             if self.step % checkpoint_every == 0 and self.step % CURVE_EVERY == 0:
                 self.save(checkpoint)
@@ -160,7 +162,12 @@ class Training:
         return float(np.mean(found))
 
     def save(self, path: Path) -> None:
-        state = {"step": self.step, "curve": self.curve, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state = {
+            "step": self.step,
+            "curve": self.curve,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pipelines.atomic import atomic_path
 
-# One thread, because x264's output depends on how many there are; no build string in the stream's user data.
-ENCODER = {"threads": "1", "crf": "20", "preset": "medium", "x264-params": "sliced-threads=0:lookahead-threads=1"}
+# One thread, because x264's output depends on how many there are; no mb-tree, because it reads stale memory at some sizes.
+ENCODER = {"threads": "1", "crf": "20", "preset": "medium", "x264-params": "sliced-threads=0:lookahead-threads=1:mbtree=0"}
 
 
 def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float) -> int:
@@ -23,7 +23,10 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float) -> 
     """
     rate = Fraction(fps).limit_denominator(1001)
     count = 0
-    with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+    with (
+        atomic_path(path) as temporary,
+        av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+    ):
         stream = container.add_stream("libx264", rate=rate, options=ENCODER)
         for picture in frames:
             height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2

@@ -1,0 +1,1 @@
+"""The stages of dvc.yaml; each is run as `python -m stages.NAME`."""

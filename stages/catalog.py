@@ -9,6 +9,7 @@ import pyarrow as pa
 from pipelines import tables
 from pipelines.catalog import catalog_table, probe_step, remarks, video_items
 from pipelines.fanout import FanOutResult, run_and_assemble
+from pipelines.main import run_stage
 from pipelines.params import load_params
 from pipelines.runs import stage_run
 from pipelines.sources import list_clips
@@ -44,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

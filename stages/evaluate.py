@@ -15,6 +15,7 @@ from pipelines.atomic import sha256_file, write_bytes_atomic
 from pipelines.evaluation import METRICS_SCHEMA, MODELS, PAIR, VERSION, JudgeAvatar
 from pipelines.fanout import FanOutResult, Item, Step, run_and_assemble
 from pipelines.keys import digest
+from pipelines.main import run_stage
 from pipelines.params import Params, load_params
 from pipelines.runs import stage_run
 from pipelines.subject import TRACKS_FOLDER
@@ -32,7 +33,9 @@ def items(params: Params) -> list[Item]:
 
     avatar = {subject: [sha256_file(MODELS / subject / name) for name in (TENSORS, FACTS)] for subject in subjects}
     found = [Item(subject, digest([avatar[subject], data_of(subject)])) for subject in subjects]
-    ring = [(target, subjects[(place + 1) % len(subjects)]) for place, target in enumerate(subjects)] if len(subjects) > 1 else []
+    ring = (
+        [(target, subjects[(place + 1) % len(subjects)]) for place, target in enumerate(subjects)] if len(subjects) > 1 else []
+    )
     for target, driver in ring[: params.evaluate.max_cross_pairs]:
         found.append(Item(f"{target}{PAIR}{driver}", digest([avatar[target], data_of(driver), "cross"])))
     return found
@@ -81,7 +84,9 @@ def main() -> None:
             "evaluate", [step(params)], items(params), assemble, compute=params.compute, things="subjects and pairs"
         )
         run.log_fan_out(result)
-        run.log_metrics({name: sum(found[name] for found in means.values()) / len(means) for name in ("psnr", "ssim")} if means else {})
+        run.log_metrics(
+            {name: sum(found[name] for found in means.values()) / len(means) for name in ("psnr", "ssim")} if means else {}
+        )
         for subject, figures in means.items():
             with run.child(subject) as child:
                 child.log_metrics(figures)
@@ -92,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

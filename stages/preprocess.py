@@ -12,6 +12,7 @@ from pipelines import tables
 from pipelines.atomic import write_bytes_atomic
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.frames import write_frames
+from pipelines.main import run_stage
 from pipelines.params import load_params
 from pipelines.preprocess import clip_items, preprocess_steps
 from pipelines.runs import stage_run
@@ -43,7 +44,9 @@ def assemble(result: FanOutResult) -> dict[str, float]:
             segments.append(row)
     for name, schema in kinds.items():
         tables.write_table(pa.concat_tables(parts[name]), schema, TRACKS_FOLDER / f"{name}.parquet")
-    tables.write_table(pa.Table.from_pylist(segments, schema=tables.SEGMENTS), tables.SEGMENTS, TRACKS_FOLDER / "segments.parquet")
+    tables.write_table(
+        pa.Table.from_pylist(segments, schema=tables.SEGMENTS), tables.SEGMENTS, TRACKS_FOLDER / "segments.parquet"
+    )
     tables.write_table(result.quarantine_table(), tables.QUARANTINE, TRACKS_FOLDER / "quarantine.parquet")
 
     frames = sum(row["num_frames"] for row in segments)
@@ -66,11 +69,16 @@ def main() -> None:
     with stage_run("preprocess", params) as run:
         catalog = tables.read_table(CATALOG, tables.CATALOG)
         result, figures = run_and_assemble(
-            "preprocess", preprocess_steps(params), clip_items(catalog), assemble, compute=params.compute, things="clips"
+            "preprocess",
+            preprocess_steps(params),
+            clip_items(catalog),
+            assemble,
+            compute=params.compute,
+            things="clips",
         )
         run.log_fan_out(result, fps=sum(catalog["fps"].to_pylist()) / max(catalog.num_rows, 1))
         run.log_metrics(figures)
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

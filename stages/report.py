@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipelines.main import run_stage
 from pipelines.params import load_params
 from pipelines.report import write_report
 from pipelines.runs import stage_run
@@ -20,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -7,12 +7,14 @@ import io
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from avatar_models.avatar import FACTS, TENSORS
 from pipelines import tables
 from pipelines.atomic import write_bytes_atomic
 from pipelines.fanout import FanOutResult, Item, Step, run_and_assemble
 from pipelines.keys import digest
+from pipelines.main import run_stage
 from pipelines.params import Params, load_params
 from pipelines.runs import stage_run
 from pipelines.splits import subjects_that_passed
@@ -29,12 +31,14 @@ def items() -> list[Item]:
     found = []
     for subject in subjects_that_passed(segments):
         own = [row for row in rows if row["subject_id"] == subject]
-        found.append(Item(subject, digest(sorted(row["fingerprint"] for row in own)), frames=sum(row["num_good"] for row in own)))
+        found.append(
+            Item(subject, digest(sorted(row["fingerprint"] for row in own)), frames=sum(row["num_good"] for row in own))
+        )
     return found
 
 
 def step(params: Params) -> Step:
-    options = {"train_headgas": params.train_headgas.as_key(), "test_fraction": params.catalog.test_fraction}
+    options: dict[str, Any] = {"train_headgas": params.train_headgas.as_key(), "test_fraction": params.catalog.test_fraction}
     # How often a checkpoint is written changes nothing in the result, so it is kept out of the key.
     every = options["train_headgas"].pop("checkpoint_every")
     worker = partial(HeadGasTrainer, checkpoint_every=every)
@@ -52,7 +56,12 @@ def assemble(result: FanOutResult) -> dict[str, list[dict[str, float]]]:
     tables.write_table(result.quarantine_table(), tables.QUARANTINE, MODELS / "quarantine.parquet")
     subjects = {subject: dict(result.last(subject).summary) for subject in result.entries}
     mean = sum(found["psnr"] for found in subjects.values()) / max(len(subjects), 1)
-    figures = {"subjects": len(subjects), "quarantined": len(result.quarantined), "train_psnr": round(mean, 4), "by_subject": subjects}
+    figures = {
+        "subjects": len(subjects),
+        "quarantined": len(result.quarantined),
+        "train_psnr": round(mean, 4),
+        "by_subject": subjects,
+    }
     write_bytes_atomic(METRICS, (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode())
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -78,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

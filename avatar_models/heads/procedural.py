@@ -62,7 +62,5 @@ def procedural_head() -> ProceduralHead:
         return torch.from_numpy((values * MM).astype(np.float32))
 
     weights = torch.from_numpy(skinning_weights(mesh).astype(np.float32))
-    rig = Rig(
-        metres(mesh.vertices), metres(identity), metres(expression), metres(JOINTS_MM), metres(joint_identity), weights
-    )
+    rig = Rig(metres(mesh.vertices), metres(identity), metres(expression), metres(JOINTS_MM), metres(joint_identity), weights)
     return ProceduralHead(rig, torch.from_numpy(mesh.faces), identity_names, expression_names)

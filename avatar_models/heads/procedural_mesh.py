@@ -53,7 +53,12 @@ def head_mesh() -> HeadMesh:
     for side in (1.0, -1.0):
         add(*_ear(side), EAR)
     return HeadMesh(
-        np.concatenate(vertices), np.concatenate(triangles), np.concatenate(parts), np.concatenate(lower), slit_upper, slit_lower
+        np.concatenate(vertices),
+        np.concatenate(triangles),
+        np.concatenate(parts),
+        np.concatenate(lower),
+        slit_upper,
+        slit_lower,
     )
 
 
@@ -184,7 +189,10 @@ def _ear(side: float) -> tuple[Array, NDArray[np.int64]]:
         points += np.stack([lift + 0 * angle, 30 * radius * np.sin(angle), 17 * radius * lobe * np.cos(angle)], 1).tolist()
     local = np.asarray(points)
     tilt = np.radians(12.0)
-    y, z = local[:, 1] * np.cos(tilt) + local[:, 2] * np.sin(tilt), local[:, 2] * np.cos(tilt) - local[:, 1] * np.sin(tilt)
+    y, z = (
+        local[:, 1] * np.cos(tilt) + local[:, 2] * np.sin(tilt),
+        local[:, 2] * np.cos(tilt) - local[:, 1] * np.sin(tilt),
+    )
     flare = 0.35 * np.clip(-z, -10.0, None)
     placed = np.stack([side * (73.0 + local[:, 0] + flare), y + 3.0, z - 52.0], 1)
     first = 1 + np.arange(20)

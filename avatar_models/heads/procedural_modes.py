@@ -173,10 +173,18 @@ def _identity_fields() -> dict[str, Field]:
         return 0.09 * (eye_region(m) * (m.part == SKIN))[:, None] * offset * [1, 1, 0.3]
 
     def jaw_wide(m: HeadMesh) -> Array:
-        return (smoothstep(-20.0, -75.0, m.vertices[:, 1]) * smoothstep(-130, -95, m.vertices[:, 1]))[:, None] * m.vertices * [0.08, 0, 0]
+        return (
+            (smoothstep(-20.0, -75.0, m.vertices[:, 1]) * smoothstep(-130, -95, m.vertices[:, 1]))[:, None]
+            * m.vertices
+            * [0.08, 0, 0]
+        )
 
     def chin_long(m: HeadMesh) -> Array:
-        return (smoothstep(-45.0, -85.0, m.vertices[:, 1]) * smoothstep(-60, 10, m.vertices[:, 2]))[:, None] * [0, -5.0, 0]
+        return (smoothstep(-45.0, -85.0, m.vertices[:, 1]) * smoothstep(-60, 10, m.vertices[:, 2]))[:, None] * [
+            0,
+            -5.0,
+            0,
+        ]
 
     def face_flat(m: HeadMesh) -> Array:
         return -0.10 * np.clip(m.vertices - [0, 0, 5], 0, None) * [0, 0, 1]
@@ -191,7 +199,11 @@ def _identity_fields() -> dict[str, Field]:
         return (smoothstep(-85.0, -125.0, m.vertices[:, 1]))[:, None] * (m.vertices + [0, 0, 50.0]) * [0.1, 0, 0.1]
 
     def face_narrow(m: HeadMesh) -> Array:
-        front = smoothstep(-30, 30, m.vertices[:, 2]) * smoothstep(-120, -80, m.vertices[:, 1]) * smoothstep(70, 20, m.vertices[:, 1])
+        front = (
+            smoothstep(-30, 30, m.vertices[:, 2])
+            * smoothstep(-120, -80, m.vertices[:, 1])
+            * smoothstep(70, 20, m.vertices[:, 1])
+        )
         return front[:, None] * m.vertices * [-0.05, 0, 0]
 
     return {

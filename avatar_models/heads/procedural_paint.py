@@ -47,7 +47,11 @@ def paint(palette: Palette) -> NDArray[np.float32]:
     rng = np.random.default_rng(palette.seed)
     color = np.tile(np.asarray(palette.skin), (len(p), 1))
     front = smoothstep(-25.0, 10.0, z)
-    blush = 0.5 * bump(np.stack([x, y], 1), (38, -12), (15, 12)) + 0.6 * bump(p, (0, -14), (10, 8)) + 0.3 * bump(p, (0, -80), (14, 9))
+    blush = (
+        0.5 * bump(np.stack([x, y], 1), (38, -12), (15, 12))
+        + 0.6 * bump(p, (0, -14), (10, 8))
+        + 0.3 * bump(p, (0, -80), (14, 9))
+    )
     color = color * (1 - (blush * front)[:, None] * [0.02, 0.16, 0.14])
     color *= 1.0 + 0.05 * _waves(p, rng, 24, 40.0)[:, None] + 0.035 * _waves(p, rng, 24, 9.0)[:, None]
     color *= 1 - 0.18 * (smoothstep(6, 2, _eye_distance(x, y)) * front)[:, None]  # the lids' shade

@@ -65,9 +65,7 @@ def pose(rig: Rig, identity: Tensor, expression: Tensor, neck: Tensor, jaw: Tens
     shape = shape + torch.einsum("be,evk->bvk", expression, rig.expression_basis)
     joints = (rig.joints + torch.einsum("bi,ijk->bjk", identity, rig.joint_identity_basis)).expand(frames, -1, -1)
 
-    R_neck, R_jaw, R_left, R_right = axis_angle_to_matrix(
-        torch.stack([neck, jaw, eyes[:, :3], eyes[:, 3:]], 1)
-    ).unbind(1)
+    R_neck, R_jaw, R_left, R_right = axis_angle_to_matrix(torch.stack([neck, jaw, eyes[:, :3], eyes[:, 3:]], 1)).unbind(1)
     eye = torch.eye(3, dtype=shape.dtype, device=shape.device).expand(frames, 3, 3)
     R = torch.stack([eye, R_neck, R_neck @ R_jaw, R_neck @ R_left, R_neck @ R_right], 1)  # (B, 5, 3, 3)
     # a child joint is carried by the neck's rotation about the neck's joint

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def _over_tiles(run: Callable[[int, int], None], tiles: int) -> None:
         run(0, tiles)
         return
     bounds = np.linspace(0, tiles, 4 * threads + 1).astype(int)  # smaller shares than threads: tiles differ in cost
-    futures = [_pool(os.getpid()).submit(run, int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    futures = [_pool(os.getpid()).submit(run, int(a), int(b)) for a, b in pairwise(bounds)]
     for future in futures:
         future.result()
 
@@ -58,7 +59,9 @@ class _Composite(torch.autograd.Function):
         depths: Tensor, radii: Tensor, width: int, height: int,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         kernels = _kernels()
-        arrays = [np.ascontiguousarray(t.detach().numpy(), np.float32) for t in (means2d, conics, opacities, colors, background)]
+        arrays = [
+            np.ascontiguousarray(t.detach().numpy(), np.float32) for t in (means2d, conics, opacities, colors, background)
+        ]
         m, q, o, c, b = arrays
         r = radii.numpy()
         seen = np.flatnonzero((r > 0).all(1))
@@ -108,9 +111,7 @@ def splat_cpu(
     """See :func:`avatar_models.splatting.splat`. Computes in float32."""
     images, alphas, depths, means2d, radii = [], [], [], [], []
     for index in range(len(camera)):
-        p = project_gaussians(
-            gaussians, camera, index, near=near, far=far, radius_clip=radius_clip, antialiased=antialiased
-        )
+        p = project_gaussians(gaussians, camera, index, near=near, far=far, radius_clip=radius_clip, antialiased=antialiased)
         # Depth rides along as one more channel over a background of zero.
         colors = torch.cat([p.colors, p.depths[:, None]], 1)
         under = torch.cat([background[index], background.new_zeros(1)])

@@ -34,10 +34,10 @@ def tile_lists(means2d, radii, order, width, height):  # type: ignore[no-untyped
     counts = np.zeros(tiles_x * tiles_y + 1, np.int64)
     for k in range(len(order)):
         i = order[k]
-        x0 = max(0, int(math.floor((means2d[i, 0] - radii[i, 0]) / TILE)))
-        x1 = min(tiles_x, int(math.floor((means2d[i, 0] + radii[i, 0]) / TILE)) + 1)
-        y0 = max(0, int(math.floor((means2d[i, 1] - radii[i, 1]) / TILE)))
-        y1 = min(tiles_y, int(math.floor((means2d[i, 1] + radii[i, 1]) / TILE)) + 1)
+        x0 = max(0, int(np.floor((means2d[i, 0] - radii[i, 0]) / TILE)))
+        x1 = min(tiles_x, int(np.floor((means2d[i, 0] + radii[i, 0]) / TILE)) + 1)
+        y0 = max(0, int(np.floor((means2d[i, 1] - radii[i, 1]) / TILE)))
+        y1 = min(tiles_y, int(np.floor((means2d[i, 1] + radii[i, 1]) / TILE)) + 1)
         boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3] = x0, x1, y0, y1
         for ty in range(y0, y1):
             for tx in range(x0, x1):
@@ -62,8 +62,8 @@ def _reach(opacity):  # type: ignore[no-untyped-def]
 
 @_jit
 def _rows(mean_y, radius, y0, y1):  # type: ignore[no-untyped-def]
-    low = max(y0, int(math.floor(mean_y - radius)))
-    high = min(y1, int(math.floor(mean_y + radius)) + 1)
+    low = max(y0, int(np.floor(mean_y - radius)))
+    high = min(y1, int(np.floor(mean_y + radius)) + 1)
     return low, high
 
 
@@ -78,11 +78,13 @@ def _columns(A, B, dx_centre, dy, reach, x0, x1):  # type: ignore[no-untyped-def
     root = math.sqrt(disc)
     low = dx_centre + (-half - root) / A
     high = dx_centre + (-half + root) / A
-    return max(x0, int(math.floor(low - 1.0))), min(x1, int(math.floor(high + 1.0)) + 1)
+    return max(x0, int(np.floor(low - 1.0))), min(x1, int(np.floor(high + 1.0)) + 1)
 
 
 @_jit
-def forward(first_tile, last_tile, starts, members, means2d, radii, conics, opacities, colors, background, image, final_T, last):  # type: ignore[no-untyped-def]
+def forward(  # type: ignore[no-untyped-def]
+    first_tile, last_tile, starts, members, means2d, radii, conics, opacities, colors, background, image, final_T, last
+):  # type: ignore[no-untyped-def]
     """Composites tiles [first_tile, last_tile) front to back.
 
     colors (N, C), background (C,) -> image (H, W, C), final_T (H, W), last (H, W): 1 + place in the tile's list of the
@@ -140,7 +142,23 @@ def forward(first_tile, last_tile, starts, members, means2d, radii, conics, opac
 
 
 @_jit
-def backward(first_tile, last_tile, starts, members, means2d, radii, conics, opacities, colors, background, final_T, last, v_image, v_alpha, partial):  # type: ignore[no-untyped-def]
+def backward(  # type: ignore[no-untyped-def]
+    first_tile,
+    last_tile,
+    starts,
+    members,
+    means2d,
+    radii,
+    conics,
+    opacities,
+    colors,
+    background,
+    final_T,
+    last,
+    v_image,
+    v_alpha,
+    partial,
+):  # type: ignore[no-untyped-def]
     """Gradients of tiles [first_tile, last_tile): v_image (H, W, C), v_alpha (H, W) -> partial (pairs, 6 + C).
 
     A row of partial: means2d x y, conic A B C, opacity, then colours.

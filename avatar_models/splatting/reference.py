@@ -33,9 +33,7 @@ def splat_reference(
     rows, columns = torch.meshgrid(torch.arange(H) + 0.5, torch.arange(W) + 0.5, indexing="ij")
     pixels = torch.stack([columns, rows], -1).reshape(-1, 1, 2).to(gaussians.means)
     for index in range(len(camera)):
-        p = project_gaussians(
-            gaussians, camera, index, near=near, far=far, radius_clip=radius_clip, antialiased=antialiased
-        )
+        p = project_gaussians(gaussians, camera, index, near=near, far=far, radius_clip=radius_clip, antialiased=antialiased)
         seen = (p.radii > 0).all(1).nonzero()[:, 0]
         order = seen[torch.argsort(p.depths[seen].detach(), stable=True)]
         dx, dy = (pixels - p.means2d[order]).unbind(-1)  # (P, M)

@@ -1,0 +1,1 @@
+"""From pictures to head parameters: detect, crop, matte, fit, judge. Arrays in, arrays out."""

@@ -41,9 +41,7 @@ class CropPath:
         return (moved / self.scale).astype(np.float32)
 
 
-def crop_path(
-    points: NDArray[np.float32], times: NDArray[np.float64], *, scale: float, smooth_s: float, size: int
-) -> CropPath:
+def crop_path(points: NDArray[np.float32], times: NDArray[np.float64], *, scale: float, smooth_s: float, size: int) -> CropPath:
     """The crops of a segment from its landmarks (N, P, 2 or 3) in source pixels and their times (N,) in seconds.
 
     The side is `scale` times the median of the landmarks' larger extent; the centre is the middle of their bounding

@@ -38,7 +38,7 @@ LID_RING = np.array(
 
 
 def votes() -> tuple[Array, float]:
-    """(views, 478, 3) places in the neutral head in mm, NaN where a point's pixel shows no surface; and the share of views found."""
+    """(views, 478, 3) places in the neutral head in mm, NaN where a pixel shows no surface; and the share of views found."""
     head, mesh = procedural_head(), head_mesh()
     faces = head.faces.numpy()
     K, distance = camera_for(SIZE)
@@ -142,11 +142,21 @@ def make_embedding() -> None:
         ball = np.flatnonzero(part_of_face == (EYE_LEFT if places[point, 0] > 0 else EYE_RIGHT))
         (triangle[point],), (weights[point],), _ = closest_on_surface(places[point : point + 1], ball)
     trust = 1.0 / (1.0 + (spread / AGREEMENT_MM) ** 2)
-    np.savez(EMBEDDING, faces=triangle.astype(np.int64), barycentric=weights.astype(np.float32), weights=trust.astype(np.float32))
+    np.savez(
+        EMBEDDING,
+        faces=triangle.astype(np.int64),
+        barycentric=weights.astype(np.float32),
+        weights=trust.astype(np.float32),
+    )
     inner = np.setdiff1d(np.arange(478), FACE_OVAL)
     print(f"the detector found {share:.1%} of the views")
-    print(f"spread of the votes in mm: median {np.median(spread[inner]):.2f}, worst of the inner points {spread[inner].max():.2f}")
-    print(f"distance of the votes' median to the surface in mm: median {np.median(distance):.2f}, 95th percentile {np.percentile(distance, 95):.2f}")
+    print(
+        f"spread of the votes in mm: median {np.median(spread[inner]):.2f}, worst of the inner points {spread[inner].max():.2f}"
+    )
+    print(
+        f"distance of the votes' median to the surface in mm: median {np.median(distance):.2f}, "
+        f"95th percentile {np.percentile(distance, 95):.2f}"
+    )
     print(f"wrote {EMBEDDING.name}")
 
 

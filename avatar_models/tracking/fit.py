@@ -172,7 +172,13 @@ class _Problem:
                 R[n], t[n] = facing, place
         eye = np.broadcast_to(np.eye(3), (N, 3, 3)).copy()
         return _State(
-            np.zeros(self.num_shared - 1), self.first_log_focal, R, t, np.zeros((N, self.num_expression)), eye, np.zeros((N, NUM_EYES))
+            np.zeros(self.num_shared - 1),
+            self.first_log_focal,
+            R,
+            t,
+            np.zeros((N, self.num_expression)),
+            eye,
+            np.zeros((N, NUM_EYES)),
         )
 
     def shape(self, state: _State) -> tuple[Array, Array]:
@@ -279,10 +285,16 @@ class _Problem:
         return A, B, C, a, c + shared_precision * shared
 
     def jacobian(self, state: _State, part: slice) -> NDArray[np.float32]:
-        """d residual / d (frame's unknowns, shared ones) of some frames, (n, P, 2, F + S); float32 is enough for a direction."""
+        """d residual / d (frame's unknowns, shared ones) of some frames, (n, P, 2, F + S); float32 suffices for a direction."""
         E, width = self.num_expression, self.num_frame
         frames = _State(
-            state.identity, state.log_focal, state.R[part], state.t[part], state.expression[part], state.R_jaw[part], state.eyes[part]
+            state.identity,
+            state.log_focal,
+            state.R[part],
+            state.t[part],
+            state.expression[part],
+            state.R_jaw[part],
+            state.eyes[part],
         )
         s, joints = self.shape(frames)
         M, turns = self.turned(frames)

@@ -55,6 +55,4 @@ def split_segments(
     # Neighbouring frames are never a gap, however slow the camera.
     new &= (np.diff(shot[rows]) > 0) | (np.diff(rows) > 1)
     groups = np.split(rows, np.flatnonzero(new) + 1)
-    return [
-        Segment(int(group[0]), int(group[-1]) + 1, len(group) / int(group[-1] - group[0] + 1)) for group in groups
-    ]
+    return [Segment(int(group[0]), int(group[-1]) + 1, len(group) / int(group[-1] - group[0] + 1)) for group in groups]

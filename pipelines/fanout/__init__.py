@@ -105,7 +105,9 @@ def fan_out(
         with ray_cluster(), ProgressLine(stage, len(items)) as progress:
             run.compute(compute, progress)
     result.wall_seconds = time.monotonic() - start
-    result.entries = {item.id: result.entries[item.id] for item in sorted(items, key=lambda i: i.id) if item.id in result.entries}
+    result.entries = {
+        item.id: result.entries[item.id] for item in sorted(items, key=lambda i: i.id) if item.id in result.entries
+    }
     result.quarantined.sort(key=lambda failure: failure.item)
     ledger.finished = time.time()
     ledger.seconds, ledger.frames = result.seconds, result.frames
@@ -133,7 +135,9 @@ def run_and_assemble(
     except DamagedEntry:
         _forget_damaged(result, Cache(compute.cache))
         again = fan_out(stage, steps, items, compute=compute)
-        again.seconds = {name: again.seconds.get(name, 0) + result.seconds.get(name, 0) for name in {*again.seconds, *result.seconds}}
+        again.seconds = {
+            name: again.seconds.get(name, 0) + result.seconds.get(name, 0) for name in {*again.seconds, *result.seconds}
+        }
         result, assembled = again, assemble(again)
     print(result.summary_line(things), flush=True)
     if result.quarantined:
@@ -153,7 +157,14 @@ class _Run:
         result: FanOutResult,
         retry: Collection[str],
     ) -> None:
-        self.steps, self.items, self.cache, self.ledger, self.result, self.retry = steps, items, cache, ledger, result, retry
+        self.steps, self.items, self.cache, self.ledger, self.result, self.retry = (
+            steps,
+            items,
+            cache,
+            ledger,
+            result,
+            retry,
+        )
         self.keys = {item.id: chain_keys(steps, item) for item in items}
         self.todo: list[tuple[Item, int]] = []
 
@@ -208,7 +219,10 @@ class _Run:
             recycle_after=compute.recycle_after_items,
             next_task=next_task,
         )
-        progress.done, progress.quarantined = self.result.cached + len(self.result.quarantined), len(self.result.quarantined)
+        progress.done, progress.quarantined = (
+            self.result.cached + len(self.result.quarantined),
+            len(self.result.quarantined),
+        )
         last_saved = time.monotonic()
         try:
             for item, step in self.todo:
@@ -244,7 +258,13 @@ class _Run:
             progress.retries += 1
         else:
             failure = Failure(
-                self.result.stage, task.item.id, task.attempts, report.reason, report.error_class, report.message, report.traceback
+                self.result.stage,
+                task.item.id,
+                task.attempts,
+                report.reason,
+                report.error_class,
+                report.message,
+                report.traceback,
             )
             self.cache.remember_failure(task.key, failure)
             self._quarantine(failure)
@@ -291,7 +311,8 @@ def _check_quarantine(result: FanOutResult, total: int, allowed: float) -> None:
     if total and (failed > allowed * total or failed == total):
         _print_quarantine(result)
         raise TooManyQuarantined(
-            f"{result.stage}: {failed} of {total} items failed, compute.max_quarantined allows {allowed:.0%} and one must be left. "
+            f"{result.stage}: {failed} of {total} items failed; compute.max_quarantined allows {allowed:.0%}, "
+            "and one must be left. "
             "The table above has the reasons; mend the cause, then `headwater retry STAGE REASON`, or raise the limit."
         )
 

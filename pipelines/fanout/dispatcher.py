@@ -165,10 +165,10 @@ class Dispatcher:
             yield self._settle(call.task, answer)
             if not slot.calls and not self._may_serve(slot):
                 self._replace(slot)
-        for slot, error in dead.items():
+        for slot, death in dead.items():
             if not slot.started:
-                self._count_failed_start(slot, error)
-            yield from self._bury(slot, _death_report(error))
+                self._count_failed_start(slot, death)
+            yield from self._bury(slot, _death_report(death))
 
     def _count_failed_start(self, slot: _Slot, error: ray.exceptions.RayError) -> None:
         self.failed_starts += 1

@@ -20,7 +20,12 @@ class ProgressLine:
         self.start = self.last_line = time.monotonic()
         self.bar: Progress | None = None
         if sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rates]}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rates]}"),
+            )
             self.bar = Progress(*columns, TimeRemainingColumn(), transient=True)
             self.task = self.bar.add_task(stage, total=total, rates="")
 

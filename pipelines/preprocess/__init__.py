@@ -24,7 +24,10 @@ def clip_items(catalog: pa.Table) -> list[Item]:
     """An item for each clip of the catalog."""
     items = []
     for row in catalog.to_pylist():
-        facts = {name: row[name] for name in ("clip_id", "subject_id", "camera_id", "source", "frame_start", "frame_end", "crop", "split")}
+        facts = {
+            name: row[name]
+            for name in ("clip_id", "subject_id", "camera_id", "source", "frame_start", "frame_end", "crop", "split")
+        }
         # The ids go into the tables, so two clips of equal content are two items.
         fingerprint = f"{row['fingerprint']}:{row['clip_id']}:{row['subject_id']}:{row['camera_id']}:{row['split']}"
         items.append(Item(row["clip_id"], fingerprint, facts, frames=row["frame_end"] - row["frame_start"]))

@@ -32,7 +32,10 @@ class FitClip:
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         assert upstream is not None
         source_size = tuple(upstream.summary["source_size"])
-        rows = [self.segment(item, upstream, number, facts, source_size, out) for number, facts in enumerate(upstream.summary["segments"])]
+        rows = [
+            self.segment(item, upstream, number, facts, source_size, out)
+            for number, facts in enumerate(upstream.summary["segments"])
+        ]
         return {"segments": rows}
 
     def segment(
@@ -78,7 +81,12 @@ class FitClip:
         out.write_table(f"identity-{number}", pa.table(identity, schema=tables.IDENTITIES))
         times = frames["time"].to_numpy()
         reason = clip_verdict(good, shake, facts["coverage"], self.limits)
-        made = [upstream.files[f"frames-{number}"], upstream.files[f"landmarks-{number}"], out.files[f"tracks-{number}"], out.files[f"identity-{number}"]]
+        made = [
+            upstream.files[f"frames-{number}"],
+            upstream.files[f"landmarks-{number}"],
+            out.files[f"tracks-{number}"],
+            out.files[f"identity-{number}"],
+        ]
         return {
             "clip_id": facts["clip_id"],
             "catalog_clip_id": item.payload["clip_id"],

@@ -63,7 +63,9 @@ class ObserveClip:
         decoder = open_decoder(path, facts, self.buffer_bytes // DECODER_SHARE)
         seen = self.look(decoder, facts, clip)
         if not seen.observations:
-            raise ItemRejected("undecodable", f"{path}: no frame of {clip['frame_start']} to {clip['frame_end']} could be decoded")
+            raise ItemRejected(
+                "undecodable", f"{path}: no frame of {clip['frame_start']} to {clip['frame_end']} could be decoded"
+            )
         found = [observation is not None for observation in seen.observations]
         segments = split_segments(seen.times, found, seen.cuts, self.options.max_gap_s)
         if not segments:
@@ -117,7 +119,13 @@ class ObserveClip:
                 yield int(np.searchsorted(seen.indices, index)), picture
 
     def store(
-        self, out: EntryWriter, number: int, clip_id: str, segment: Segment, seen: Seen, pictures: Iterator[tuple[int, NDArray[np.uint8]]]
+        self,
+        out: EntryWriter,
+        number: int,
+        clip_id: str,
+        segment: Segment,
+        seen: Seen,
+        pictures: Iterator[tuple[int, NDArray[np.uint8]]],
     ) -> dict[str, Any]:
         """Crops, mattes and encodes one segment's frames; writes its frames and landmarks."""
         rows = [row for row in range(segment.start, segment.stop) if seen.observations[row] is not None]
@@ -138,7 +146,14 @@ class ObserveClip:
                     break
         names = [clip_id] * len(rows)
         indices, times = seen.indices[rows], seen.times[rows] - seen.times[0]
-        columns = {"clip_id": names, "frame": indices, "time": times, "image": images, "matte": mattes, "crop": path.transforms().tolist()}
+        columns = {
+            "clip_id": names,
+            "frame": indices,
+            "time": times,
+            "image": images,
+            "matte": mattes,
+            "crop": path.transforms().tolist(),
+        }
         out.write_table(f"frames-{number}", pa.table(columns, schema=tables.FRAMES))
         landmarks = {
             "clip_id": names,
@@ -148,7 +163,12 @@ class ObserveClip:
             "confidence": np.array([observation.confidence for observation in observed], np.float32),
         }
         out.write_table(f"landmarks-{number}", pa.table(landmarks, schema=tables.LANDMARKS))
-        return {"clip_id": clip_id, "coverage": segment.coverage, "num_frames": len(rows), "rows": [int(rows[0]), int(rows[-1]) + 1]}
+        return {
+            "clip_id": clip_id,
+            "coverage": segment.coverage,
+            "num_frames": len(rows),
+            "rows": [int(rows[0]), int(rows[-1]) + 1],
+        }
 
     def encode(self, picture: NDArray[np.uint8], path: CropPath, k: int, matter: Matter) -> tuple[bytes, bytes]:
         """The k-th crop as JPEG and its matte as PNG."""

@@ -37,7 +37,9 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> Markup:
         across = LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
         return across, TOP + (y1 - y) / (y1 - y0) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)} over {escape(x_label)}">']
+    parts = [
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)} over {escape(x_label)}">'
+    ]
     for k in range(5):
         value = y0 + (y1 - y0) * k / 4
         _, y = place(x0, value)
@@ -55,6 +57,7 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> Markup:
             title = f"{escape(line.name)}: {escape(x_label)} {xv:g}, {escape(y_label)} {yv:.4g}"
             parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="5"><title>{title}</title></circle>')
     legend = "".join(
-        f'<span><i class="key c{index % 6}{" dashed" if line.dashed else ""}"></i>{escape(line.name)}</span>' for index, line in enumerate(lines)
+        f'<span><i class="key c{index % 6}{" dashed" if line.dashed else ""}"></i>{escape(line.name)}</span>'
+        for index, line in enumerate(lines)
     )
     return Markup("".join(parts) + f'</svg><div class="legend">{legend}</div>')

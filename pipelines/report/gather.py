@@ -43,7 +43,10 @@ def gather(params: Params) -> dict[str, Any]:
     return {
         "title": params.report.title,
         "headline": headline(catalog, preprocess, figures),
-        "heroes": [(subject, data_uri(EVALUATION / "videos" / f"{subject}.mp4", "video/mp4"), figures["by_subject"][subject]) for subject in shown],
+        "heroes": [
+            (subject, data_uri(EVALUATION / "videos" / f"{subject}.mp4", "video/mp4"), figures["by_subject"][subject])
+            for subject in shown
+        ],
         "hidden": len(subjects) - len(shown),
         "cross": cross_videos(shown),
         "clips": [clip_row(row) for row in catalog.to_pylist()],
@@ -54,7 +57,11 @@ def gather(params: Params) -> dict[str, Any]:
         "psnr_chart": psnr_chart(shown),
         "subjects": [(subject, figures["by_subject"][subject]) for subject in subjects],
         "overall": figures,
-        "params": sorted(flatten({name: block for name, block in params.model_dump(mode="json").items() if name not in ("compute", "tracking")}).items()),
+        "params": sorted(
+            flatten(
+                {name: block for name, block in params.model_dump(mode="json").items() if name not in ("compute", "tracking")}
+            ).items()
+        ),
         "packages": sorted(package_versions().items()),
         "assets": sorted(detector_hashes().items()),
     }
@@ -111,7 +118,11 @@ def segment_row(data: Tables, row: dict[str, Any]) -> dict[str, Any]:
     pictures = [overlay(data.frames.decode(row["clip_id"], int(k)).image, tracks[k], identity) for k in picked]
     ok, jpeg = cv2.imencode(".jpg", np.concatenate(pictures, 1)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
     assert ok
-    return {**row, "strip": f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}", "width": OVERLAY_SIDE * len(picked)}
+    return {
+        **row,
+        "strip": f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}",
+        "width": OVERLAY_SIDE * len(picked),
+    }
 
 
 def overlay(image: NDArray[np.uint8], track: dict[str, Any], identity: list[float]) -> NDArray[np.uint8]:
@@ -147,7 +158,9 @@ def read_csv(path: Path, shown: list[str]) -> dict[str, list[dict[str, str]]]:
 
 def learning_curves(shown: list[str]) -> Any:
     rows = read_csv(Path("plots/headgas_curves.csv"), shown)
-    lines = [Line(name, [float(row["step"]) for row in found], [float(row["loss"]) for row in found]) for name, found in rows.items()]
+    lines = [
+        Line(name, [float(row["step"]) for row in found], [float(row["loss"]) for row in found]) for name, found in rows.items()
+    ]
     return line_chart(lines, "step", "loss")
 
 

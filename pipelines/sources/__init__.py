@@ -44,11 +44,17 @@ def list_clips(source: Source) -> Listing:
     from pipelines.sources.procedural import list_people
     from pipelines.sources.vfhq import list_vfhq
 
-    readers: dict[str, Callable[[Path], Listing]] = {"folder": list_folder, "vfhq": list_vfhq, "procedural": list_people}
+    readers: dict[str, Callable[[Path], Listing]] = {
+        "folder": list_folder,
+        "vfhq": list_vfhq,
+        "procedural": list_people,
+    }
     return readers[source.kind](Path(source.path))
 
 
 def safe_name(name: str) -> str:
     """A name of [A-Za-z0-9._-] that cannot leave a folder; where characters had to go, a short digest keeps it unique."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:80]
-    return plain if plain == name else f"{plain or 'clip'}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    return (
+        plain if plain == name else f"{plain or 'clip'}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    )

@@ -8,8 +8,8 @@ from pathlib import Path
 from pipelines.sources import Listing, SourceError, VideoClip, safe_name
 
 VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .mpe .m2v .ts .mts .m2ts .wmv .asf .flv .f4v .3gp .3g2 .ogv .ogm .mxf .dv .vob .y4m .gif"
-    .split()
+    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .m2v .ts .mts .m2ts .wmv .asf .flv .f4v .3gp .3g2 .ogv .ogm .mxf .dv .vob "  # noqa: SIM905
+    ".y4m .gif".split()
 )  # fmt: skip
 
 

@@ -61,7 +61,12 @@ def read_recipe(path: Path) -> list[Role]:
 def list_people(path: Path) -> Listing:
     """The clips of a recipe, where `film_people` has put them."""
     roles = read_recipe(path)
-    return Listing([VideoClip(safe_name(role.name), safe_name(role.name), "cam0", VIDEOS / f"{safe_name(role.name)}.mp4") for role in roles])
+    return Listing(
+        [
+            VideoClip(safe_name(role.name), safe_name(role.name), "cam0", VIDEOS / f"{safe_name(role.name)}.mp4")
+            for role in roles
+        ]
+    )
 
 
 class FilmPerson:
@@ -105,5 +110,12 @@ def film_people(path: Path, compute: Compute) -> FanOutResult:
             result.last(name).copy_to("video.mp4", VIDEOS / f"{name}.mp4")
             result.last(name).copy_to("truth.npz", VIDEOS / f"{name}.truth.npz")
 
-    result, _ = run_and_assemble("film", [Step("film", VERSION, FilmPerson, {}, compute.decode)], items, assemble, compute=compute, things="people")
+    result, _ = run_and_assemble(
+        "film",
+        [Step("film", VERSION, FilmPerson, {}, compute.decode)],
+        items,
+        assemble,
+        compute=compute,
+        things="people",
+    )
     return result

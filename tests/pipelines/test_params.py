@@ -56,5 +56,7 @@ def test_profiles_set_the_same_keys_so_that_switching_leaves_nothing_behind() ->
     def keys(block: dict, prefix: str = "") -> set[str]:
         return set().union(*(keys(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}"} for k, v in block.items()))
 
-    profiles = [keys(yaml.safe_load((ROOT / "profiles" / f"{name}.yaml").read_text())) for name in ("demo", "laptop", "cluster")]
+    profiles = [
+        keys(yaml.safe_load((ROOT / "profiles" / f"{name}.yaml").read_text())) for name in ("demo", "laptop", "cluster")
+    ]
     assert profiles[0] == profiles[1] == profiles[2]

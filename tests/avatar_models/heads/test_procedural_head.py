@@ -17,9 +17,7 @@ LEFT_IRIS, RIGHT_IRIS, NOSE_TIP, CHIN, FOREHEAD = 473, 468, 1, 152, 10
 UPPER_INNER_LIP, LOWER_INNER_LIP = 13, 14
 
 
-def posed(
-    head: ProceduralHead, dtype: torch.dtype = torch.float64, **named: float | list[float] | np.ndarray
-) -> torch.Tensor:
+def posed(head: ProceduralHead, dtype: torch.dtype = torch.float64, **named: float | list[float] | np.ndarray) -> torch.Tensor:
     """Vertices (V, 3) with everything at rest but expressions by name, and identity, neck, jaw or eyes."""
     joints = {"neck": 3, "jaw": 3, "eyes": 6, "identity": head.num_identity}
     arguments = {name: torch.zeros(1, size, dtype=torch.float64) for name, size in joints.items()}
@@ -50,9 +48,7 @@ def test_skinning_is_the_formula() -> None:
     identity, expression = rng.normal(size=head.num_identity), rng.uniform(size=head.num_expression)
     turns = rng.normal(size=(4, 3)) * 0.4  # neck, jaw, left eye, right eye
     shape = (
-        rig.template.numpy()
-        + np.tensordot(identity, rig.identity_basis, 1)
-        + np.tensordot(expression, rig.expression_basis, 1)
+        rig.template.numpy() + np.tensordot(identity, rig.identity_basis, 1) + np.tensordot(expression, rig.expression_basis, 1)
     )
     joints = rig.joints.numpy() + np.tensordot(identity, rig.joint_identity_basis, 1)
 

@@ -1,0 +1,154 @@
+"""The command line for people. `dvc` runs stages; this tells, checks, renders and compares."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Raw head videos in, drivable Gaussian head avatars out.")
+console = Console()
+
+
+def fail(message: str) -> typer.Exit:
+    """Says what is wrong on stderr; raise what this returns."""
+    Console(stderr=True).print(f"[red]error:[/red] {message}", highlight=False)
+    return typer.Exit(1)
+
+
+@app.command()
+def status() -> None:
+    """What is done, what failed and why, what comes next."""
+    from headwater.status import StatusError, show_status
+
+    try:
+        show_status(console)
+    except StatusError as error:
+        raise fail(str(error)) from None
+
+
+@app.command()
+def doctor() -> None:
+    """What works on this machine, what does not, and what to do."""
+    from headwater.doctor import examine, show
+
+    found = examine()
+    show(console, found)
+    if any(finding.state == "fail" for finding in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def profile(
+    name: Annotated[str, typer.Argument(help="demo, laptop or cluster")],
+    force: Annotated[bool, typer.Option(help="also overwrite values that you have set yourself")] = False,
+) -> None:
+    """Switch params.yaml to a profile."""
+    from headwater.profile import ProfileError, apply_profile
+
+    try:
+        changes = apply_profile(Path("params.yaml"), Path("profiles"), name, force=force)
+    except ProfileError as error:
+        raise fail(str(error)) from None
+    for key, before, after in changes:
+        console.print(f"{key}: {before} -> {after}", highlight=False)
+    console.print(f"params.yaml is set to [b]{name}[/b]. Next: dvc repro")
+
+
+@app.command()
+def render(
+    avatar: Annotated[Path, typer.Argument(help="an avatar's folder, such as models/headgas/NAME")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="an .mp4 or .png file")],
+    driver: Annotated[str, typer.Option(help="a tracked segment that drives it (see data/tracks/segments.parquet)")] = "",
+    expression: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, may be given more than once")] = None,
+    size: Annotated[int, typer.Option(min=32, max=4096, help="side of the picture in pixels")] = 512,
+) -> None:
+    """Render an avatar: driven by another clip, or with one expression."""
+    from avatar_models.avatar import AvatarError
+    from headwater.render import RenderError, render_to_file
+    from pipelines.tables import SchemaError
+
+    try:
+        count = render_to_file(avatar, output, driver=driver, expressions=expression or [], size=size)
+    except (RenderError, AvatarError, SchemaError) as error:
+        raise fail(str(error)) from None
+    console.print(f"wrote {output}: {count} picture{'s' if count != 1 else ''} of {size} x {size}")
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -> None:
+    """Open MLflow on every run of this project."""
+    from pipelines.params import ParamsError, load_params
+    from pipelines.runs import tracking_uri
+
+    try:
+        uri = tracking_uri(load_params())
+    except ParamsError as error:
+        raise fail(str(error)) from None
+    console.print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it; it takes some seconds to come up)")
+    words = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    raise typer.Exit(subprocess.call(words, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}))
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="a run's id, the start of one, or its name")],
+    second: Annotated[str, typer.Argument()],
+) -> None:
+    """Say why two `dvc repro` runs differ."""
+    from headwater.compare import CompareError, compare_runs, show_differences
+    from pipelines.params import ParamsError
+
+    try:
+        show_differences(console, compare_runs(first, second))
+    except (CompareError, ParamsError) as error:
+        raise fail(str(error)) from None
+
+
+@app.command()
+def assets() -> None:
+    """The model files in use: where they come from, their licence, and whether they are what they should be."""
+    from headwater.assets import show_assets
+
+    if not show_assets(console):
+        raise typer.Exit(1)
+
+
+@app.command()
+def retry(stage: str, reason: str) -> None:
+    """Run a stage again with the failures of one reason tried anew."""
+    from pipelines.fanout.ledger import load_ledger
+
+    ledger = load_ledger(stage)
+    known = sorted(path.stem for path in Path(".headwater/ledger").glob("*.json"))
+    if ledger is None:
+        raise fail(f"stage {stage!r} has not run here; stages that have: {', '.join(known) or 'none'}")
+    reasons = ledger.reason_counts()
+    if reason not in reasons:
+        raise fail(f"no item of {stage} failed for {reason!r}; its reasons: {', '.join(reasons) or 'none, nothing failed'}")
+    console.print(f"{reasons[reason]} items of {stage} are tried again")
+    words = ["dvc", "repro", "--force", "--single-item", stage]
+    code = subprocess.call(words, env={**os.environ, "HEADWATER_RETRY": reason})
+    if code == 0:
+        console.print("Now run `dvc repro`, so that the stages behind it see what changed.")
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,131 @@
+"""Why two `dvc repro` runs differ: parameters, code, data, packages and model files first, then what came of it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.params import load_params
+from pipelines.runs import KIND_TAG, STAGE_TAG, connect
+
+CAUSES = ("params", "code", "data", "packages", "assets")
+FILES = {"packages": "environment.json", "data": "dvc_outs_before.json"}
+
+
+class CompareError(ValueError):
+    """A run that cannot be found or is not unique; the message lists what there is."""
+
+
+@dataclass
+class Facts:
+    """What is known of one run, by kind: name -> value."""
+
+    name: str
+    causes: dict[str, dict[str, str]] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    first: Facts
+    second: Facts
+
+
+def compare_runs(first: str, second: str) -> Comparison:
+    """Reads both runs from MLflow. Raises CompareError."""
+    params = load_params()
+    client = connect(params)
+    experiment = client.get_experiment_by_name(params.tracking.experiment)
+    runs = client.search_runs(
+        [experiment.experiment_id], f"tags.`{KIND_TAG}` = 'repro'", order_by=["attributes.start_time DESC"]
+    )
+    return Comparison(*(facts_of(client, experiment.experiment_id, pick(runs, word)) for word in (first, second)))
+
+
+def pick(runs: list[Any], word: str) -> Any:
+    """The run with that id, start of an id, or name."""
+    found = [run for run in runs if run.info.run_id.startswith(word) or run.info.run_name == word]
+    if len(found) == 1:
+        return found[0]
+    listed = "; ".join(f"{run.info.run_id[:8]} ({run.info.run_name})" for run in runs[:8]) or "none yet"
+    what = "no run" if not found else f"{len(found)} runs"
+    raise CompareError(f"{what} called {word!r}. The newest are: {listed}")
+
+
+def facts_of(client: Any, experiment_id: str, parent: Any) -> Facts:
+    """Collects a parent run's causes, and the metrics of its stages."""
+    tags = parent.data.tags
+    facts = Facts(f"{parent.info.run_id[:8]} ({parent.info.run_name})")
+    facts.causes = {
+        "params": dict(parent.data.params),
+        "code": {
+            "git commit": tags.get("mlflow.source.git.commit", ""),
+            "changed since": tags.get("headwater.git_dirty", ""),
+        },
+        "assets": {name: value for name, value in tags.items() if name.startswith("headwater.asset.")},
+        "data": {},
+    }
+    for kind, name in FILES.items():
+        facts.causes.setdefault(kind, {}).update(read_artifact(client, parent.info.run_id, name))
+    children = client.search_runs([experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    for run in children:
+        stage = run.data.tags.get(STAGE_TAG, run.info.run_name)
+        facts.metrics |= {
+            f"{stage}: {name}": value for name, value in run.data.metrics.items() if not name.startswith("system/")
+        }
+        for given in run.inputs.dataset_inputs:
+            facts.causes["data"][f"{stage} reads {given.dataset.name}"] = given.dataset.digest
+    return facts
+
+
+def read_artifact(client: Any, run_id: str, name: str) -> dict[str, str]:
+    if name not in [artifact.path for artifact in client.list_artifacts(run_id)]:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        found = json.loads(Path(client.download_artifacts(run_id, name, folder)).read_text())
+    return {str(key): str(value) for key, value in found.items()}
+
+
+def differing(first: dict[str, Any], second: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(name, first, second) of what is not the same in both."""
+    return [
+        (name, first.get(name), second.get(name))
+        for name in sorted(first.keys() | second.keys())
+        if first.get(name) != second.get(name)
+    ]
+
+
+def show_differences(console: Console, comparison: Comparison) -> None:
+    """Prints causes, then effects."""
+    first, second = comparison.first, comparison.second
+    causes = [(kind, *row) for kind in CAUSES for row in differing(first.causes.get(kind, {}), second.causes.get(kind, {}))]
+    if causes:
+        table = Table("why", "what", first.name, second.name)
+        for kind, name, a, b in causes:
+            table.add_row(kind, name, short(a), short(b))
+        console.print(table)
+    else:
+        console.print("parameters, code, data, packages and model files are the same")
+    effects = differing(first.metrics, second.metrics)
+    table = Table("figure", first.name, second.name)
+    for name, a, b in effects:
+        table.add_row(name, short(a), short(b))
+    if effects:
+        console.print(table)
+    else:
+        console.print("all figures are the same")
+
+
+def short(value: Any) -> str:
+    """A value as it fits into a table."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return str(value) if len(str(value)) <= 48 else f"{str(value)[:45]}..."

@@ -1,0 +1,217 @@
+"""Looks at the machine and the project: what works, what does not, what to do."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+MIN_FREE_GB = 5.0
+MIN_MEMORY_GB = 6.0
+State = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+def examine() -> list[Finding]:
+    """Runs every check; a check that itself breaks is a finding too."""
+    findings = []
+    for check in CHECKS:
+        try:
+            findings.append(check())
+        except Exception as error:
+            findings.append(Finding(check.__name__, "fail", f"{type(error).__name__}: {error}", "install again: make install"))
+    return findings
+
+
+def show(console: Console, findings: list[Finding]) -> None:
+    table = Table("", "what", "found", "what to do")
+    marks = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]fail[/red]"}
+    for finding in findings:
+        table.add_row(marks[finding.state], finding.what, finding.found, finding.advice)
+    console.print(table)
+
+
+def python() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    good = sys.version_info[:2] == (3, 11)
+    return Finding(
+        "Python",
+        "ok" if good else "fail",
+        found,
+        "" if good else "Headwater runs on Python 3.11: make install PYTHON=python3.11",
+    )
+
+
+def torch_and_cuda() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding("torch", "ok", f"{torch.__version__}, {torch.cuda.get_device_name()}")
+    return Finding("torch", "ok", f"{torch.__version__}, no CUDA device: the CPU kernels are used")
+
+
+def gsplat() -> Finding:
+    import torch
+
+    try:
+        found = version("gsplat")
+    except PackageNotFoundError:
+        return Finding(
+            "gsplat",
+            "fail" if torch.cuda.is_available() else "warn",
+            "not installed",
+            "needed on CUDA: pip install gsplat==1.5.3",
+        )
+    return Finding("gsplat", "ok", f"{found}" + ("" if torch.cuda.is_available() else ", not used without CUDA"))
+
+
+def ray() -> Finding:
+    importlib.import_module("ray")
+    address = os.environ.get("RAY_ADDRESS")
+    return Finding(
+        "Ray",
+        "ok",
+        f"{version('ray')}, " + (f"cluster {address}" if address else "starts on this machine (RAY_ADDRESS is not set)"),
+    )
+
+
+def video_codecs() -> Finding:
+    import av
+
+    missing = [name for name in ("libx264", "h264", "hevc", "vp9") if name not in av.codecs_available]
+    if missing:
+        return Finding("ffmpeg in PyAV", "fail", f"without {', '.join(missing)}", "pip install --force-reinstall av")
+    return Finding("ffmpeg in PyAV", "ok", f"{version('av')}, H.264, HEVC and VP9")
+
+
+def decord() -> Finding:
+    importlib.import_module("decord")
+    return Finding("decord", "ok", version("decord"))
+
+
+def detector() -> Finding:
+    from pipelines.lineage import detector_hashes
+
+    count = len(detector_hashes())
+    return Finding(
+        "mediapipe models",
+        "ok" if count == 4 else "fail",
+        f"{count} of 4 in the wheel",
+        "" if count == 4 else "pip install mediapipe==0.10.21",
+    )
+
+
+def repository() -> Finding:
+    if not Path("dvc.yaml").exists():
+        return Finding("project", "fail", f"no dvc.yaml in {Path.cwd()}", "run this in the project's folder")
+    if not Path(".dvc").is_dir():
+        return Finding("project", "fail", "no DVC repository here", "git init && dvc init")
+    return Finding("project", "ok", "dvc.yaml and .dvc are here")
+
+
+def parameters() -> Finding:
+    from pipelines.params import ParamsError, load_params
+
+    try:
+        params = load_params()
+    except ParamsError as error:
+        return Finding("params.yaml", "fail", str(error), "mend it, or: headwater profile demo --force")
+    return Finding("params.yaml", "ok", f"source {params.source.kind} at {params.source.path}")
+
+
+def source() -> Finding:
+    from pipelines.params import load_params
+
+    watch = load_params().source.watch
+    if "://" in watch:
+        return Finding("source.watch", "ok", watch)
+    path = Path(watch)
+    if not path.exists():
+        return Finding(
+            "source.watch",
+            "fail",
+            f"{path} does not exist",
+            f"mkdir -p {path} and put videos in, or change source in params.yaml",
+        )
+    unreadable = (
+        [str(found) for found in path.rglob("*") if not found.is_dir() and not readable(found)] if path.is_dir() else []
+    )
+    if unreadable:
+        advice = "DVC stops at what it cannot hash: take it out, or name a small list of your own in source.watch"
+        return Finding("source.watch", "fail", f"cannot be read: {', '.join(unreadable[:3])}", advice)
+    return Finding("source.watch", "ok", str(path))
+
+
+def readable(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return os.access(path, os.R_OK)
+
+
+def tracking() -> Finding:
+    from pipelines.params import load_params
+    from pipelines.runs import tracking_uri
+
+    uri = tracking_uri(load_params())
+    if uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///"))
+        return Finding("MLflow", "ok", f"{path}" + ("" if path.exists() else ", made by the first run"))
+    if uri.startswith("http"):
+        import urllib.request
+
+        try:
+            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5).close()
+        except OSError as error:
+            return Finding(
+                "MLflow", "fail", f"{uri} does not answer: {error}", "start the server, or unset MLFLOW_TRACKING_URI"
+            )
+    return Finding("MLflow", "ok", uri)
+
+
+def disk() -> Finding:
+    free = shutil.disk_usage(".").free / 1e9
+    good = free >= MIN_FREE_GB
+    return Finding(
+        "disk",
+        "ok" if good else "warn",
+        f"{free:.1f} GB free",
+        "" if good else "a frame takes about 50 kB twice: in the cache and in the outs",
+    )
+
+
+def memory() -> Finding:
+    import psutil
+
+    free = psutil.virtual_memory().available / 1e9
+    good = free >= MIN_MEMORY_GB
+    return Finding(
+        "memory",
+        "ok" if good else "warn",
+        f"{free:.1f} GB available",
+        "" if good else "lower compute.decode.count or preprocess.frame_buffer_mb",
+    )
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    python, torch_and_cuda, gsplat, ray, video_codecs, decord, detector, repository, parameters, source, tracking, disk, memory,
+)  # fmt: skip

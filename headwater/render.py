@@ -1,0 +1,88 @@
+"""Rendering an avatar to a file: a still with an expression, or a video driven by tracks."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from avatar_models.avatar import Avatar, load_avatar, render
+from avatar_models.cameras import Camera, resized
+from pipelines.evaluation import driven_camera
+from pipelines.subject import BACKGROUNDS, clip_tracks, read_tables
+from pipelines.video import write_video
+
+
+class RenderError(ValueError):
+    """What was asked for cannot be rendered; the message names it and the way out."""
+
+
+def render_to_file(folder: Path, output: Path, *, driver: str, expressions: Sequence[str], size: int) -> int:
+    """Renders the avatar of a folder into an mp4 (driver) or a png (expressions); returns the number of pictures.
+
+    Raises RenderError, AvatarError, SchemaError.
+    """
+    if bool(driver) == bool(expressions):
+        raise RenderError("give either --driver SEGMENT or one or more --expression NAME=VALUE")
+    wanted = ".mp4" if driver else ".png"
+    if output.suffix.lower() != wanted:
+        raise RenderError(f"{output}: with {'--driver' if driver else '--expression'} the output is a {wanted} file")
+    avatar, facts = load_avatar(folder)
+    level = BACKGROUNDS[facts["background"]]
+    if driver:
+        camera, conditions, fps = driven(facts, driver, size)
+        return write_video(output, pictures(avatar, camera, conditions, level), fps)
+    condition = expression_condition(facts, expressions)
+    own = facts["camera"]
+    camera = Camera(torch.tensor(own["K"])[None], torch.tensor(own["viewmat"])[None], own["width"], own["height"])
+    picture = next(pictures(avatar, resized(camera, size, size), condition[None], level))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(output), picture[..., ::-1])
+    return 1
+
+
+def driven(facts: dict[str, Any], driver: str, size: int) -> tuple[Camera, torch.Tensor, float]:
+    """Cameras, conditions and rate of a driver's segment, for the avatar's own camera."""
+    data = read_tables()
+    segments = {row["clip_id"]: row for row in data.segments.to_pylist()}
+    if driver not in segments:
+        near = difflib.get_close_matches(driver, segments, n=1, cutoff=0.0)
+        raise RenderError(
+            f"no tracked segment {driver!r}. Did you mean {near[0] if near else 'to run dvc repro first'}? "
+            f"There are: {', '.join(segments)}"
+        )
+    tracks = clip_tracks(data.tracks, driver)
+    if tracks.head != facts["head"]:
+        raise RenderError(f"{driver} was tracked with the head {tracks.head}, the avatar was made with {facts['head']}")
+    views = Camera(torch.from_numpy(tracks.K), torch.from_numpy(tracks.viewmat), size, size)
+    return driven_camera(facts["camera"], views, size), torch.from_numpy(tracks.conditions), segments[driver]["fps"]
+
+
+def expression_condition(facts: dict[str, Any], expressions: Sequence[str]) -> torch.Tensor:
+    """The avatar's neutral condition with values set by NAME=VALUE."""
+    names = facts["condition_names"]
+    condition = torch.tensor(facts["neutral"])
+    for assignment in expressions:
+        name, _, value = assignment.partition("=")
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+            raise RenderError(f"unknown expression {name!r}. Did you mean {near[0]}? All: {', '.join(names)}")
+        try:
+            condition[names.index(name)] = float(value)
+        except ValueError:
+            raise RenderError(f"--expression {assignment}: {value!r} is not a number; write {name}=0.5") from None
+    return condition
+
+
+@torch.no_grad()
+def pictures(avatar: Avatar, camera: Camera, conditions: torch.Tensor, level: float) -> Iterator[NDArray[np.uint8]]:
+    """Pictures (H, W, 3) uint8, one at a time."""
+    for index in range(len(camera)):
+        image = render(avatar, camera[index : index + 1], conditions[index : index + 1], torch.full((3,), level))
+        yield (image[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()

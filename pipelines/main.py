@@ -1,0 +1,29 @@
+"""How a stage's program ends when something expected goes wrong: one clear message, no traceback, exit status 1."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from avatar_models.avatar import AvatarError
+from pipelines.atomic import DiskFull
+from pipelines.cluster import ClusterUnreachable
+from pipelines.fanout import RunStopped, TooManyQuarantined
+from pipelines.fanout.dispatcher import ClusterTooSmall
+from pipelines.params import ParamsError
+from pipelines.sources import SourceError
+from pipelines.tables import SchemaError
+
+EXPECTED = (
+    AvatarError, ClusterTooSmall, ClusterUnreachable, DiskFull, ParamsError, RunStopped, SchemaError, SourceError,
+    TooManyQuarantined,
+)  # fmt: skip
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Calls main; an expected error is printed alone."""
+    try:
+        main()
+    except EXPECTED as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
