@@ -218,6 +218,7 @@ class _Run:
             timeout_s=compute.item_timeout_s,
             recycle_after=compute.recycle_after_items,
             next_task=next_task,
+            is_done=lambda task: isinstance(self.cache.find(task.key), Entry),
         )
         progress.done, progress.quarantined = (
             self.result.cached + len(self.result.quarantined),

@@ -1,7 +1,7 @@
 """Hands items to Ray actors, and takes a dead actor for what it is: one failed attempt of the item it was doing.
 
 Ray runs the calls of one actor in the order they were made, so the oldest unanswered call of an actor is the one that
-was running when it died. That item alone is blamed; one that waited behind it is handed out again as if never sent.
+was running when it died, unless its entry is there. That item alone is blamed; one that waited behind it is handed out again as if never sent.
 A poison item so costs exactly itself. Nothing is kept per item but a few small fields, and no more than
 `IN_FLIGHT` calls per actor are outstanding, so memory does not grow with the number of items.
 """
@@ -86,10 +86,11 @@ class Dispatcher:
         timeout_s: float,
         recycle_after: int,
         next_task: Callable[[Task], Task | None],
+        is_done: Callable[[Task], bool],
     ) -> None:
         self.steps, self.cache_uri = steps, cache_uri
         self.max_attempts, self.timeout_s, self.recycle_after = max_attempts, timeout_s, recycle_after
-        self.next_task = next_task
+        self.next_task, self.is_done = next_task, is_done
         self.waiting: list[deque[Task]] = [deque() for _ in steps]
         self.slots = [self._start(index) for index, count in enumerate(counts) for _ in range(count)]
         self.begun = time.monotonic()
@@ -177,12 +178,15 @@ class Dispatcher:
 
     def _bury(self, slot: _Slot, report: Report) -> Iterator[Outcome]:
         """Replaces an actor; its oldest call is blamed, the ones behind it go back to the front of the queue."""
-        calls = list(slot.calls.values())
+        tasks = [call.task for call in slot.calls.values()]
         slot.calls.clear()
         self._replace(slot)
-        self.waiting[slot.step].extendleft(call.task for call in reversed(calls[1:]))
-        if calls:
-            yield self._settle(calls[0].task, report)
+        # An answer may die with its process although the item was done: its entry in the cache tells.
+        while tasks and self.is_done(tasks[0]):
+            yield self._settle(tasks.pop(0), Report("done"))
+        self.waiting[slot.step].extendleft(reversed(tasks[1:]))
+        if tasks:
+            yield self._settle(tasks[0], report)
 
     def _replace(self, slot: _Slot) -> None:
         ray.kill(slot.handle)

@@ -1,0 +1,203 @@
+"""The fan-out on a real local Ray: every item ends in one state, a poison item costs exactly itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.cache import Cache, Entry, EntryWriter
+from pipelines.cluster import actor_counts
+from pipelines.fanout import Item, ItemRejected, RunStopped, Step, TooManyQuarantined, fan_out, load_ledger, run_and_assemble
+from pipelines.params import Compute, Workers
+
+ONE = Workers(num_cpus=1.0, count=1)
+TWO = Workers(num_cpus=0.5, count=2)
+
+
+@pytest.fixture(scope="module")
+def ray_session() -> Iterator[None]:
+    import ray
+
+    # The workers of this file live in a test module, which Ray's processes cannot import: they are sent as code.
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    ray.init(num_cpus=4, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def compute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_session: None) -> Compute:
+    monkeypatch.chdir(tmp_path)
+    return Compute(cache=str(tmp_path / "cache"), max_attempts=2)
+
+
+class Behave:
+    """A worker that does to each item what the item says."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.params = params
+
+    def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
+        with (Path(self.params["log"]) / item.id).open("a") as log:  # one letter for each attempt
+            log.write("x")
+        deed = item.payload.get("deed", "")
+        if deed == "reject":
+            raise ItemRejected("no_face", f"{item.id}: nobody there")
+        if deed == "raise":
+            raise ValueError(f"cannot do {item.id} at {hex(id(self))}")
+        if deed == "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if deed == "hang":
+            time.sleep(60)
+        if deed == "full":
+            raise OSError(28, "No space left on device", str(out.scratch / "big"))
+        out.write_bytes("value", f"{self.params.get('prefix', '')}{item.id}".encode())
+        return {"after": upstream.read_bytes("value").decode() if upstream else ""}
+
+
+def attempts(folder: Path) -> dict[str, int]:
+    return {path.name: len(path.read_text()) for path in sorted(folder.iterdir())}
+
+
+def make_items(*deeds: str) -> list[Item]:
+    return [Item(f"item{number}", f"content{number}{deed}", {"deed": deed}) for number, deed in enumerate(deeds)]
+
+
+def behave(tmp_path: Path, name: str = "behave", workers: Workers = TWO, **params: Any) -> Step:
+    folder = tmp_path / f"log-{name}"
+    folder.mkdir(exist_ok=True)
+    return Step(name, 1, Behave, {"log": str(folder), **params}, workers)
+
+
+def test_poison_items_cost_exactly_themselves(compute: Compute, tmp_path: Path) -> None:
+    items = make_items("", "segfault", "", "raise", "", "reject", "", "", "segfault", "")
+    result = fan_out("stage", [behave(tmp_path)], items, compute=compute)
+    assert {f.item: (f.reason, f.attempts) for f in result.quarantined} == {
+        "item1": ("crashed", 2),
+        "item3": ("value_error", 2),
+        "item5": ("no_face", 1),
+        "item8": ("crashed", 2),
+    }
+    assert sorted(result.entries) == ["item0", "item2", "item4", "item6", "item7", "item9"]
+    assert result.summary_line("clips") == "stage: 10 clips: 0 cached, 6 computed, 4 quarantined"
+    assert all(count == 1 for name, count in attempts(tmp_path / "log-behave").items() if name in result.entries)
+
+    ledger = load_ledger("stage")
+    assert ledger is not None
+    assert [ledger.count(state) for state in ("waiting", "cached", "computed", "quarantined")] == [0, 0, 6, 4]  # type: ignore[arg-type]
+    assert ledger.reason_counts() == {"crashed": 2, "value_error": 1, "no_face": 1}
+    trace = next(f.traceback for f in result.quarantined if f.item == "item3")
+    assert "0x..." in next(f.message for f in result.quarantined if f.item == "item3") and str(os.getpid()) not in trace
+
+
+def test_a_second_run_computes_nothing_and_remembers_failures(compute: Compute, tmp_path: Path) -> None:
+    items = make_items("", "raise", "")
+    first = fan_out("stage", [behave(tmp_path)], items, compute=compute)
+    before = attempts(tmp_path / "log-behave")
+    second = fan_out("stage", [behave(tmp_path)], items, compute=compute)
+    assert attempts(tmp_path / "log-behave") == before
+    assert second.summary_line() == "stage: 3 items: 2 cached, 0 computed, 1 quarantined"
+    assert second.quarantined == first.quarantined
+    fan_out("stage", [behave(tmp_path)], items, compute=compute, retry={"value_error"})
+    after = attempts(tmp_path / "log-behave")
+    assert after == {**before, "item1": before["item1"] + 2}
+
+
+def test_one_item_more_computes_one_item(compute: Compute, tmp_path: Path) -> None:
+    items = make_items(*[""] * 11)
+    fan_out("stage", [behave(tmp_path)], items[:10], compute=compute)
+    result = fan_out("stage", [behave(tmp_path)], items, compute=compute)
+    assert result.summary_line("clips") == "stage: 11 clips: 10 cached, 1 computed, 0 quarantined"
+
+
+def test_a_parameter_of_a_later_step_leaves_the_earlier_one_alone(compute: Compute, tmp_path: Path) -> None:
+    items = make_items("", "")
+    for prefix in ("a", "b"):
+        steps = [behave(tmp_path, "decode"), behave(tmp_path, "fit", prefix=prefix)]
+        result = fan_out("stage", steps, items, compute=compute)
+        assert result.last("item1").read_bytes("value").decode() == f"{prefix}item1"
+        assert result.last("item1").summary["after"] == "item1"
+    assert attempts(tmp_path / "log-decode") == {"item0": 1, "item1": 1}
+    assert attempts(tmp_path / "log-fit") == {"item0": 2, "item1": 2}
+
+
+def test_an_item_that_hangs_is_stopped(compute: Compute, tmp_path: Path) -> None:
+    short = compute.model_copy(update={"item_timeout_s": 2.0, "max_attempts": 1})
+    result = fan_out("stage", [behave(tmp_path)], make_items("hang", "", ""), compute=short)
+    assert [(f.item, f.reason) for f in result.quarantined] == [("item0", "timeout")]
+    assert sorted(result.entries) == ["item1", "item2"]
+
+
+def test_results_do_not_depend_on_the_number_of_workers(compute: Compute, tmp_path: Path) -> None:
+    items = make_items("", "raise", "", "segfault", "", "")
+    found = []
+    for name, workers in (("one", ONE), ("two", TWO)):
+        own = compute.model_copy(update={"cache": str(tmp_path / name)})
+        result = fan_out("stage", [behave(tmp_path, workers=workers)], items, compute=own)
+        found.append((result.quarantine_table().to_pylist(), {item: result.last(item).read_bytes("value") for item in result.entries}))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "manifest", "remove"])
+def test_a_damaged_entry_is_noticed_and_made_again(compute: Compute, tmp_path: Path, damage: str) -> None:
+    items, steps = make_items("", ""), [behave(tmp_path)]
+    key = fan_out("stage", steps, items, compute=compute).last("item1").key
+    folder = tmp_path / "cache" / key[:2] / key
+    value = folder / "value"
+    if damage == "truncate":
+        value.write_bytes(b"it")
+    elif damage == "flip":
+        value.write_bytes(b"itEm1")
+    elif damage == "manifest":
+        (folder / "manifest.json").write_text("{")
+    else:
+        value.unlink()
+    result, values = run_and_assemble(
+        "stage", steps, items, lambda r: {item: r.last(item).read_bytes("value") for item in r.entries}, compute=compute
+    )
+    assert values == {"item0": b"item0", "item1": b"item1"}
+    assert attempts(tmp_path / "log-behave") == {"item0": 1, "item1": 2}
+    assert isinstance(Cache(compute.cache).find(key), Entry)
+
+
+def test_a_full_disk_stops_the_run_with_the_path_and_keeps_the_cache(compute: Compute, tmp_path: Path) -> None:
+    from pipelines.atomic import DiskFull
+
+    items = make_items("", "")
+    fan_out("stage", [behave(tmp_path)], items, compute=compute)
+    with pytest.raises(DiskFull, match=r"big: the disk is full .* make room"):
+        fan_out("stage", [behave(tmp_path)], [*items, Item("item9", "nine", {"deed": "full"})], compute=compute)
+    assert fan_out("stage", [behave(tmp_path)], items, compute=compute).cached == 2
+
+
+class Unable:
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        raise FileNotFoundError("model.bin is not here")
+
+
+def test_a_worker_that_cannot_start_stops_the_run(compute: Compute) -> None:
+    with pytest.raises(RunStopped, match="worker of step broken cannot start: FileNotFoundError: model.bin is not here"):
+        fan_out("stage", [Step("broken", 1, Unable, {}, ONE)], make_items(""), compute=compute)
+
+
+def test_too_many_failures_fail_the_stage_after_all_was_tried(compute: Compute, tmp_path: Path) -> None:
+    strict = compute.model_copy(update={"max_quarantined": 0.4})
+    with pytest.raises(TooManyQuarantined, match="2 of 4 items failed; compute.max_quarantined allows 40%"):
+        fan_out("stage", [behave(tmp_path)], make_items("", "reject", "reject", ""), compute=strict)
+    assert len(attempts(tmp_path / "log-behave")) == 4
+
+
+def test_actor_counts_share_the_cluster() -> None:
+    decode, fit = Workers(num_cpus=0.9), Workers(num_cpus=0.2)
+    assert actor_counts([decode, fit], cpus=2, gpus=0, num_items=100) == [2, 1]
+    assert actor_counts([decode, fit], cpus=16, gpus=0, num_items=100) == [16, 4]
+    assert actor_counts([decode, fit], cpus=16, gpus=0, num_items=3) == [3, 1]
+    assert actor_counts([decode, Workers(num_cpus=1, num_gpus=1)], cpus=16, gpus=2, num_items=100) == [11, 2]
+    assert actor_counts([Workers(num_cpus=1, count=5)], cpus=2, gpus=0, num_items=100) == [5]
