@@ -319,6 +319,7 @@ class _Problem:
         eyes = np.zeros_like(s)
         for joint, R in turns[1:]:
             eyes += self.model.weights[:, joint, None] * np.einsum("nij,npj->npi", R, s - joints[joint])
+        # The eyes' angles are small, so turning about a fixed axis and adding to the axis-angle are the same to first order.
         J[..., 9 + E : 9 + E + NUM_EYES] = (DR @ -_skew(eyes))[..., :NUM_EYES]
         J[..., width:-1] = DRM @ self.identity_columns
         for joint, R in turns:

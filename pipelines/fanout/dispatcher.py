@@ -1,9 +1,9 @@
 """Hands items to Ray actors, and takes a dead actor for what it is: one failed attempt of the item it was doing.
 
 Ray runs the calls of one actor in the order they were made, so the oldest unanswered call of an actor is the one that
-was running when it died, unless its entry is there. That item alone is blamed; one that waited behind it is handed out again as if never sent.
-A poison item so costs exactly itself. Nothing is kept per item but a few small fields, and no more than
-`IN_FLIGHT` calls per actor are outstanding, so memory does not grow with the number of items.
+was running when it died, unless its entry is there. That item alone is blamed; the ones behind it are handed out again
+as if never sent. A poison item so costs exactly itself. Nothing is kept per item but a few small fields, and no more
+than `IN_FLIGHT` calls per actor are outstanding, so memory does not grow with the number of items.
 """
 
 from __future__ import annotations

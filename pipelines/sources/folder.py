@@ -8,16 +8,19 @@ from pathlib import Path
 from pipelines.sources import Listing, SourceError, VideoClip, safe_name
 
 VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .m2v .ts .mts .m2ts .wmv .asf .flv .f4v .3gp .3g2 .ogv .ogm .mxf .dv .vob "  # noqa: SIM905
-    ".y4m .gif".split()
+    f".{ending}"
+    for ending in (
+        "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "m2v", "ts", "mts", "m2ts", "wmv", "asf", "flv", "f4v", "3gp",
+        "3g2", "ogv", "ogm", "mxf", "dv", "vob", "y4m", "gif",
+    )
 )  # fmt: skip
 
 
 def list_folder(folder: Path) -> Listing:
     """Every video below a folder, sorted; links to files are followed, links to folders are not (they may form a loop).
 
-    Files of other kinds and hidden ones are listed as ignored. Raises SourceError when there is no such folder or it
-    holds no video.
+    Files of other kinds are listed as ignored; hidden folders are passed over. Raises SourceError when there is no such
+    folder or it holds no video.
     """
     if not folder.is_dir():
         raise SourceError(f"source.path {folder}: no such folder. Make it and put videos in: mkdir -p {folder}")
@@ -31,7 +34,8 @@ def list_folder(folder: Path) -> Listing:
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
             path = Path(place, name)
-            if name.startswith("."):
+            if name.startswith("._"):
+                ignored.append((str(path), "a Mac's shadow file, not a video"))
                 continue
             if path.suffix.lower() not in VIDEO_SUFFIXES:
                 ignored.append((str(path), f"not a video by its ending {path.suffix or '(none)'}"))

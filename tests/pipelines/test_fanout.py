@@ -141,7 +141,9 @@ def test_results_do_not_depend_on_the_number_of_workers(compute: Compute, tmp_pa
     for name, workers in (("one", ONE), ("two", TWO)):
         own = compute.model_copy(update={"cache": str(tmp_path / name)})
         result = fan_out("stage", [behave(tmp_path, workers=workers)], items, compute=own)
-        found.append((result.quarantine_table().to_pylist(), {item: result.last(item).read_bytes("value") for item in result.entries}))
+        found.append(
+            (result.quarantine_table().to_pylist(), {item: result.last(item).read_bytes("value") for item in result.entries})
+        )
     assert found[0] == found[1]
 
 
@@ -159,7 +161,7 @@ def test_a_damaged_entry_is_noticed_and_made_again(compute: Compute, tmp_path: P
         (folder / "manifest.json").write_text("{")
     else:
         value.unlink()
-    result, values = run_and_assemble(
+    _, values = run_and_assemble(
         "stage", steps, items, lambda r: {item: r.last(item).read_bytes("value") for item in r.entries}, compute=compute
     )
     assert values == {"item0": b"item0", "item1": b"item1"}

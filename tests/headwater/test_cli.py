@@ -1,0 +1,102 @@
+"""The command line: what people see, and what they are told when something is off."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from headwater.cli import app
+from headwater.compare import differing
+from headwater.profile import apply_profile, leaves
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words: str) -> tuple[int, str]:
+    result = RUNNER.invoke(app, list(words))
+    return result.exit_code, " ".join(result.output.split())
+
+
+def test_switching_there_and_back_restores_the_file(project: Path) -> None:
+    before = (project / "params.yaml").read_text()
+    code, output = run("profile", "cluster")
+    assert code == 0 and "source.kind: procedural -> vfhq" in output
+    assert "# what DVC hashes" in (project / "params.yaml").read_text()  # comments stay
+    assert run("profile", "demo")[0] == 0
+    assert (project / "params.yaml").read_text().split() == before.split()
+
+
+def test_a_users_own_value_is_not_lost(project: Path) -> None:
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("steps: 1500", "steps: 777"))
+    code, output = run("profile", "laptop")
+    assert code == 1 and "train_headgas.steps = 777" in output and "steps: 777" in params.read_text()
+    assert run("profile", "laptop", "--force")[0] == 0
+    assert "steps: 777" in (project / "params.yaml.bak").read_text()
+
+
+def test_an_unknown_profile_names_the_known_ones(project: Path) -> None:
+    assert "there are: cluster, demo, laptop" in run("profile", "desktop")[1]
+
+
+def test_every_profile_loads(project: Path) -> None:
+    from pipelines.params import load_params
+
+    for name in ("demo", "laptop", "cluster"):
+        apply_profile(Path("params.yaml"), Path("profiles"), name, force=False)
+        assert load_params().source.kind == {"demo": "procedural", "laptop": "folder", "cluster": "vfhq"}[name]
+
+
+def test_status_tells_what_is_next_and_what_failed(project: Path) -> None:
+    folder = project / ".headwater" / "ledger"
+    folder.mkdir(parents=True)
+    ledger = {
+        "stage": "preprocess", "states": {"a": "computed", "b": "quarantined"}, "reasons": {"b": "no_face"}, "started": 100.0,
+        "finished": 165.0, "seconds": {"observe": 60.0}, "frames": 10,
+    }  # fmt: skip
+    (folder / "preprocess.json").write_text(json.dumps(ledger))
+    code, output = run("status")
+    assert code == 0
+    assert "1 min 05 s" in output and "preprocess: 1 x no_face; after mending: headwater retry preprocess no_face" in output
+    assert "next: dvc repro (catalog, preprocess, train_headgas, evaluate, report)" in output
+
+
+def test_retry_names_the_reasons_that_there_are(project: Path) -> None:
+    assert "has not run here" in run("retry", "preprocess", "timeout")[1]
+
+
+def test_outside_of_a_project_the_way_in_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("status") == (1, "error: no dvc.yaml here; run this in the project's folder")
+
+
+def test_doctor_finds_a_link_that_dvc_cannot_hash(project: Path) -> None:
+    run("profile", "laptop")
+    (project / "data" / "raw").mkdir(parents=True)
+    (project / "data" / "raw" / "gone.mp4").symlink_to("/nowhere")
+    code, output = run("doctor")
+    assert code == 1 and "gone.mp4" in output
+
+
+def test_render_wants_one_way_to_be_driven(tmp_path: Path) -> None:
+    assert "give either --driver" in run("render", str(tmp_path), "-o", "x.png")[1]
+    assert "avatar.json is missing" in run("render", str(tmp_path), "-o", "x.png", "--expression", "a=1")[1]
+
+
+def test_differences_are_listed_by_name() -> None:
+    assert differing({"a": 1, "b": 2}, {"b": 3, "c": 4}) == [("a", 1, None), ("b", 2, 3), ("c", None, 4)]
+    assert dict(leaves({"x": {"y": 1}, "z": 2})) == {"x.y": 1, "z": 2}
