@@ -1,13 +1,14 @@
 """The one way the project writes a file: all of it or none, under its name.
 
-A reader never sees half a file, and a full disk is told as what it is.
+A reader never sees half a file, and a full disk is told as what it is. Files are not forced to the disk one by one (that
+would take a third of the time of 15,000 small items): after a power cut a file may be cut short, and every reader that
+matters would notice, since the cache checks digests, DVC checks its outs, and a broken checkpoint is started over.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -33,15 +34,12 @@ class DiskFull(RuntimeError):
 def atomic_path(path: Path, size_hint: int | None = None) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it there on success, removes it on any error.
 
-    The file is flushed to disk before the rename, so that a crash of the machine leaves the old file or the new one.
     Raises DiskFull where there is no room; its message names `size_hint`, the bytes that are about to be written.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

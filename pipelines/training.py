@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,12 @@ class Training:
             torch.save(state, temporary)
 
     def load(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True, map_location=self.device)
+        """Goes on from a checkpoint; one that cannot be read (a power cut) is passed over."""
+        try:
+            state = torch.load(path, weights_only=True, map_location=self.device)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            print(f"{path}: the checkpoint cannot be read ({type(error).__name__}); training starts over", flush=True)
+            return
         self.step, self.curve = state["step"], state["curve"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
