@@ -15,7 +15,7 @@ from pipelines.params import load_params
 from pipelines.runs import KIND_TAG, STAGE_TAG, connect
 
 CAUSES = ("params", "code", "data", "packages", "assets")
-FILES = {"packages": "environment.json", "data": "dvc_outs_before.json"}
+ENVIRONMENT = "environment.json"
 
 
 class CompareError(ValueError):
@@ -29,6 +29,7 @@ class Facts:
     name: str
     causes: dict[str, dict[str, str]] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    stages: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,11 @@ def facts_of(client: Any, experiment_id: str, parent: Any) -> Facts:
         "assets": {name: value for name, value in tags.items() if name.startswith("headwater.asset.")},
         "data": {},
     }
-    for kind, name in FILES.items():
-        facts.causes.setdefault(kind, {}).update(read_artifact(client, parent.info.run_id, name))
+    facts.causes["packages"] = read_artifact(client, parent.info.run_id, ENVIRONMENT)
     children = client.search_runs([experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     for run in children:
         stage = run.data.tags.get(STAGE_TAG, run.info.run_name)
+        facts.stages.append(stage)
         facts.metrics |= {
             f"{stage}: {name}": value for name, value in run.data.metrics.items() if not name.startswith("system/")
         }
@@ -101,10 +102,19 @@ def differing(first: dict[str, Any], second: dict[str, Any]) -> list[tuple[str, 
     ]
 
 
+def in_both(rows: list[tuple[str, Any, Any]]) -> list[tuple[str, Any, Any]]:
+    """Rows that have a value on both sides."""
+    return [row for row in rows if row[1] is not None and row[2] is not None]
+
+
 def show_differences(console: Console, comparison: Comparison) -> None:
     """Prints causes, then effects."""
     first, second = comparison.first, comparison.second
-    causes = [(kind, *row) for kind in CAUSES for row in differing(first.causes.get(kind, {}), second.causes.get(kind, {}))]
+    for run in (first, second):
+        console.print(f"{run.name} ran {', '.join(reversed(run.stages)) or 'no stage'}", highlight=False)
+    rows = {kind: differing(first.causes.get(kind, {}), second.causes.get(kind, {})) for kind in CAUSES}
+    rows["data"] = in_both(rows["data"])  # what only one of them read, because a stage ran there alone, explains nothing
+    causes = [(kind, *row) for kind in CAUSES for row in rows[kind]]
     if causes:
         table = Table("why", "what", first.name, second.name)
         for kind, name, a, b in causes:
@@ -112,14 +122,14 @@ def show_differences(console: Console, comparison: Comparison) -> None:
         console.print(table)
     else:
         console.print("parameters, code, data, packages and model files are the same")
-    effects = differing(first.metrics, second.metrics)
+    effects = in_both(differing(first.metrics, second.metrics))
     table = Table("figure", first.name, second.name)
     for name, a, b in effects:
         table.add_row(name, short(a), short(b))
     if effects:
         console.print(table)
     else:
-        console.print("all figures are the same")
+        console.print("all figures that both have are the same")
 
 
 def short(value: Any) -> str:

@@ -27,7 +27,6 @@ from pipelines.lineage import (
     git_commit,
     package_versions,
     stage_inputs,
-    tracked_outs,
 )
 from pipelines.params import Params
 
@@ -236,7 +235,6 @@ def _parent_run(client: Any, experiment_id: str, params: Params) -> Run:
     parent = _start(client, experiment_id, name, parent=None, tags={KIND_TAG: "repro", **_lineage()})
     parent.log_params({name: block for name, block in params.model_dump(mode="json").items() if name != "tracking"})
     client.log_dict(parent.id, package_versions(), "environment.json")
-    client.log_dict(parent.id, tracked_outs(), "dvc_outs_before.json")
     if path:
         write_bytes_atomic(path, json.dumps({"run_id": parent.id, "uri": tracking_uri(params)}).encode())
     return parent
