@@ -17,6 +17,11 @@ from torch import Tensor, nn
 
 from avatar_models.gaussians import Gaussians
 
+POSITION_RATE = 6.4e-4
+"""Learning rate of the means over the head's extent: four times 3DGS's, because runs here are short."""
+
+ROTATION_RATE = 1e-3  # 3DGS's
+
 
 @dataclass(frozen=True)
 class HeadGasSizes:
@@ -84,7 +89,7 @@ class HeadGas(nn.Module):
         self.log_scales.copy_(spacing.log()[:, None].expand(-1, 3))
         self.quats.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
         self.base[:, :3] = (colors - 0.5) / 0.28209479177387814  # the SH of degree 0 that shows this colour
-        self.base[:, -1] = math.log(0.5 / 0.5)
+        self.base[:, -1] = 0.0  # sigmoid(0): half opaque
         for parameter in self.phi[2].parameters():
             parameter.zero_()
         self.f0.normal_(0.0, 0.1)
@@ -121,9 +126,9 @@ def nearest_distances(points: Tensor, neighbours: int = 3, chunk: int = 1024) ->
 def parameter_groups(model: HeadGas, learning_rate: float, extent: float) -> list[dict[str, Any]]:
     """Adam's groups: 3DGS's rates for the geometry (means scale with the head's extent in metres), ours for the rest."""
     return [
-        {"params": [model.mu], "lr": 1.6e-4 * extent * 4, "name": "mu"},
+        {"params": [model.mu], "lr": POSITION_RATE * extent, "name": "mu"},
         {"params": [model.log_scales], "lr": learning_rate, "name": "scales"},
-        {"params": [model.quats], "lr": 1e-3, "name": "quats"},
+        {"params": [model.quats], "lr": ROTATION_RATE, "name": "quats"},
         {"params": [model.F], "lr": learning_rate, "name": "F"},
         {"params": [model.f0], "lr": learning_rate, "name": "f0"},
         {"params": [model.base], "lr": learning_rate * 2, "name": "base"},

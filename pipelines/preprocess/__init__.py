@@ -5,6 +5,8 @@ The rules for cuts, gaps, several faces and small ones are in docs/preprocess.md
 
 from __future__ import annotations
 
+from functools import partial
+
 import pyarrow as pa
 
 from avatar_models.heads import load_head
@@ -41,17 +43,15 @@ def preprocess_steps(params: Params) -> list[Step]:
     observe = {name: block[name] for name in OBSERVE_PARAMS}
     fit = {name: block[name] for name in FIT_PARAMS}
     buffer_bytes = params.preprocess.frame_buffer_mb * 1024**2
+    # The buffer changes no result, so it is kept out of the key.
     return [
-        Step("observe", OBSERVE_VERSION, ObserveWorker(buffer_bytes), observe, params.compute.decode, detector_hashes()),
+        Step(
+            "observe",
+            OBSERVE_VERSION,
+            partial(ObserveClip, buffer_bytes=buffer_bytes),
+            observe,
+            params.compute.decode,
+            detector_hashes(),
+        ),
         Step("fit", FIT_VERSION, FitClip, fit, params.compute.fit, {head.name: head.hash()}),
     ]
-
-
-class ObserveWorker:
-    """Makes ObserveClip with a buffer whose size changes no result, so that it stays out of the cache key."""
-
-    def __init__(self, buffer_bytes: int) -> None:
-        self.buffer_bytes = buffer_bytes
-
-    def __call__(self, params: object) -> ObserveClip:
-        return ObserveClip(params, self.buffer_bytes)  # type: ignore[arg-type]
