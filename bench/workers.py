@@ -50,7 +50,7 @@ def main() -> None:
 
         digests = {}
         for name, count in (("one actor", 1), ("two actors", 2), ("three nodes", 0)):
-            workspace = make_workspace(Path(scratch) / name.replace(" ", "_") / "project", {"compute.decode": {"count": count}})
+            workspace = make_workspace(Path(scratch) / name.replace(" ", "_") / "project", {"compute.decode.count": count})
             workspace.add_videos(paths)
             show(f"{name}: catalog", workspace.repro("catalog"))
             if name == "three nodes":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,8 +22,11 @@ class ClusterUnreachable(RuntimeError):
 
 
 @contextmanager
-def ray_cluster() -> Iterator[None]:
-    """Connects to Ray for the time of the block; a session that is already connected is left as it is."""
+def ray_cluster(min_cpus: float = 0.0) -> Iterator[None]:
+    """Connects to Ray for the time of the block; a session that is already connected is left as it is.
+
+    Without RAY_ADDRESS, Ray starts on this machine with its cores, or `min_cpus` where that is more.
+    """
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -36,7 +40,8 @@ def ray_cluster() -> Iterator[None]:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         else:
             ray.init(
-                num_cpus=max(2, os.cpu_count() or 2),
+                address="local",  # never another cluster that happens to run on this machine
+                num_cpus=max(2, os.cpu_count() or 2, math.ceil(min_cpus)),
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
                 logging_level=logging.ERROR,

@@ -1,0 +1,315 @@
+"""The run of one fan-out: what is known, what is computed, and the account of every item."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+
+from pipelines import tables
+from pipelines.atomic import DiskFull
+from pipelines.cache import Cache, DamagedEntry, Entry, Failure
+from pipelines.cluster import actor_counts, ray_cluster
+from pipelines.fanout.item import Item, Report, Step, chain_keys
+from pipelines.fanout.ledger import Ledger
+from pipelines.fanout.progress import ProgressLine
+from pipelines.params import Compute
+
+T = TypeVar("T")
+RETRY_VARIABLE = "HEADWATER_RETRY"
+"""Reasons, separated by commas, whose remembered failures are tried again; `headwater retry` sets it."""
+
+LEDGER_EVERY_S = 10.0
+
+
+class RunStopped(RuntimeError):
+    """The whole run cannot go on (a worker cannot start); what is finished is kept."""
+
+
+class TooManyQuarantined(RuntimeError):
+    """More items failed than compute.max_quarantined allows, or none is left."""
+
+
+@dataclass
+class FanOutResult:
+    """What became of every item. Everything is ordered by item id, whatever order the work was done in."""
+
+    stage: str
+    steps: Sequence[Step]
+    entries: dict[str, list[Entry]] = field(default_factory=dict)
+    """Item id -> the entry of each step, for items that reached the end."""
+    quarantined: list[Failure] = field(default_factory=list)
+    computed: int = 0
+    cached: int = 0
+    retries: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Step name -> seconds of work in this run, summed over workers; empty when all was cached."""
+    frames: int = 0
+    """Frames of the items computed in this run."""
+    wall_seconds: float = 0.0
+
+    def last(self, item_id: str) -> Entry:
+        return self.entries[item_id][-1]
+
+    def summary_line(self, things: str = "items") -> str:
+        total = self.cached + self.computed + len(self.quarantined)
+        return (
+            f"{self.stage}: {total} {things}: {self.cached} cached, {self.computed} computed, "
+            f"{len(self.quarantined)} quarantined"
+        )
+
+    def quarantine_table(self) -> pa.Table:
+        return pa.Table.from_pylist([failure.__dict__ for failure in self.quarantined], schema=tables.QUARANTINE)
+
+
+def fan_out(
+    stage: str, steps: Sequence[Step], items: Sequence[Item], *, compute: Compute, retry: Collection[str] | None = None
+) -> FanOutResult:
+    """Brings every item through all steps, from the cache where it is there, and accounts for each.
+
+    `retry` are reasons whose remembered failures are tried again (default: those in HEADWATER_RETRY).
+    Raises DiskFull, RunStopped, ClusterTooSmall or ClusterUnreachable when the run as a whole cannot go on, and
+    TooManyQuarantined after everything was tried. Ray is started only if something is to be computed.
+    """
+    if len({item.id for item in items}) != len(items):
+        raise ValueError(f"{stage}: item ids must be unique")
+    start = time.monotonic()
+    retry = _retry_from_environment() if retry is None else retry
+    cache = Cache(compute.cache)
+    ledger = Ledger(stage, states={item.id: "waiting" for item in items})
+    result = FanOutResult(stage, steps)
+    run = _Run(steps, items, cache, ledger, result, retry)
+    run.look_up()
+    if run.todo:
+        # On this machine the numbers of workers that the user asked for are started, whatever the number of cores.
+        asked = sum(step.workers.num_cpus * max(step.workers.count, 1) for step in steps)
+        with ray_cluster(asked), ProgressLine(stage, len(items)) as progress:
+            run.compute(compute, progress)
+    result.wall_seconds = time.monotonic() - start
+    result.entries = {
+        item.id: result.entries[item.id] for item in sorted(items, key=lambda i: i.id) if item.id in result.entries
+    }
+    result.quarantined.sort(key=lambda failure: failure.item)
+    ledger.finished = time.time()
+    ledger.seconds, ledger.frames = result.seconds, result.frames
+    ledger.save()
+    _check_quarantine(result, len(items), compute.max_quarantined)
+    return result
+
+
+def run_and_assemble(
+    stage: str,
+    steps: Sequence[Step],
+    items: Sequence[Item],
+    assemble: Callable[[FanOutResult], T],
+    *,
+    compute: Compute,
+    things: str = "items",
+) -> tuple[FanOutResult, T]:
+    """fan_out, then assemble(result). An entry that turns out damaged while it is read is made again, once.
+
+    Prints the summary line.
+    """
+    result = fan_out(stage, steps, items, compute=compute)
+    try:
+        assembled = assemble(result)
+    except DamagedEntry:
+        _forget_damaged(result, Cache(compute.cache))
+        again = fan_out(stage, steps, items, compute=compute)
+        again.seconds = {
+            name: again.seconds.get(name, 0) + result.seconds.get(name, 0) for name in {*again.seconds, *result.seconds}
+        }
+        result, assembled = again, assemble(again)
+    print(result.summary_line(things), flush=True)
+    if result.quarantined:
+        _print_quarantine(result)
+    return result, assembled
+
+
+class _Run:
+    """The state of one fan_out while it goes on."""
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        items: Sequence[Item],
+        cache: Cache,
+        ledger: Ledger,
+        result: FanOutResult,
+        retry: Collection[str],
+    ) -> None:
+        self.steps, self.items, self.cache, self.ledger, self.result, self.retry = (
+            steps,
+            items,
+            cache,
+            ledger,
+            result,
+            retry,
+        )
+        self.keys = {item.id: chain_keys(steps, item) for item in items}
+        self.todo: list[tuple[Item, int]] = []
+
+    def look_up(self) -> None:
+        """Finds what is known of each item; what is not goes to `todo` with the step it has to start at."""
+        for item in self.items:
+            known: list[Entry] = []
+            for key in self.keys[item.id]:
+                found = self.cache.find(key)
+                if isinstance(found, Failure) and found.reason in self.retry:
+                    self.cache.forget(key)
+                    found = None
+                if not isinstance(found, Entry):
+                    break
+                known.append(found)
+            else:
+                self.result.entries[item.id] = known
+                self.result.cached += 1
+                self.ledger.set(item.id, "cached")
+                continue
+            if isinstance(found, Failure):
+                # The same content may fail under another item's name: the row names this one.
+                self._quarantine(Failure(**{**found.__dict__, "stage": self.result.stage, "item": item.id}))
+            else:
+                self.todo.append((item, len(known)))
+
+    def compute(self, compute: Compute, progress: ProgressLine) -> None:
+        import ray
+
+        from pipelines.fanout.dispatcher import Dispatcher, Task
+
+        def task_for(item: Item, step: int) -> Task:
+            keys = self.keys[item.id]
+            return Task(item, step, keys[step], keys[step - 1] if step else None)
+
+        def next_task(task: Task) -> Task | None:
+            step = task.step + 1
+            if step == len(self.steps):
+                return None
+            return None if isinstance(self.cache.find(self.keys[task.item.id][step]), Entry) else task_for(task.item, step)
+
+        resources = ray.cluster_resources()
+        needed = [any(step <= index for _, step in self.todo) for index in range(len(self.steps))]
+        kinds = [step.workers for step, wanted in zip(self.steps, needed, strict=True) if wanted]
+        found = iter(actor_counts(kinds, resources.get("CPU", 1), resources.get("GPU", 0), len(self.todo)))
+        dispatcher = Dispatcher(
+            self.steps,
+            [next(found) if wanted else 0 for wanted in needed],
+            cache_uri=self._absolute_cache_uri(),
+            max_attempts=compute.max_attempts,
+            timeout_s=compute.item_timeout_s,
+            recycle_after=compute.recycle_after_items,
+            next_task=next_task,
+            is_done=lambda task: isinstance(self.cache.find(task.key), Entry),
+        )
+        progress.done, progress.quarantined = (
+            self.result.cached + len(self.result.quarantined),
+            len(self.result.quarantined),
+        )
+        last_saved = time.monotonic()
+        try:
+            for item, step in self.todo:
+                dispatcher.add(task_for(item, step))
+            for outcome in dispatcher.outcomes():
+                if outcome is not None:
+                    self._account(outcome.task, outcome.report, outcome.will_retry, progress)
+                progress.show()
+                if time.monotonic() - last_saved > LEDGER_EVERY_S:
+                    self.ledger.save()
+                    last_saved = time.monotonic()
+        finally:
+            dispatcher.close()
+            self.ledger.save()
+
+    def _absolute_cache_uri(self) -> str:
+        uri = self.cache.uri
+        return uri if "://" in uri else os.path.abspath(uri)  # noqa: PTH100 (links stay as the user wrote them)
+
+    def _account(self, task: object, report: Report, will_retry: bool, progress: ProgressLine) -> None:
+        from pipelines.fanout.dispatcher import Task
+
+        assert isinstance(task, Task)
+        if report.status == "stop":
+            raise (DiskFull(report.message) if report.reason == "disk_full" else RunStopped(report.message))
+        name = self.steps[task.step].name
+        if report.status == "done":
+            self.result.seconds[name] = self.result.seconds.get(name, 0.0) + report.seconds
+            if task.step == len(self.steps) - 1 or self._is_complete(task.item):
+                self._finish(task.item, progress)
+        elif will_retry:
+            self.result.retries += 1
+            progress.retries += 1
+        else:
+            failure = Failure(
+                self.result.stage,
+                task.item.id,
+                task.attempts,
+                report.reason,
+                report.error_class,
+                report.message,
+                report.traceback,
+            )
+            self.cache.remember_failure(task.key, failure)
+            self._quarantine(failure)
+            progress.done += 1
+            progress.quarantined += 1
+
+    def _is_complete(self, item: Item) -> bool:
+        return all(isinstance(self.cache.find(key), Entry) for key in self.keys[item.id])
+
+    def _finish(self, item: Item, progress: ProgressLine) -> None:
+        entries = [self.cache.find(key) for key in self.keys[item.id]]
+        if not all(isinstance(entry, Entry) for entry in entries):
+            raise RunStopped(f"{item.id}: its entry vanished from the cache {self.cache.uri} as soon as it was written")
+        self.result.entries[item.id] = [entry for entry in entries if isinstance(entry, Entry)]
+        self.result.computed += 1
+        self.result.frames += item.frames
+        self.ledger.set(item.id, "computed")
+        progress.done += 1
+        progress.frames += item.frames
+
+    def _quarantine(self, failure: Failure) -> None:
+        self.result.quarantined.append(failure)
+        self.ledger.set(failure.item, "quarantined", failure.reason)
+
+
+def _retry_from_environment() -> set[str]:
+    return {reason for reason in os.environ.get(RETRY_VARIABLE, "").split(",") if reason}
+
+
+def _forget_damaged(result: FanOutResult, cache: Cache) -> None:
+    """Reads every file of every entry and forgets those that are damaged."""
+    for entries in result.entries.values():
+        for entry in entries:
+            try:
+                for name in entry.files:
+                    entry.read_bytes(name)
+            except DamagedEntry as damage:
+                print(damage, flush=True)
+                cache.forget(entry.key)
+
+
+def _check_quarantine(result: FanOutResult, total: int, allowed: float) -> None:
+    failed = len(result.quarantined)
+    if total and (failed > allowed * total or failed == total):
+        _print_quarantine(result)
+        raise TooManyQuarantined(
+            f"{result.stage}: {failed} of {total} items failed; compute.max_quarantined allows {allowed:.0%}, "
+            "and one must be left. "
+            "The table above has the reasons; mend the cause, then `headwater retry STAGE REASON`, or raise the limit."
+        )
+
+
+def _print_quarantine(result: FanOutResult) -> None:
+    table = Table("item", "reason", "attempts", "message", title=f"{result.stage}: quarantine")
+    for failure in result.quarantined[:20]:
+        table.add_row(failure.item, failure.reason, str(failure.attempts), failure.message.splitlines()[0][:160])
+    console = Console()
+    console.print(table)
+    if len(result.quarantined) > 20:
+        console.print(f"... and {len(result.quarantined) - 20} more, see the stage's quarantine.parquet")
