@@ -21,6 +21,11 @@ POSITION_RATE = 6.4e-4
 """Learning rate of the means over the head's extent: four times 3DGS's, because runs here are short."""
 
 ROTATION_RATE = 1e-3  # 3DGS's
+MIN_SPREAD = 0.1
+"""A value that hardly moves in training says little; dividing by its tiny spread would blow up what it does later."""
+
+REACH = 3.0
+"""Expressions further out than this many standard deviations of training are drawn in: nothing was learned there."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class HeadGas(nn.Module):
     def gaussians(self, condition: Tensor) -> Gaussians:
         """Gaussians in the head's frame for one condition (E,)."""
         n, d = self.sizes.num_gaussians, self.sizes.feature_dim
-        e_i = (condition - self.neutral) / self.spread
+        e_i = ((condition - self.neutral) / self.spread).clamp(-REACH, REACH)
         f_i = (e_i @ self.F).reshape(n, d) + self.f0  # equation 3: f_i = F^T e_i + f_0
         out = self.phi(torch.cat([f_i, self.psi(self.mu)], 1)) + self.base  # equation 4: c_i, alpha_i = phi(f_i, psi(mu))
         colors, opacities = out[:, :-1].reshape(n, self.num_sh, 3), torch.sigmoid(out[:, -1])
@@ -94,8 +99,7 @@ class HeadGas(nn.Module):
             parameter.zero_()
         self.f0.normal_(0.0, 0.1)
         self.neutral.copy_(conditions.mean(0))
-        # A value that hardly moves in training says nothing; dividing by its tiny spread would let noise in.
-        self.spread.copy_(conditions.std(0, unbiased=False).clamp_min(0.02))
+        self.spread.copy_(conditions.std(0, unbiased=False).clamp_min(MIN_SPREAD))
         self.centre.copy_(points.mean(0))
         self.extent.copy_((points - self.centre).abs().max() * 2)
 
