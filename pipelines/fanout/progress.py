@@ -14,9 +14,11 @@ LINE_EVERY_S = 10.0
 class ProgressLine:
     """Counts items, frames, retries and quarantined items, and shows rates and the time left."""
 
-    def __init__(self, stage: str, total: int) -> None:
-        self.stage, self.total = stage, total
-        self.done = self.frames = self.retries = self.quarantined = 0
+    def __init__(self, stage: str, total: int, known: int = 0, quarantined: int = 0) -> None:
+        """`known` of the `total` items were known before, `quarantined` of those as failed."""
+        self.stage, self.total, self.known = stage, total, known
+        self.done, self.quarantined = known, quarantined
+        self.frames = self.retries = 0
         self.start = self.last_line = time.monotonic()
         self.bar: Progress | None = None
         if sys.stderr.isatty():
@@ -41,12 +43,15 @@ class ProgressLine:
     def rates(self) -> str:
         seconds = max(time.monotonic() - self.start, 1e-6)
         frames = f", {self.frames / seconds:.1f} frames/s" if self.frames else ""
-        return f"{self.done / seconds:.2f} items/s{frames}, {self.retries} retries, {self.quarantined} quarantined"
+        return (
+            f"{(self.done - self.known) / seconds:.2f} items/s{frames}, {self.retries} retries, {self.quarantined} quarantined"
+        )
 
     def show(self) -> None:
         if self.bar:
             self.bar.update(self.task, completed=self.done, rates=self.rates())
         elif time.monotonic() - self.last_line > LINE_EVERY_S:
             self.last_line = time.monotonic()
-            left = (self.total - self.done) * (self.last_line - self.start) / max(self.done, 1)
-            print(f"{self.stage}: {self.done}/{self.total}, {self.rates()}, about {left:.0f} s left", flush=True)
+            spent, known = self.last_line - self.start, self.done - self.known
+            left = f"about {(self.total - self.done) * spent / known:.0f} s left" if known else f"{spent:.0f} s so far"
+            print(f"{self.stage}: {self.done}/{self.total}, {self.rates()}, {left}", flush=True)

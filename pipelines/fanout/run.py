@@ -89,7 +89,8 @@ def fan_out(
     if run.todo:
         # On this machine the numbers of workers that the user asked for are started, whatever the number of cores.
         asked = sum(step.workers.num_cpus * max(step.workers.count, 1) for step in steps)
-        with ray_cluster(asked), ProgressLine(stage, len(items)) as progress:
+        known, failed = len(items) - len(run.todo), len(result.quarantined)
+        with ray_cluster(asked), ProgressLine(stage, len(items), known, failed) as progress:
             run.compute(compute, progress)
     result.wall_seconds = time.monotonic() - start
     result.entries = {
@@ -206,10 +207,6 @@ class _Run:
             recycle_after=compute.recycle_after_items,
             next_task=next_task,
             is_done=lambda task: isinstance(self.cache.find(task.key), Entry),
-        )
-        progress.done, progress.quarantined = (
-            self.result.cached + len(self.result.quarantined),
-            len(self.result.quarantined),
         )
         last_saved = time.monotonic()
         try:
