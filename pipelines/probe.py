@@ -48,6 +48,8 @@ class VideoFacts:
     rotation: int  # degrees clockwise that bring the stored picture upright: 0, 90, 180 or 270
     codec: str
     damaged: bool  # the container could not be read to its end
+    first_pts: int | None = None  # of the first frame, in the stream's ticks; None where frames have no times of their own
+    deep: bool = False  # more than 8 bits a channel
 
     @property
     def frames_found(self) -> int:
@@ -92,16 +94,16 @@ def probe_video(path: Path) -> VideoFacts:
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             stream = video_stream(container)
-            times, damaged = _packet_times(container, stream)
+            times, first_pts, damaged = _packet_times(container, stream)
             frames_header = stream.frames
             fps_header = float(stream.average_rate or 0)
             codec = stream.codec_context.name
-        width, height, rotation = _first_picture(path)
+        width, height, rotation, deep = _first_picture(path)
     except FFmpegError as error:
         raise ProbeError("not_a_video", f"no container that can be read: {error.strerror}") from None
     except PermissionError as error:
         raise ProbeError("unreadable", f"cannot be opened: {error.strerror}") from None
-    return VideoFacts(times, frames_header, fps_header, width, height, rotation, codec, damaged)
+    return VideoFacts(times, frames_header, fps_header, width, height, rotation, codec, damaged, first_pts, deep)
 
 
 def video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
@@ -130,7 +132,8 @@ def _check_file(path: Path) -> None:
 
 def _packet_times(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream
-) -> tuple[NDArray[np.float64], bool]:
+) -> tuple[NDArray[np.float64], int | None, bool]:
+    """Times (N,) in seconds from the first frame, its presentation time where there is one, and whether the file broke off."""
     shown: list[int | None] = []
     decoded: list[int | None] = []
     damaged = False
@@ -144,17 +147,18 @@ def _packet_times(
         damaged = True
     if not shown:
         raise ProbeError("no_frames", "its video stream holds no frames")
-    stamps = [stamp for stamp in shown if stamp is not None]
-    if len(stamps) < len(shown):  # AVI and raw streams may give decoding times only
-        stamps = [stamp for stamp in decoded if stamp is not None]
-    if len(stamps) == len(shown):
-        ticks = np.sort(np.asarray(stamps, np.int64))
-        return (ticks - ticks[0]) * float(stream.time_base), damaged
+    for stamps in (shown, decoded):  # AVI and raw streams may give decoding times only
+        known = [stamp for stamp in stamps if stamp is not None]
+        if len(known) == len(shown):
+            ticks = np.sort(np.asarray(known, np.int64))
+            first_pts = int(ticks[0]) if stamps is shown else None
+            return (ticks - ticks[0]) * float(stream.time_base), first_pts, damaged
     rate = float(stream.average_rate or stream.guessed_rate or 25)
-    return np.arange(len(shown)) / rate, damaged
+    return np.arange(len(shown)) / rate, None, damaged
 
 
-def _first_picture(path: Path) -> tuple[int, int, int]:
+def _first_picture(path: Path) -> tuple[int, int, int, bool]:
+    """Width and height upright, the turn that makes it so, and whether a channel has more than 8 bits."""
     with av.open(str(path), metadata_errors="replace") as container:
         stream = video_stream(container)
         pixels = (stream.codec_context.width or 0) * (stream.codec_context.height or 0)
@@ -164,7 +168,8 @@ def _first_picture(path: Path) -> tuple[int, int, int]:
         for frame in decoded_frames(container, stream):
             rotation = turn_of(frame)
             upright = (frame.width, frame.height) if rotation % 180 == 0 else (frame.height, frame.width)
-            return upright[0], upright[1], rotation
+            deep = any(part.bits > 8 for part in frame.format.components)
+            return upright[0], upright[1], rotation, deep
     raise ProbeError("undecodable", "not one frame of its video stream can be decoded")
 
 

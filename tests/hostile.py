@@ -31,7 +31,8 @@ def encode(
     path: Path, frames: Frames, *, codec: str = "libx264", pix_fmt: str = "yuv420p", rate: Fraction | int = 25,
     times: Sequence[int] | None = None, container: str | None = None, rotation: int = 0, options: dict[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """Writes frames; `times` are presentation times in 1/1000 s in place of an even rate."""
+    """Writes frames; `times` are presentation times in 1/1000 s in place of an even rate, `rotation` the degrees clockwise
+    that a player turns the stored pictures by."""
     with av.open(str(path), "w", format=container) as out:
         stream = out.add_stream(codec, rate=rate, options={"threads": "1", **(options or {})})
         stream.height, stream.width = frames[0].shape[:2]
@@ -39,7 +40,7 @@ def encode(
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         if rotation:
-            stream.metadata["rotate"] = str(rotation)
+            stream.set_display_rotation(-rotation)
         for index, picture in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(format=pix_fmt)
             frame.pts = times[index] if times is not None else index

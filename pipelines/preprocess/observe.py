@@ -28,9 +28,8 @@ from pipelines.fanout import Item, ItemRejected
 from pipelines.params import Preprocess
 from pipelines.probe import ProbeError, VideoFacts, probe_video
 
-VERSION = 1
+VERSION = 2
 MATTE_COMPRESSION = 1  # PNG level: higher ones cost more time than they save room
-DECODER_SHARE = 8  # the decoder's own window is this part of the buffer
 
 
 @dataclass
@@ -60,7 +59,7 @@ class ObserveClip:
             facts = probe_video(path)
         except ProbeError as error:
             raise ItemRejected(error.reason, f"{path}: {error.message}") from None
-        decoder = open_decoder(path, facts, self.buffer_bytes // DECODER_SHARE)
+        decoder = open_decoder(path, facts, self.buffer_bytes)
         seen = self.look(decoder, facts, clip)
         if not seen.observations:
             raise ItemRejected(
@@ -145,7 +144,7 @@ class ObserveClip:
                 if row >= rows[-1]:
                     break
         names = [clip_id] * len(rows)
-        indices, times = seen.indices[rows], seen.times[rows] - seen.times[0]
+        indices, times = seen.indices[rows], seen.times[rows]
         columns = {
             "clip_id": names,
             "frame": indices,

@@ -11,7 +11,7 @@ from pipelines.decode import PyavDecoder, open_decoder, pick_frames
 from pipelines.probe import ProbeError, probe_video
 from tests.hostile import encode
 
-WINDOW = 100_000
+ROOM = 10_000_000
 
 
 def numbered(count: int = 20) -> list[np.ndarray]:
@@ -20,7 +20,7 @@ def numbered(count: int = 20) -> list[np.ndarray]:
 
 
 def numbers(path: Path, wanted: list[int]) -> list[tuple[int, int]]:
-    decoder = open_decoder(path, probe_video(path), WINDOW)
+    decoder = open_decoder(path, probe_video(path), ROOM)
     return [(index, round(float(picture.mean()) / 10)) for index, picture in decoder.frames(wanted)]
 
 
@@ -29,10 +29,43 @@ def test_wanted_frames_come_in_order_and_are_the_right_ones(tmp_path: Path) -> N
     encode(path, numbered())
     wanted = [0, 3, 4, 11, 19]
     assert numbers(path, wanted) == [(n, n) for n in wanted]
+
+
+@pytest.mark.parametrize(
+    ("room", "pix_fmt", "decoder"),
+    [(ROOM, "yuv420p", "decord"), (1, "yuv420p", "pyav"), (ROOM, "yuv420p10le", "pyav")],
+    ids=["fits", "does_not_fit", "ten_bits"],
+)
+def test_how_much_memory_there_is_changes_no_pixel(tmp_path: Path, room: int, pix_fmt: str, decoder: str) -> None:
+    path = tmp_path / "a.mp4"
+    noise = np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3)).astype(np.uint8)
+    encode(path, noise, pix_fmt=pix_fmt)
+    facts, wanted = probe_video(path), [2, 3, 7, 19]
+    opened = open_decoder(path, facts, room)
+    found, reference = dict(opened.frames(wanted)), dict(PyavDecoder(path, facts).frames(wanted))
+    assert opened.name == decoder and list(found) == list(reference) == wanted
+    assert all((found[index] == reference[index]).all() for index in wanted)
+
+
+def test_a_clip_deep_in_a_long_video_is_sought_not_read_through(tmp_path: Path) -> None:
+    path = tmp_path / "long.mp4"
+    encode(path, numbered(25) * 8, options={"g": "10", "bf": "2"})
+    facts, wanted = probe_video(path), [120, 121, 140]
+    found = [(index, round(float(picture.mean()) / 10)) for index, picture in PyavDecoder(path, facts).frames(wanted)]
+    assert found == [(index, index % 25) for index in wanted]
+
+
+@pytest.mark.parametrize(("turn", "corner"), [(90, (0, -1)), (180, (-1, -1)), (270, (-1, 0))])
+def test_a_picture_stored_turned_comes_upright(tmp_path: Path, turn: int, corner: tuple[int, int]) -> None:
+    path = tmp_path / "turned.mp4"
+    marked = np.zeros((48, 64, 3), np.uint8)
+    marked[:16, :16] = 255  # the top left corner of the stored picture
+    encode(path, [marked] * 5, rotation=turn)
     facts = probe_video(path)
-    assert open_decoder(path, facts, WINDOW).name == "decord"
-    slow = [(i, p.mean()) for i, p in PyavDecoder(path, facts).frames(wanted)]
-    assert slow == [(i, p.mean()) for i, p in open_decoder(path, facts, WINDOW).frames(wanted)]
+    assert (facts.rotation, facts.width, facts.height) == (turn, *((64, 48) if turn == 180 else (48, 64)))
+    pictures = [picture for _, picture in open_decoder(path, facts, ROOM).frames([0, 4])]
+    assert [picture.shape for picture in pictures] == [(facts.height, facts.width, 3)] * 2
+    assert all(picture[corner].min() > 200 and picture.mean() < 60 for picture in pictures)
 
 
 def test_a_variable_rate_is_measured(tmp_path: Path) -> None:
@@ -51,7 +84,7 @@ def test_a_file_that_breaks_off_gives_what_is_there(tmp_path: Path) -> None:
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     facts = probe_video(cut)
     assert 5 < facts.frames_found < 20
-    found = [index for index, _ in open_decoder(cut, facts, WINDOW).frames(list(range(facts.frames_found)))]
+    found = [index for index, _ in open_decoder(cut, facts, ROOM).frames(list(range(facts.frames_found)))]
     assert found == sorted(set(found)) and len(found) >= facts.frames_found - 2
 
 
@@ -70,3 +103,13 @@ def test_picking_halves_fifty_frames_a_second_and_keeps_twenty_five() -> None:
     assert len(pick_frames(np.arange(25) / 25, 25.0, 1000)) == 25
     assert len(pick_frames(np.arange(10_000) / 10_000, 30.0, 1000)) == 31  # a second, both of its ends
     assert len(pick_frames(np.arange(100) / 25, 30.0, 7)) == 7
+
+
+@pytest.mark.parametrize("fps", [23.976, 25, 29.97, 30])
+def test_a_clip_at_the_limit_or_below_is_kept_whole(fps: float) -> None:
+    rounded = np.round(np.arange(2000) / fps, 3)  # milliseconds, as in Matroska
+    assert len(pick_frames(rounded, 30.0, 10_000)) == 2000
+
+
+def test_a_forged_time_costs_no_memory() -> None:
+    assert pick_frames(np.array([0.0, 1e12]), 30.0, 1000).tolist() == [0, 1]
