@@ -19,7 +19,7 @@ NUM_CLIPS = 10
 
 def committed_entries(workspace: Workspace) -> int:
     """Number of finished items in the cache so far."""
-    return sum(1 for _ in (workspace.folder / ".headwater" / "cache").rglob("manifest.json"))
+    return sum(1 for _ in (workspace.folder / ".headwater" / "cache").glob("??/*.json"))
 
 
 def main() -> None:

@@ -26,7 +26,6 @@ from pipelines.atomic import sha256_file, write_bytes_atomic
 from pipelines.keys import digest
 
 log = logging.getLogger(__name__)
-MANIFEST = "manifest.json"
 
 
 class DamagedEntry(RuntimeError):
@@ -66,6 +65,10 @@ class Store(Protocol):
         """Bytes, or None where there is none of that name."""
         ...
 
+    def remove(self, name: str) -> None:
+        """Removes one; none of that name is no error."""
+        ...
+
     def remove_folder(self, name: str) -> None: ...
 
     def local_path(self, name: str) -> Path | None:
@@ -90,6 +93,9 @@ class FolderStore:
             return (self.root / name).stat().st_size
         except FileNotFoundError:
             return None
+
+    def remove(self, name: str) -> None:
+        (self.root / name).unlink(missing_ok=True)
 
     def remove_folder(self, name: str) -> None:
         shutil.rmtree(self.root / name, ignore_errors=True)
@@ -117,6 +123,10 @@ class ObjectStore:
     def size(self, name: str) -> int | None:
         info = self.filesystem.get_file_info(f"{self.root}/{name}")
         return info.size if info.type == pa.fs.FileType.File else None
+
+    def remove(self, name: str) -> None:
+        if self.size(name) is not None:
+            self.filesystem.delete_file(f"{self.root}/{name}")
 
     def remove_folder(self, name: str) -> None:
         if self.filesystem.get_file_info(f"{self.root}/{name}").type == pa.fs.FileType.Directory:
@@ -206,7 +216,7 @@ class EntryWriter:
 
     def commit(self, summary: Mapping[str, Any], seconds: float) -> None:
         body = {"summary": dict(summary), "files": self.files, "seconds": round(seconds, 4)}
-        self.store.put(f"{_folder(self.key)}/{MANIFEST}", _sealed(body))
+        self.store.put(_manifest(self.key), _sealed(body))
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
@@ -219,13 +229,12 @@ class Cache:
 
     def find(self, key: str) -> Entry | Failure | None:
         """What is known of a key; a damaged entry counts as absent, with a warning."""
-        name = f"{_folder(key)}/{MANIFEST}"
         try:
-            body = _unsealed(self.store.get(name))
+            body = _unsealed(self.store.get(_manifest(key)))
         except FileNotFoundError:
             return None
         except ValueError as error:
-            log.warning("cache entry %s: %s is damaged (%s); it is made again", key[:12], MANIFEST, error)
+            log.warning("cache entry %s: its manifest is damaged (%s); it is made again", key[:12], error)
             return None
         if "failure" in body:
             return Failure(**body["failure"])
@@ -242,15 +251,21 @@ class Cache:
         return EntryWriter(self.store, key, scratch)
 
     def remember_failure(self, key: str, failure: Failure) -> None:
-        self.store.put(f"{_folder(key)}/{MANIFEST}", _sealed({"failure": asdict(failure)}))
+        self.store.put(_manifest(key), _sealed({"failure": asdict(failure)}))
 
     def forget(self, key: str) -> None:
         """Removes an entry or a failure."""
+        self.store.remove(_manifest(key))
         self.store.remove_folder(_folder(key))
 
 
 def _folder(key: str) -> str:
     return f"{key[:2]}/{key}"
+
+
+def _manifest(key: str) -> str:
+    """Beside the folder, not in it: an entry without files costs no folder."""
+    return f"{key[:2]}/{key}.json"
 
 
 def _sealed(body: Mapping[str, Any]) -> bytes:

@@ -158,7 +158,7 @@ def test_a_damaged_entry_is_noticed_and_made_again(compute: Compute, tmp_path: P
     elif damage == "flip":
         value.write_bytes(b"itEm1")
     elif damage == "manifest":
-        (folder / "manifest.json").write_text("{")
+        folder.with_suffix(".json").write_text("{")
     else:
         value.unlink()
     _, values = run_and_assemble(
