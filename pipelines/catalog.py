@@ -21,10 +21,10 @@ from pipelines.params import Compute
 from pipelines.probe import ProbeError, VideoFacts, probe_video
 from pipelines.sources import VideoClip
 
-VERSION = 1
+VERSION = 2
 STAGE = "catalog"
-RATE_TOLERANCE = 0.01
-"""Relative difference of a clip's claimed and its video's measured rate above which frame numbers are mapped by time."""
+MAX_DRIFT_FRAMES = 0.5
+"""Frame numbers of a source are taken as times when, at the clip's end, they would be off by more than this."""
 
 
 def video_items(clips: list[VideoClip]) -> list[Item]:
@@ -74,14 +74,15 @@ class ProbeVideo:
             content = sha256_file(path)
         except PermissionError:
             raise ItemRejected("unreadable", f"{item.id}: no permission to read it") from None
-        rows, refused = [], []
+        rows, refused, told = [], [], facts.remarks()
         for clip in item.payload["clips"]:
             try:
                 rows.append(catalog_row(clip, facts, content))
+                told += clip_remarks(clip, facts)
             except ItemRejected as error:
                 refused.append({"clip_id": clip["clip_id"], "reason": error.reason, "message": error.message})
         out.write_table("rows", pa.Table.from_pylist(rows, schema=tables.CATALOG))
-        return {"refused": refused, "remarks": facts.remarks(), "frames": facts.frames_found}
+        return {"refused": refused, "remarks": told, "frames": facts.frames_found}
 
 
 def catalog_row(clip: Mapping[str, Any], facts: VideoFacts, content: str) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def clip_range(clip: Mapping[str, Any], facts: VideoFacts) -> tuple[int, int]:
     start, end, claimed = clip["frame_start"], clip["frame_end"], clip["fps_claimed"]
     if end is None:
         return start, facts.frames_found
-    if claimed and (facts.variable_rate or abs(facts.fps - claimed) > RATE_TOLERANCE * claimed):
+    if counts_at_another_rate(clip, facts):
         half = 0.5 / claimed
         start = int(np.searchsorted(facts.times, start / claimed - half))
         end = int(np.searchsorted(facts.times, (end - 1) / claimed + half))
@@ -131,6 +132,32 @@ def clip_range(clip: Mapping[str, Any], facts: VideoFacts) -> tuple[int, int]:
             f"which holds {facts.frames_found}",
         )
     return start, min(end, facts.frames_found)
+
+
+def counts_at_another_rate(clip: Mapping[str, Any], facts: VideoFacts) -> bool:
+    """Whether the source's frame numbers, at the rate that it claims, mean other times than the video's own frames.
+
+    Judged at the clip's end: 29.97 for 30 is one frame off after 33 s, and a second off after a quarter of an hour.
+    """
+    end, claimed = clip["frame_end"], clip["fps_claimed"]
+    if end is None or not claimed or not facts.fps:
+        return False
+    drift = abs(end / claimed * facts.fps - end)
+    return facts.variable_rate or drift > MAX_DRIFT_FRAMES
+
+
+def clip_remarks(clip: Mapping[str, Any], facts: VideoFacts) -> list[str]:
+    """What had to be mended for a clip to fit its video, in sentences."""
+    told = []
+    start, end = clip_range(clip, facts)
+    if counts_at_another_rate(clip, facts):
+        told.append(
+            f"{clip['clip_id']} counts at {clip['fps_claimed']:g} frames/s, the video runs at {facts.fps:.3f}: frames "
+            f"{clip['frame_start']} to {clip['frame_end'] - 1} are taken as times, here {start} to {end - 1}"
+        )
+    elif clip["frame_end"] is not None and end < clip["frame_end"]:
+        told.append(f"{clip['clip_id']} ends at frame {clip['frame_end'] - 1}, the video at {end - 1}: it is cut off there")
+    return told
 
 
 def probe_step(compute: Compute) -> Step:

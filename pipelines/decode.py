@@ -8,6 +8,7 @@ decord does the work. Its traps, each measured, and what is done here:
 - A picture stored turned by 90 or 270 degrees comes out garbled, a file that breaks off is refused as a whole, and
   frames that an edit list hides are counted. Those files are streamed through PyAV, which is as fast (python -m
   bench.decoders): what decord says of a file must agree with the packets (:mod:`pipelines.probe`) to be trusted.
+- It repeats the nearest frame in place of one that is missing. It is told to refuse, and PyAV leaves such frames out.
 - It gives up with an error when the last frames take long on a busy machine; DECORD_EOF_RETRY_MAX is raised.
 - It leaks a little with each reader, and may crash: the fan-out replaces its process.
 """
@@ -29,14 +30,18 @@ from pipelines.probe import VideoFacts, decoded_frames, turn_of, video_stream
 os.environ.setdefault("DECORD_EOF_RETRY_MAX", "2000000")
 os.environ.setdefault("DECORD_LOGGING_LEVEL", "quiet")
 import decord
+from decord._ffi.base import DECORDError, DECORDLimitReachedError
 
 decord.logging.set_level(decord.logging.QUIET)
+REFUSALS = (DECORDError, DECORDLimitReachedError, StopIteration, RuntimeError)
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB, C-contiguous
 MATCHING_TIMES_S = 2e-3
 """decord's times are float32 and some containers tick in milliseconds."""
 EARLY = 0.4
 """Slack of pick_frames in frame intervals: time stamps are rounded, and uneven ones should not drop frames."""
+MADE_UP_FRAMES = 1
+"""Where frames are missing decord repeats the nearest ones; after so many it is told to refuse (0 would mean no limit)."""
 SEEK_MARGIN_S = 1.0
 """PyAV seeks to a key frame so much before the wanted frame: containers index by decoding time, which runs ahead."""
 
@@ -106,7 +111,7 @@ class DecordDecoder:
 
     def __init__(self, path: Path, facts: VideoFacts) -> None:
         self.facts = facts
-        self.reader = decord.VideoReader(str(path), num_threads=1)
+        self.reader = decord.VideoReader(str(path), num_threads=1, fault_tol=MADE_UP_FRAMES)
 
     def agrees_with_packets(self) -> bool:
         """Whether decord counts the same frames at the same times as the container's packets."""
@@ -135,7 +140,7 @@ class DecordDecoder:
         picture: Image = self.reader.next().asnumpy()
         expected = (self.facts.height, self.facts.width, 3)
         if picture.shape != expected:
-            raise decord.DECORDError(f"a picture of shape {picture.shape} where {expected} was expected")
+            raise DECORDError(f"a picture of shape {picture.shape} where {expected} was expected")
         return picture
 
 
@@ -156,7 +161,7 @@ class CheckedDecoder:
                     yield index, picture
                     done += 1
                 return
-            except (decord.DECORDError, StopIteration, RuntimeError):
+            except REFUSALS:
                 self.name = "decord, then pyav"
         yield from PyavDecoder(self.path, self.facts).frames(indices[done:])
 
@@ -167,7 +172,7 @@ class CheckedDecoder:
         try:
             reader = DecordDecoder(self.path, facts)
             return reader if reader.agrees_with_packets() else None
-        except (decord.DECORDError, RuntimeError):
+        except REFUSALS:
             return None
 
 

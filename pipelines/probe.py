@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 HEADER_RATE_TOLERANCE = 0.01
 """Relative difference of the header's and the measured frame rate above which the header is called wrong."""
 
+MAX_STEP_BACK_S = 0.25
+"""Decoding times never fall in a sound file; small steps back are a muxer's rounding."""
+
 MAX_PIXELS = 8192 * 8192
 """Larger pictures are refused: a forged header must not make a worker ask for terabytes."""
 
@@ -88,7 +91,7 @@ def probe_video(path: Path) -> VideoFacts:
     """Reads all packets of the first real video stream and decodes one frame.
 
     Raises ProbeError with one of the reasons missing_video, not_a_file, unreadable, empty_file, not_a_video,
-    no_video_stream, no_frames, undecodable, too_large.
+    no_video_stream, no_frames, broken_times, undecodable, too_large.
     """
     _check_file(path)
     try:
@@ -147,6 +150,14 @@ def _packet_times(
         damaged = True
     if not shown:
         raise ProbeError("no_frames", "its video stream holds no frames")
+    runs = np.array([stamp for stamp in decoded if stamp is not None], np.float64) * float(stream.time_base)
+    if len(runs) and np.diff(runs, prepend=runs[0]).min() < -MAX_STEP_BACK_S:
+        at = int(np.diff(runs).argmin()) + 1
+        raise ProbeError(
+            "broken_times",
+            f"its time stamps jump back at frame {at}, as when files are joined end to end; cut it there, or join the parts "
+            "with `ffmpeg -f concat`",
+        )
     for stamps in (shown, decoded):  # AVI and raw streams may give decoding times only
         known = [stamp for stamp in stamps if stamp is not None]
         if len(known) == len(shown):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from pipelines.frames import write_frames
 from pipelines.main import run_stage
 from pipelines.params import load_params
 from pipelines.preprocess import clip_items, preprocess_steps
+from pipelines.preprocess.assemble import FIT, OBSERVE, segment_parts, write_parts
 from pipelines.runs import stage_run
 from pipelines.subject import FRAMES_FOLDER, TRACKS_FOLDER
 
@@ -22,28 +22,16 @@ METRICS = Path("metrics/preprocess.json")
 CATALOG = Path("data/catalog/catalog.parquet")
 
 
-def encoded_segments(result: FanOutResult) -> Iterator[tuple[str, pa.Table]]:
-    """(clip_id, frames) of every segment in order, one in memory at a time."""
-    for clip_id in result.entries:
-        observed = result.entries[clip_id][0]
-        for number, segment in enumerate(observed.summary["segments"]):
-            yield segment["clip_id"], observed.read_table(f"frames-{number}")
-
-
 def assemble(result: FanOutResult) -> dict[str, float]:
     """Writes data/frames, data/tracks and the figures."""
-    write_frames(FRAMES_FOLDER, encoded_segments(result))
-    kinds = {"landmarks": tables.LANDMARKS, "tracks": tables.TRACKS, "identities": tables.IDENTITIES}
-    parts: dict[str, list[pa.Table]] = {name: [schema.empty_table()] for name, schema in kinds.items()}
-    segments = []
-    for observed, fitted in result.entries.values():
-        for number, row in enumerate(fitted.summary["segments"]):
-            parts["landmarks"].append(observed.read_table(f"landmarks-{number}"))
-            parts["tracks"].append(fitted.read_table(f"tracks-{number}"))
-            parts["identities"].append(fitted.read_table(f"identity-{number}"))
-            segments.append(row)
-    for name, schema in kinds.items():
-        tables.write_table(pa.concat_tables(parts[name]), schema, TRACKS_FOLDER / f"{name}.parquet")
+    write_frames(FRAMES_FOLDER, segment_parts(result, OBSERVE, "frames"))
+    for step, name, schema, file in (
+        (OBSERVE, "landmarks", tables.LANDMARKS, "landmarks.parquet"),
+        (FIT, "tracks", tables.TRACKS, "tracks.parquet"),
+        (FIT, "identity", tables.IDENTITIES, "identities.parquet"),
+    ):
+        write_parts(segment_parts(result, step, name), schema, TRACKS_FOLDER / file)
+    segments = [row for _, fitted in result.entries.values() for row in fitted.summary["segments"]]
     tables.write_table(
         pa.Table.from_pylist(segments, schema=tables.SEGMENTS), tables.SEGMENTS, TRACKS_FOLDER / "segments.parquet"
     )

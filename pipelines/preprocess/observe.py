@@ -99,7 +99,7 @@ class ObserveClip:
                     tracker.restart()
                 seen.cuts.append(cut)
                 seen.observations.append(tracker.observe(picture, float(facts.times[index])))
-                if room >= picture.nbytes:
+                if room >= picture.nbytes and len(seen.held) == len(indices):  # the first rows, without a hole
                     seen.held[len(indices)] = picture
                     room -= picture.nbytes
                 indices.append(index)

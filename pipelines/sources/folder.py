@@ -19,18 +19,26 @@ VIDEO_SUFFIXES = frozenset(
 def list_folder(folder: Path) -> Listing:
     """Every video below a folder, sorted; links to files are followed, links to folders are not (they may form a loop).
 
-    Files of other kinds are listed as ignored; hidden folders are passed over. Raises SourceError when there is no such
-    folder or it holds no video.
+    Files of other kinds are listed as ignored, and so are hidden folders and those that cannot be read. Raises SourceError
+    when there is no such folder or it holds no video.
     """
     if not folder.is_dir():
         raise SourceError(f"source.path {folder}: no such folder. Make it and put videos in: mkdir -p {folder}")
     clips: list[VideoClip] = []
     ignored: list[tuple[str, str]] = []
-    for place, subfolders, names in os.walk(folder, followlinks=False):
+
+    def unreadable(error: OSError) -> None:
+        ignored.append((str(error.filename), f"a folder that cannot be read: {error.strerror}"))
+
+    for place, subfolders, names in os.walk(folder, followlinks=False, onerror=unreadable):
+        if not subfolders and not names and Path(place).suffix.lower() in VIDEO_SUFFIXES:
+            ignored.append((place, "an empty folder, not a video"))
         for name in sorted(subfolders):
             path = Path(place, name)
             if path.is_symlink():
                 ignored.append((str(path), "a link to a folder is not followed"))
+            elif name.startswith("."):
+                ignored.append((str(path), "a hidden folder"))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
             path = Path(place, name)

@@ -98,6 +98,15 @@ def test_what_is_no_video_has_a_reason(tmp_path: Path, content: bytes | None, re
     assert error.value.reason == reason
 
 
+def test_files_joined_end_to_end_are_refused_for_their_times(tmp_path: Path) -> None:
+    encode(tmp_path / "part.ts", numbered())
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes((tmp_path / "part.ts").read_bytes() * 2)
+    with pytest.raises(ProbeError, match="jump back at frame 20") as error:
+        probe_video(joined)
+    assert error.value.reason == "broken_times"
+
+
 def test_picking_halves_fifty_frames_a_second_and_keeps_twenty_five() -> None:
     assert pick_frames(np.arange(50) / 50, 25.0, 1000).tolist() == list(range(0, 50, 2))
     assert len(pick_frames(np.arange(25) / 25, 25.0, 1000)) == 25

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.catalog import clip_range
+from pipelines.catalog import clip_range, clip_remarks
 from pipelines.params import Source
 from pipelines.probe import VideoFacts
 from pipelines.sources import SourceError, list_clips, safe_name
@@ -27,6 +27,19 @@ def test_a_subject_is_a_file_or_a_sub_folder(tmp_path: Path) -> None:
     listing = list_folder(tmp_path)
     assert {clip.clip_id: clip.subject_id for clip in listing.clips} == {"ann": "ann", "bob-one": "bob", "bob-two": "bob"}
     assert [(Path(path).name, reason) for path, reason in listing.ignored] == [("notes.txt", "not a video by its ending .txt")]
+
+
+def test_folders_that_are_left_out_are_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "ann.mp4", ".cache/a.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "around").symlink_to(tmp_path)
+    listing = list_folder(tmp_path)
+    assert [clip.clip_id for clip in listing.clips] == ["ann"]
+    assert {Path(path).name: reason for path, reason in listing.ignored} == {
+        ".cache": "a hidden folder",
+        "folder.mp4": "an empty folder, not a video",
+        "around": "a link to a folder is not followed",
+    }
 
 
 def test_names_that_collide_or_escape_stay_apart_and_inside(tmp_path: Path) -> None:
@@ -83,6 +96,20 @@ def test_a_video_at_another_rate_keeps_its_clip() -> None:
     assert clip_range(clip, facts(25.0, 500)) == (50, 100)
     assert clip_range(clip, facts(50.0, 1000)) == (99, 199)  # the same two seconds
     assert clip_range({**clip, "frame_end": None, "frame_start": 0}, facts(30.0, 77)) == (0, 77)
+
+
+def test_what_had_to_be_mended_is_told() -> None:
+    clip = {"clip_id": "c", "path": "v.mp4", "frame_start": 50, "frame_end": 100, "fps_claimed": 25.0}
+    assert clip_remarks(clip, facts(25.0, 500)) == []
+    assert "counts at 25 frames/s, the video runs at 50.000" in clip_remarks(clip, facts(50.0, 1000))[0]
+    assert "ends at frame 99, the video at 79" in clip_remarks(clip, facts(25.0, 80))[0]
+
+
+def test_a_small_difference_of_rates_counts_once_it_is_half_a_frame() -> None:
+    clip = {"clip_id": "c", "path": "v.mp4", "frame_start": 100, "frame_end": 200, "fps_claimed": 30.0}
+    assert clip_range(clip, facts(30000 / 1001, 40_000)) == (100, 200)
+    late = {**clip, "frame_start": 30_000, "frame_end": 30_100}  # a thousand seconds in: thirty frames off
+    assert clip_range(late, facts(30000 / 1001, 40_000)) == (29_970, 30_070)
 
 
 def test_real_vfhq_files_are_listed(shared: Path) -> None:
