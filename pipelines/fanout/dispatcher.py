@@ -1,17 +1,21 @@
 """Hands items to Ray actors, and takes a dead actor for what it is: one failed attempt of the item it was doing.
 
-Ray runs the calls of one actor in the order they were made, so the oldest unanswered call of an actor is the one that
-was running when it died, unless its entry is there. That item alone is blamed; the ones behind it are handed out again
-as if never sent. A poison item so costs exactly itself. Nothing is kept per item but a few small fields, and no more
-than `IN_FLIGHT` calls per actor are outstanding, so memory does not grow with the number of items.
+An actor that held one item when it died dies of that item: it is blamed with an attempt. An actor that held two says
+nothing for certain, since the answer of the first may have died with the process, so neither is blamed and each is run
+again alone, where a death is unambiguous. A poison item so costs exactly itself, and the attempts that are counted do
+not depend on what it happened to share an actor with. A time-out needs no such care: the process is alive, so the oldest
+unanswered call is the one that hangs (Ray runs the calls of an actor in the order they were made).
+
+Nothing is kept per item but a few small fields, and no more than `IN_FLIGHT` calls per actor are outstanding, so memory
+does not grow with the number of items.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +29,13 @@ IN_FLIGHT = 2
 """Calls outstanding per actor: the next item is already there when one ends."""
 
 START_TIMEOUT_S = 180.0
-"""How long to wait for the first actor of a step before saying that the cluster has no room for it."""
+"""How long a step with work may be without any actor before the run says that the cluster has no room for one."""
 
+MAKE_ROOM_AFTER_S = 10.0
+"""How long it may be so before surplus actors of the other steps give way: a lost node, or room split over nodes."""
+
+RECYCLE_NOT_BEFORE_S = 20.0
+"""An actor younger than this is not replaced: a new process costs about a second, more than 200 trivial items do."""
 
 MAX_FAILED_STARTS = 8
 """Actors in a row that may die as they start before the run gives up."""
@@ -49,8 +58,9 @@ class _Slot:
     step: int
     handle: Any
     ready: Any
-    started: bool = False
+    started: float | None = None  # when it said that it is there
     served: int = 0
+    retiring: bool = False  # gets no more work, and goes without a successor
     calls: dict[Any, _Call] = field(default_factory=dict)
     clock: float = 0.0  # when its oldest call began to run
 
@@ -64,6 +74,7 @@ class Task:
     key: str
     upstream_key: str | None
     attempts: int = 0
+    alone: bool = False  # shared an actor that died: in company nobody could tell whose fault it is
 
 
 @dataclass(frozen=True)
@@ -87,25 +98,30 @@ class Dispatcher:
         recycle_after: int,
         next_task: Callable[[Task], Task | None],
         is_done: Callable[[Task], bool],
+        remake_upstream: Callable[[Task], Task | None],
     ) -> None:
         self.steps, self.cache_uri = steps, cache_uri
         self.max_attempts, self.timeout_s, self.recycle_after = max_attempts, timeout_s, recycle_after
-        self.next_task, self.is_done = next_task, is_done
+        self.next_task, self.is_done, self.remake_upstream = next_task, is_done, remake_upstream
         self.waiting: list[deque[Task]] = [deque() for _ in steps]
-        self.slots = [self._start(index) for index, count in enumerate(counts) for _ in range(count)]
-        self.begun = time.monotonic()
+        self.suspects: list[deque[Task]] = [deque() for _ in steps]
+        # One of each step first: where there is less room than was counted on, every step still gets an actor.
+        rounds = range(max(counts, default=0))
+        self.slots = [self._start(index) for turn in rounds for index in reversed(range(len(steps))) if turn < counts[index]]
+        self.without_actor: dict[int, float] = {}  # step that has work -> since when it has no actor
+        self.room_made: dict[int, float] = {}
         self.failed_starts = 0
 
     def add(self, task: Task) -> None:
-        self.waiting[task.step].append(task)
+        (self.suspects if task.alone else self.waiting)[task.step].append(task)
 
     def outcomes(self) -> Iterator[Outcome | None]:
         """Yields each attempt's outcome until all is done; None now and then while nothing ends."""
-        while any(self.waiting) or any(slot.calls for slot in self.slots):
+        while any(self.waiting) or any(self.suspects) or any(slot.calls for slot in self.slots):
             self._hand_out()
             yield from self._collect()
             yield from self._stop_overdue()
-            self._check_started()
+            self._see_to_steps_without_actor()
 
     def close(self) -> None:
         for slot in self.slots:
@@ -123,14 +139,22 @@ class Dispatcher:
     def _hand_out(self) -> None:
         # Later steps first: an item that is half done is finished before another one is begun.
         for index in reversed(range(len(self.steps))):
-            free = [slot for slot in self.slots if slot.step == index and slot.started and self._may_serve(slot)]
+            waiting, suspects = self.waiting[index], self.suspects[index]
+            free = [slot for slot in self.slots if slot.step == index and slot.started is not None and self._may_serve(slot)]
             for depth in range(IN_FLIGHT):
                 for slot in free:
-                    if self.waiting[index] and len(slot.calls) == depth:
-                        self._send(slot, self.waiting[index].popleft())
+                    if len(slot.calls) != depth or any(call.task.alone for call in slot.calls.values()):
+                        continue
+                    if suspects and not slot.calls:
+                        self._send(slot, suspects.popleft())
+                    elif waiting:
+                        self._send(slot, waiting.popleft())
 
     def _may_serve(self, slot: _Slot) -> bool:
-        return slot.served + len(slot.calls) < self.recycle_after
+        if slot.retiring:
+            return False
+        young = slot.started is not None and time.monotonic() - slot.started < RECYCLE_NOT_BEFORE_S
+        return young or slot.served + len(slot.calls) < self.recycle_after
 
     def _send(self, slot: _Slot, task: Task) -> None:
         now = time.monotonic()
@@ -139,7 +163,7 @@ class Dispatcher:
         slot.calls[slot.handle.run.remote(task.item, task.key, task.upstream_key)] = _Call(task, now)
 
     def _collect(self) -> Iterator[Outcome | None]:
-        owner = {ref: slot for slot in self.slots for ref in ([*slot.calls] if slot.started else [slot.ready])}
+        owner = {ref: slot for slot in self.slots for ref in ([*slot.calls] if slot.started is not None else [slot.ready])}
         if not owner:
             time.sleep(0.05)
             return
@@ -156,8 +180,8 @@ class Dispatcher:
             except ray.exceptions.RayError as error:
                 dead[slot] = error
                 continue
-            if not slot.started:
-                slot.started = True
+            if slot.started is None:
+                slot.started = time.monotonic()
                 self.failed_starts = 0
                 continue
             call = slot.calls.pop(ref)
@@ -167,7 +191,7 @@ class Dispatcher:
             if not slot.calls and not self._may_serve(slot):
                 self._replace(slot)
         for slot, death in dead.items():
-            if not slot.started:
+            if slot.started is None:
                 self._count_failed_start(slot, death)
             yield from self._bury(slot, _death_report(death))
 
@@ -177,26 +201,40 @@ class Dispatcher:
             raise ClusterTooSmall(f"workers of step {self.steps[slot.step].name} die as they start: {error}")
 
     def _bury(self, slot: _Slot, report: Report) -> Iterator[Outcome]:
-        """Replaces an actor; its oldest call is blamed, the ones behind it go back to the front of the queue."""
+        """Replaces a dead actor; what it held is blamed if it held one item, and run again alone if it held more."""
+        tasks = self._empty(slot)
+        for task in tasks:
+            # An answer may die with its process although the item was done: its entry in the cache tells.
+            if self.is_done(task):
+                yield self._settle(task, Report("done"))
+            elif len(tasks) == 1:
+                yield self._settle(task, report)
+            else:
+                task.alone = True
+                self.add(task)
+
+    def _empty(self, slot: _Slot) -> list[Task]:
+        """Takes an actor's calls from it, oldest first, and replaces it."""
         tasks = [call.task for call in slot.calls.values()]
         slot.calls.clear()
         self._replace(slot)
-        # An answer may die with its process although the item was done: its entry in the cache tells.
-        while tasks and self.is_done(tasks[0]):
-            yield self._settle(tasks.pop(0), Report("done"))
-        self.waiting[slot.step].extendleft(reversed(tasks[1:]))
-        if tasks:
-            yield self._settle(tasks[0], report)
+        return tasks
 
     def _replace(self, slot: _Slot) -> None:
         ray.kill(slot.handle)
-        self.slots[self.slots.index(slot)] = self._start(slot.step)
+        place = self.slots.index(slot)
+        self.slots[place : place + 1] = [] if slot.retiring else [self._start(slot.step)]
 
     def _settle(self, task: Task, report: Report) -> Outcome:
+        if report.status == "damaged":
+            if (earlier := self.remake_upstream(task)) is not None:
+                self.add(earlier)
+                return Outcome(task, report, True)
+            report = replace(report, status="failed")
         task.attempts += 1
         retry = report.status == "failed" and task.attempts < self.max_attempts
         if retry:
-            self.waiting[task.step].append(task)
+            self.add(task)
         elif report.status == "done" and (following := self.next_task(task)) is not None:
             self.add(following)
         return Outcome(task, report, retry)
@@ -205,18 +243,52 @@ class Dispatcher:
         now = time.monotonic()
         for slot in [slot for slot in self.slots if slot.calls and now - slot.clock > self.timeout_s]:
             message = f"still running after compute.item_timeout_s = {self.timeout_s:g} s; its worker was stopped"
-            yield from self._bury(slot, Report("failed", self.timeout_s, "timeout", "Timeout", message))
+            overdue, *behind = self._empty(slot)
+            for task in reversed(behind):  # back to the front of the queue, as if never sent
+                (self.suspects if task.alone else self.waiting)[task.step].appendleft(task)
+            yield self._settle(overdue, Report("failed", self.timeout_s, "timeout", "Timeout", message))
 
-    def _check_started(self) -> None:
-        if time.monotonic() - self.begun < START_TIMEOUT_S:
-            return
-        for index, step in enumerate(self.steps):
-            if self.waiting[index] and not any(slot.started for slot in self.slots if slot.step == index):
+    def _see_to_steps_without_actor(self) -> None:
+        """Makes room for a step that has work but no actor, and gives up when none could be placed for long."""
+        now = time.monotonic()
+        for index in range(len(self.steps)):
+            own = [slot for slot in self.slots if slot.step == index and not slot.retiring]
+            if not (self.waiting[index] or self.suspects[index]) or any(slot.started is not None for slot in own):
+                self.without_actor.pop(index, None)
+                continue
+            if not own:  # it gave way to another step, or only a damaged entry brought work for it
+                self.slots.append(self._start(index))
+            since = self.without_actor.setdefault(index, now)
+            if now - max(since, self.room_made.get(index, since)) > MAKE_ROOM_AFTER_S:
+                self.room_made[index] = now
+                self._make_room()
+            if now - since > START_TIMEOUT_S:
                 raise ClusterTooSmall(
-                    f"no worker of step {step.name} could be started within {START_TIMEOUT_S:g} s: it wants "
-                    f"{step.workers.num_cpus:g} CPU and {step.workers.num_gpus:g} GPU, free are {_free_resources()}. "
-                    "Lower compute.* in params.yaml or add nodes."
+                    f"no worker of step {self.steps[index].name} could be started within {START_TIMEOUT_S:g} s. "
+                    + room_wanted(self.steps, ray.cluster_resources(), ray.available_resources())
                 )
+
+    def _make_room(self) -> None:
+        """Lets surplus actors go: those that wait for a place themselves, or else one that is at work."""
+        surplus: list[_Slot] = []
+        for index in range(len(self.steps)):
+            own = sorted(
+                (slot for slot in self.slots if slot.step == index and not slot.retiring),
+                key=lambda slot: (slot.started is None, -len(slot.calls)),
+            )
+            keep = 1 if self._may_have_work(index) else 0
+            surplus.extend(own[keep:])
+        unplaced = [slot for slot in surplus if slot.started is None]
+        for slot in unplaced or sorted(surplus, key=lambda slot: len(slot.calls))[:1]:
+            slot.retiring = True
+            if not slot.calls:
+                self._replace(slot)
+
+    def _may_have_work(self, index: int) -> bool:
+        """Whether anything may still come to a step: from its own queue, or from a step before it."""
+        return any(self.waiting[: index + 1]) or any(self.suspects[: index + 1]) or any(
+            slot.calls for slot in self.slots if slot.step <= index
+        )  # fmt: skip
 
 
 def _death_report(error: ray.exceptions.RayError) -> Report:
@@ -227,6 +299,12 @@ def _death_report(error: ray.exceptions.RayError) -> Report:
     return Report("failed", 0.0, "crashed", "WorkerDied", "its worker process died (a crash in native code, or killed)")
 
 
-def _free_resources() -> str:
-    free = ray.available_resources()
-    return f"{free.get('CPU', 0):g} CPU and {free.get('GPU', 0):g} GPU"
+def room_wanted(steps: Sequence[Step], there: Mapping[str, float], free: Mapping[str, float] | None = None) -> str:
+    """The room that one worker of each step needs together, beside what the cluster has, and the way out."""
+    each = ", ".join(f"{step.name} {step.workers.num_cpus:g} CPU and {step.workers.num_gpus:g} GPU" for step in steps)
+    cpus, gpus = (sum(getattr(step.workers, name) for step in steps) for name in ("num_cpus", "num_gpus"))
+    left = "" if free is None else f", of which {free.get('CPU', 0):g} CPU and {free.get('GPU', 0):g} GPU are free"
+    return (
+        f"One worker of each step is needed at least ({each}), together {cpus:g} CPU and {gpus:g} GPU; Ray has "
+        f"{there.get('CPU', 0):g} CPU and {there.get('GPU', 0):g} GPU{left}. Lower compute.* in params.yaml or add nodes."
+    )

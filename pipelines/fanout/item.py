@@ -70,10 +70,11 @@ def chain_keys(steps: Sequence[Step], item: Item) -> list[str]:
 class Report:
     """What became of one attempt at one step of one item.
 
-    rejected is final, failed may be tried again, stop ends the whole run (a full disk, a worker that cannot start).
+    rejected is final, failed may be tried again, damaged asks for the entry of the step before to be made again, stop
+    ends the whole run (a full disk, a cache that cannot be used, a worker that cannot start).
     """
 
-    status: Literal["done", "rejected", "failed", "stop"]
+    status: Literal["done", "rejected", "failed", "damaged", "stop"]
     seconds: float = 0.0
     reason: str = ""
     error_class: str = ""

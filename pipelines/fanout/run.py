@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from pipelines import tables
 from pipelines.atomic import DiskFull
-from pipelines.cache import Cache, DamagedEntry, Entry, Failure
+from pipelines.cache import Cache, CacheUnusable, DamagedEntry, Entry, Failure
 from pipelines.cluster import actor_counts, ray_cluster
 from pipelines.fanout.item import Item, Report, Step, chain_keys
 from pipelines.fanout.ledger import Ledger
@@ -27,9 +28,12 @@ RETRY_VARIABLE = "HEADWATER_RETRY"
 
 LEDGER_EVERY_S = 10.0
 
+LOOK_UPS = 16
+"""Items looked up at once: an object store or a network file system takes milliseconds for each."""
+
 
 class RunStopped(RuntimeError):
-    """The whole run cannot go on (a worker cannot start); what is finished is kept."""
+    """The whole run cannot go on (a worker cannot start, the cache cannot be used); what is finished is kept."""
 
 
 class TooManyQuarantined(RuntimeError):
@@ -81,17 +85,23 @@ def fan_out(
         raise ValueError(f"{stage}: item ids must be unique")
     start = time.monotonic()
     retry = _retry_from_environment() if retry is None else retry
-    cache = Cache(compute.cache)
+    try:
+        cache = Cache(compute.cache)
+    except CacheUnusable as error:
+        raise RunStopped(str(error)) from None
     ledger = Ledger(stage, states={item.id: "waiting" for item in items})
     result = FanOutResult(stage, steps)
     run = _Run(steps, items, cache, ledger, result, retry)
-    run.look_up()
-    if run.todo:
-        # On this machine the numbers of workers that the user asked for are started, whatever the number of cores.
-        asked = sum(step.workers.num_cpus * max(step.workers.count, 1) for step in steps)
-        known, failed = len(items) - len(run.todo), len(result.quarantined)
-        with ray_cluster(asked), ProgressLine(stage, len(items), known, failed) as progress:
-            run.compute(compute, progress)
+    try:
+        run.look_up()
+        if run.todo:
+            # On this machine the numbers of workers that the user asked for are started, whatever the number of cores.
+            asked = sum(step.workers.num_cpus * max(step.workers.count, 1) for step in steps)
+            known, failed = len(items) - len(run.todo), len(result.quarantined)
+            with ray_cluster(asked), ProgressLine(stage, len(items), known, failed) as progress:
+                run.compute(compute, progress)
+    except CacheUnusable as error:
+        raise RunStopped(str(error)) from None
     result.wall_seconds = time.monotonic() - start
     result.entries = {
         item.id: result.entries[item.id] for item in sorted(items, key=lambda i: i.id) if item.id in result.entries
@@ -155,34 +165,39 @@ class _Run:
         )
         self.keys = {item.id: chain_keys(steps, item) for item in items}
         self.todo: list[tuple[Item, int]] = []
+        self.remade: set[str] = set()  # keys of entries that were found damaged by the step after
 
     def look_up(self) -> None:
         """Finds what is known of each item; what is not goes to `todo` with the step it has to start at."""
-        for item in self.items:
-            known: list[Entry] = []
-            for key in self.keys[item.id]:
-                found = self.cache.find(key)
-                if isinstance(found, Failure) and found.reason in self.retry:
-                    self.cache.forget(key)
-                    found = None
-                if not isinstance(found, Entry):
-                    break
-                known.append(found)
-            else:
-                self.result.entries[item.id] = known
-                self.result.cached += 1
-                self.ledger.set(item.id, "cached")
-                continue
-            if isinstance(found, Failure):
-                # The same content may fail under another item's name: the row names this one.
-                self._quarantine(Failure(**{**found.__dict__, "stage": self.result.stage, "item": item.id}))
-            else:
-                self.todo.append((item, len(known)))
+        with ThreadPoolExecutor(LOOK_UPS) as pool:
+            for item, (known, failure) in zip(self.items, pool.map(self._known, self.items), strict=True):
+                if failure is not None:
+                    # The same content may fail under another item's name: the row names this one.
+                    self._quarantine(replace(failure, stage=self.result.stage, item=item.id))
+                elif len(known) < len(self.steps):
+                    self.todo.append((item, len(known)))
+                else:
+                    self.result.entries[item.id] = known
+                    self.result.cached += 1
+                    self.ledger.set(item.id, "cached")
+
+    def _known(self, item: Item) -> tuple[list[Entry], Failure | None]:
+        """The entries of an item's first steps, and the failure that it ended in."""
+        known: list[Entry] = []
+        for key in self.keys[item.id]:
+            found = self.cache.find(key)
+            if isinstance(found, Failure) and found.reason in self.retry:
+                self.cache.forget(key)
+                found = None
+            if not isinstance(found, Entry):
+                return known, found
+            known.append(found)
+        return known, None
 
     def compute(self, compute: Compute, progress: ProgressLine) -> None:
         import ray
 
-        from pipelines.fanout.dispatcher import Dispatcher, Task
+        from pipelines.fanout.dispatcher import ClusterTooSmall, Dispatcher, Task, room_wanted
 
         def task_for(item: Item, step: int) -> Task:
             keys = self.keys[item.id]
@@ -194,9 +209,20 @@ class _Run:
                 return None
             return None if isinstance(self.cache.find(self.keys[task.item.id][step]), Entry) else task_for(task.item, step)
 
+        def remake_upstream(task: Task) -> Task | None:
+            damaged = self.keys[task.item.id][task.step - 1]
+            if damaged in self.remade:
+                return None
+            self.remade.add(damaged)
+            self.cache.forget(damaged)
+            return task_for(task.item, task.step - 1)
+
         resources = ray.cluster_resources()
         needed = [any(step <= index for _, step in self.todo) for index in range(len(self.steps))]
         kinds = [step.workers for step, wanted in zip(self.steps, needed, strict=True) if wanted]
+        # A cluster may yet grow; this machine will not.
+        if "RAY_ADDRESS" not in os.environ and sum(kind.num_gpus for kind in kinds) > resources.get("GPU", 0):
+            raise ClusterTooSmall(room_wanted(self.steps, resources))
         found = iter(actor_counts(kinds, resources.get("CPU", 1), resources.get("GPU", 0), len(self.todo)))
         dispatcher = Dispatcher(
             self.steps,
@@ -207,6 +233,7 @@ class _Run:
             recycle_after=compute.recycle_after_items,
             next_task=next_task,
             is_done=lambda task: isinstance(self.cache.find(task.key), Entry),
+            remake_upstream=remake_upstream,
         )
         last_saved = time.monotonic()
         try:
