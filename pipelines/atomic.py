@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says when there is no room: on the disk, or within the user's quota."""
 
 
 class DiskFull(RuntimeError):
@@ -22,7 +27,14 @@ class DiskFull(RuntimeError):
     @classmethod
     def at(cls, path: Path, needed: int | None) -> DiskFull:
         """For a file that could not be written; `needed` bytes where that is known."""
-        free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free
+        folder = next(folder for folder in path.absolute().parents if folder.is_dir())
+        free, room = shutil.disk_usage(folder).free, os.statvfs(folder)
+        if room.f_files and not room.f_favail:
+            return cls(
+                f"{path}: the disk has no room for another file (no free inodes, though {free / 1e6:.1f} MB are free). "
+                "Finished results are kept: remove files there, or point compute.cache in params.yaml at another disk, "
+                "and run `dvc repro` again."
+            )
         need = "" if needed is None else f", {needed / 1e6:.1f} MB needed for this file"
         return cls(
             f"{path}: the disk is full ({free / 1e6:.1f} MB free{need}). Finished results are kept: make room there, "
@@ -43,7 +55,7 @@ def atomic_path(path: Path, size_hint: int | None = None) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         temporary.unlink(missing_ok=True)
         raise DiskFull.at(path, size_hint) from None

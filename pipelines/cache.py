@@ -14,7 +14,8 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.fs
 
-from pipelines.atomic import sha256_file, write_bytes_atomic
+from pipelines.atomic import FULL, sha256_file, write_bytes_atomic
 from pipelines.keys import digest
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,11 @@ class DamagedEntry(RuntimeError):
 
     def __str__(self) -> str:
         return f"cache entry {self.key[:12]}: {self.name} is damaged ({self.what}); it is made again"
+
+
+class CacheUnusable(RuntimeError):
+    """The place of the cache cannot be read or written at all: no right to it, a read-only disk, a store that does not
+    answer. No item is to blame, so the run stops."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +89,17 @@ class FolderStore:
         self.root = root
 
     def put(self, name: str, data: bytes) -> None:
-        write_bytes_atomic(self.root / name, data)
+        with _usable(str(self.root / name)):
+            write_bytes_atomic(self.root / name, data)
 
     def get(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+        with _usable(str(self.root / name)):
+            return (self.root / name).read_bytes()
 
     def size(self, name: str) -> int | None:
         try:
-            return (self.root / name).stat().st_size
+            with _usable(str(self.root / name)):
+                return (self.root / name).stat().st_size
         except FileNotFoundError:
             return None
 
@@ -112,16 +121,18 @@ class ObjectStore:
 
     def put(self, name: str, data: bytes) -> None:
         path = f"{self.root}/{name}"
-        self.filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
-        with self.filesystem.open_output_stream(path) as stream:
-            stream.write(data)
+        with _usable(path):
+            self.filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
+            with self.filesystem.open_output_stream(path) as stream:
+                stream.write(data)
 
     def get(self, name: str) -> bytes:
-        with self.filesystem.open_input_stream(f"{self.root}/{name}") as stream:
+        with _usable(f"{self.root}/{name}"), self.filesystem.open_input_stream(f"{self.root}/{name}") as stream:
             return bytes(stream.read())
 
     def size(self, name: str) -> int | None:
-        info = self.filesystem.get_file_info(f"{self.root}/{name}")
+        with _usable(f"{self.root}/{name}"):
+            info = self.filesystem.get_file_info(f"{self.root}/{name}")
         return info.size if info.type == pa.fs.FileType.File else None
 
     def remove(self, name: str) -> None:
@@ -139,8 +150,31 @@ class ObjectStore:
 def open_store(uri: str) -> Store:
     """A folder path or a URI that pyarrow knows."""
     if "://" in uri and not uri.startswith("file://"):
-        return ObjectStore(*pa.fs.FileSystem.from_uri(uri))
+        try:
+            return ObjectStore(*pa.fs.FileSystem.from_uri(uri))
+        except (OSError, ValueError) as error:  # pyarrow's own errors are kinds of these
+            raise CacheUnusable(_unusable(uri, error)) from None
     return FolderStore(Path(uri.removeprefix("file://")).resolve())
+
+
+@contextmanager
+def _usable(place: str) -> Iterator[None]:
+    """Tells a place that cannot be used from a file that is not there, and from a full disk."""
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError):
+        raise
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise CacheUnusable(_unusable(place, error)) from None
+
+
+def _unusable(place: str, error: Exception) -> str:
+    return (
+        f"{place}: the cache cannot be used ({error}). Finished results are kept: mend access to it, or point "
+        "compute.cache in params.yaml at a place that every worker may read and write, and run `dvc repro` again."
+    )
 
 
 @dataclass(frozen=True)
@@ -214,6 +248,11 @@ class EntryWriter:
     def write_file(self, name: str, path: Path) -> None:
         self.write_bytes(name, path.read_bytes())
 
+    def discard(self) -> None:
+        """Removes the files written so far, unless somebody else has finished the same entry meanwhile."""
+        if self.store.size(_manifest(self.key)) is None:
+            self.store.remove_folder(_folder(self.key))
+
     def commit(self, summary: Mapping[str, Any], seconds: float) -> None:
         body = {"summary": dict(summary), "files": self.files, "seconds": round(seconds, 4)}
         self.store.put(_manifest(self.key), _sealed(body))
@@ -269,7 +308,8 @@ def _manifest(key: str) -> str:
 
 
 def _sealed(body: Mapping[str, Any]) -> bytes:
-    return json.dumps({"body": body, "sha256": digest(body)}, indent=1, sort_keys=True).encode()
+    read_back = json.loads(json.dumps(body))  # what a reader will digest: JSON turns keys into strings, tuples into lists
+    return json.dumps({"body": read_back, "sha256": digest(read_back)}, indent=1, sort_keys=True).encode()
 
 
 def _unsealed(data: bytes) -> dict[str, Any]:

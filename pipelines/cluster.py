@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -12,6 +13,8 @@ from pipelines.params import Workers
 
 OBJECT_STORE_BYTES = 256 * 1024**2
 """Frames never pass through Ray's object store, so a small one does."""
+
+CONNECT_TIMEOUT_S = 10.0
 
 FIRST_PER_LATER = 4
 """Workers of the first step (decoding) that one worker of a later step (fitting) keeps up with."""
@@ -29,14 +32,19 @@ def ray_cluster(min_cpus: float = 0.0) -> Iterator[None]:
     """
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        # Ray would take 127.0.0.1 for the machine's own address and listen on all interfaces; without this switch, which
+        # it reads as it is imported, a node on Linux is one that others may join.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     if ray.is_initialized():
         yield
         return
-    address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
+            _check_answers(address)
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         else:
             ray.init(
@@ -46,9 +54,8 @@ def ray_cluster(min_cpus: float = 0.0) -> Iterator[None]:
                 object_store_memory=OBJECT_STORE_BYTES,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
-                _node_ip_address="127.0.0.1",
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         if not address:
             raise
         raise ClusterUnreachable(
@@ -59,6 +66,13 @@ def ray_cluster(min_cpus: float = 0.0) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raises OSError when nobody listens at host:port; Ray itself would go on trying for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
 
 
 def actor_counts(kinds: Sequence[Workers], cpus: float, gpus: float, num_items: int) -> list[int]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import re
+import sys
+import tempfile
 import time
 import traceback as tb
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipelines.atomic import DiskFull
-from pipelines.cache import Cache, Entry
+from pipelines.atomic import FULL, DiskFull
+from pipelines.cache import Cache, CacheUnusable, DamagedEntry, Entry
 from pipelines.fanout.item import Item, ItemRejected, Report, Step, Work
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
 def thread_environment(num_cpus: float) -> dict[str, str]:
@@ -51,14 +53,13 @@ class StepActor:
             return Report("done", time.perf_counter() - start)
         except ItemRejected as error:
             return Report("rejected", time.perf_counter() - start, error.reason, type(error).__name__, error.message)
-        except DiskFull as error:
+        except (DiskFull, CacheUnusable) as error:
             return _report("stop", error, start, str(error))
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                full = DiskFull.at(Path(error.filename or Path.cwd() / "."), None)
-                return _report("stop", full, start, str(full))
-            return _report("failed", error, start, _message(error))
+        except DamagedEntry as error:
+            return _report("damaged" if error.key == upstream_key else "failed", error, start, _message(error))
         except Exception as error:
+            if (full := _full_disk_behind(error)) is not None:
+                return _report("stop", full, start, str(full))
             return _report("failed", error, start, _message(error))
 
     def _do(self, item: Item, key: str, upstream_key: str | None, start: float) -> None:
@@ -67,11 +68,27 @@ class StepActor:
         if upstream_key is not None:
             found = self.cache.find(upstream_key)
             if not isinstance(found, Entry):
-                raise RuntimeError(f"the entry {upstream_key[:12]} of the step before has vanished from the cache")
+                raise DamagedEntry(upstream_key, "its manifest", "not to be seen by this worker")
             upstream = found
         writer = self.cache.writer(key)
-        summary: Mapping[str, Any] = self.work(item, upstream, writer)
-        writer.commit(summary, time.perf_counter() - start)
+        try:
+            summary: Mapping[str, Any] = self.work(item, upstream, writer)
+            writer.commit(summary, time.perf_counter() - start)
+        except Exception:
+            with suppress(Exception):  # what went wrong before is what matters
+                writer.discard()
+            raise
+
+
+def _full_disk_behind(error: BaseException | None) -> DiskFull | None:
+    """The full disk that an error comes from. Libraries in Rust and C++ keep the words but lose the number."""
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in FULL or "No space left on device" in str(error):
+            name = getattr(error, "filename", None)
+            return DiskFull.at(Path(name if isinstance(name, str) else Path.cwd() / "a file of the worker"), None)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _report(status: Any, error: Exception, start: float, message: str) -> Report:
@@ -95,6 +112,9 @@ def _traceback(error: Exception) -> str:
 
 
 def _without_places(text: str) -> str:
-    """Leaves out what differs from run to run: addresses, and the folder the code lies in."""
-    text = text.replace(f"{Path(__file__).resolve().parents[2]}{os.sep}", "")
-    return re.sub(r"0x[0-9a-f]{6,}", "0x...", text)
+    """Leaves out what differs from run to run: addresses, process ids, temporary names, and where the code lies."""
+    for folder in (Path(tb.__file__).parent, Path(sys.prefix), Path(__file__).resolve().parents[2]):
+        text = text.replace(f"{folder}{os.sep}", "")
+    text = re.sub(rf"{re.escape(tempfile.gettempdir())}/(tmp\w{{8}})\b", f"{tempfile.gettempdir()}/tmp...", text)
+    text = re.sub(r"\b(pid|process)([ =:]+)\d+", r"\1\2...", text, flags=re.IGNORECASE)
+    return re.sub(r"0x[0-9a-fA-F]{6,}", "0x...", text)
