@@ -50,13 +50,17 @@ DETECTOR = (
 )
 
 
+def is_intact(asset: Asset) -> bool:
+    """Whether the installed file is the one that this version was built on."""
+    return detector_hashes().get(asset.name) == asset.sha256
+
+
 def show_assets(console: Console) -> bool:
     """Prints every asset with its state; returns whether all are as they should be."""
     table = Table("asset", "from", "licence", "sha256", "state")
-    found = detector_hashes()
     good = True
     for asset in DETECTOR:
-        same = found.get(asset.name) == asset.sha256
+        same = is_intact(asset)
         good &= same
         state = (
             "[green]ok[/green]"

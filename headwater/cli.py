@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -84,12 +85,15 @@ def render(
 def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -> None:
     """Open MLflow on every run of this project."""
     from pipelines.params import ParamsError, load_params
-    from pipelines.runs import tracking_uri
+    from pipelines.tracking import tracking_uri
 
     try:
         uri = tracking_uri(load_params())
     except ParamsError as error:
         raise fail(str(error)) from None
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise fail(f"port {port} is taken; name another with --port {port + 1}")
     console.print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it; it takes some seconds to come up)")
     words = [
         sys.executable,
@@ -109,15 +113,16 @@ def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -
 @app.command()
 def compare(
     first: Annotated[str, typer.Argument(help="a run's id, the start of one, or its name")],
-    second: Annotated[str, typer.Argument()],
+    second: Annotated[str, typer.Argument(help="the other run")],
 ) -> None:
     """Say why two `dvc repro` runs differ."""
     from headwater.compare import CompareError, compare_runs, show_differences
     from pipelines.params import ParamsError
+    from pipelines.tracking import TrackingUnreachable
 
     try:
         show_differences(console, compare_runs(first, second))
-    except (CompareError, ParamsError) as error:
+    except (CompareError, ParamsError, TrackingUnreachable) as error:
         raise fail(str(error)) from None
 
 
@@ -131,7 +136,10 @@ def assets() -> None:
 
 
 @app.command()
-def retry(stage: str, reason: str) -> None:
+def retry(
+    stage: Annotated[str, typer.Argument(help="a stage of dvc.yaml that fans out, such as preprocess")],
+    reason: Annotated[str, typer.Argument(help="why its items failed, as `headwater status` names it")],
+) -> None:
     """Run a stage again with the failures of one reason tried anew."""
     from pipelines.fanout.ledger import load_ledger
 
@@ -144,7 +152,9 @@ def retry(stage: str, reason: str) -> None:
         raise fail(f"no item of {stage} failed for {reason!r}; its reasons: {', '.join(reasons) or 'none, nothing failed'}")
     console.print(f"{reasons[reason]} items of {stage} are tried again")
     words = ["dvc", "repro", "--force", "--single-item", stage]
-    code = subprocess.call(words, env={**os.environ, "HEADWATER_RETRY": reason})
+    # The stages run by `python`: it has to be the one that this command runs in, also where no environment is activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    code = subprocess.call([sys.executable, "-m", *words], env={**os.environ, "PATH": path, "HEADWATER_RETRY": reason})
     if code == 0:
         console.print("Now run `dvc repro`, so that the stages behind it see what changed.")
     raise typer.Exit(code)

@@ -12,9 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.params import load_params
-from pipelines.runs import KIND_TAG, STAGE_TAG, connect
+from pipelines.repro import KIND_TAG, PARENT_TAG, REPRO, children, search
+from pipelines.runs import STAGE_TAG
+from pipelines.tracking import connect
 
 CAUSES = ("params", "code", "data", "packages", "assets")
+DIGEST = 12  # characters of a digest that tell two apart
 ENVIRONMENT = "environment.json"
 
 
@@ -39,50 +42,71 @@ class Comparison:
 
 
 def compare_runs(first: str, second: str) -> Comparison:
-    """Reads both runs from MLflow. Raises CompareError."""
+    """Reads both runs from MLflow. Raises CompareError, TrackingUnreachable."""
     params = load_params()
     client = connect(params)
-    experiment = client.get_experiment_by_name(params.tracking.experiment)
-    runs = client.search_runs(
-        [experiment.experiment_id], f"tags.`{KIND_TAG}` = 'repro'", order_by=["attributes.start_time DESC"]
-    )
-    return Comparison(*(facts_of(client, experiment.experiment_id, pick(runs, word)) for word in (first, second)))
+    experiment_id = client.get_experiment_by_name(params.tracking.experiment).experiment_id
+    newest_first = "attributes.start_time DESC"
+    runs = list(search(client, experiment_id, f"tags.`{KIND_TAG}` = '{REPRO}'", newest_first))
+    return Comparison(*(facts_of(client, experiment_id, pick(client, runs, word)) for word in (first, second)))
 
 
-def pick(runs: list[Any], word: str) -> Any:
-    """The run with that id, start of an id, or name."""
-    found = [run for run in runs if run.info.run_id.startswith(word) or run.info.run_name == word]
+def pick(client: Any, runs: list[Any], word: str) -> Any:
+    """The run with that id, start of an id, or name; for the id of a stage's or a subject's run, the `dvc repro` above it."""
+    found = [run for run in runs if run.info.run_id.startswith(word) or run.info.run_name == word] if word else []
     if len(found) == 1:
         return found[0]
-    listed = "; ".join(f"{run.info.run_id[:8]} ({run.info.run_name})" for run in runs[:8]) or "none yet"
-    what = "no run" if not found else f"{len(found)} runs"
-    raise CompareError(f"{what} called {word!r}. The newest are: {listed}")
+    if not found and (above := repro_above(client, word)):
+        return above
+    listed = "; ".join(f"{run.info.run_id[:8]} ({run.info.run_name})" for run in found or runs[:8]) or "none yet"
+    if found:
+        raise CompareError(f"{len(found)} runs are called {word!r}; name one by its id: {listed}")
+    raise CompareError(f"no run called {word!r}. The newest are: {listed}")
+
+
+def repro_above(client: Any, run_id: str) -> Any | None:
+    """The `dvc repro` that a nested run belongs to, or None where there is no such run."""
+    from mlflow import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+        while PARENT_TAG in run.data.tags:
+            run = client.get_run(run.data.tags[PARENT_TAG])
+    except MlflowException:
+        return None
+    return run if run.data.tags.get(KIND_TAG) == REPRO else None
 
 
 def facts_of(client: Any, experiment_id: str, parent: Any) -> Facts:
-    """Collects a parent run's causes, and the metrics of its stages."""
+    """Collects a parent run's causes, and the figures of its stages and subjects."""
     tags = parent.data.tags
     facts = Facts(f"{parent.info.run_id[:8]} ({parent.info.run_name})")
     facts.causes = {
         "params": dict(parent.data.params),
-        "code": {
-            "git commit": tags.get("mlflow.source.git.commit", ""),
-            "changed since": tags.get("headwater.git_dirty", ""),
-        },
-        "assets": {name: value for name, value in tags.items() if name.startswith("headwater.asset.")},
+        "code": {"git commit": tags.get("mlflow.source.git.commit", "")[:DIGEST]} | named(tags, "headwater.code."),
+        "packages": read_artifact(client, parent.info.run_id, ENVIRONMENT),
+        "assets": named(tags, "headwater.asset."),
         "data": {},
     }
-    facts.causes["packages"] = read_artifact(client, parent.info.run_id, ENVIRONMENT)
-    children = client.search_runs([experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-    for run in children:
+    for run in children(client, experiment_id, parent.info.run_id):
         stage = run.data.tags.get(STAGE_TAG, run.info.run_name)
-        facts.stages.append(stage)
-        facts.metrics |= {
-            f"{stage}: {name}": value for name, value in run.data.metrics.items() if not name.startswith("system/")
-        }
+        facts.stages.append(stage if run.info.status == "FINISHED" else f"{stage} ({run.info.status.lower()})")
+        facts.metrics |= figures(run, stage)
         for given in run.inputs.dataset_inputs:
-            facts.causes["data"][f"{stage} reads {given.dataset.name}"] = given.dataset.digest
+            facts.causes["data"][given.dataset.name] = given.dataset.digest[:DIGEST]
+        for subject in children(client, experiment_id, run.info.run_id):
+            facts.metrics |= figures(subject, f"{stage} {subject.info.run_name}")
     return facts
+
+
+def named(tags: dict[str, str], prefix: str) -> dict[str, str]:
+    """Tags with that prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in tags.items() if name.startswith(prefix)}
+
+
+def figures(run: Any, whose: str) -> dict[str, float]:
+    """A run's metrics, without those of the machine it ran on."""
+    return {f"{whose}: {name}": value for name, value in run.data.metrics.items() if not name.startswith("system/")}
 
 
 def read_artifact(client: Any, run_id: str, name: str) -> dict[str, str]:
@@ -111,7 +135,7 @@ def show_differences(console: Console, comparison: Comparison) -> None:
     """Prints causes, then effects."""
     first, second = comparison.first, comparison.second
     for run in (first, second):
-        console.print(f"{run.name} ran {', '.join(reversed(run.stages)) or 'no stage'}", highlight=False)
+        console.print(f"{run.name} ran {', '.join(run.stages) or 'no stage'}", highlight=False)
     rows = {kind: differing(first.causes.get(kind, {}), second.causes.get(kind, {})) for kind in CAUSES}
     rows["data"] = in_both(rows["data"])  # what only one of them read, because a stage ran there alone, explains nothing
     causes = [(kind, *row) for kind in CAUSES for row in rows[kind]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 MIN_FREE_GB = 5.0
+MIN_INODES = 100_000
 MIN_MEMORY_GB = 6.0
 State = Literal["ok", "warn", "fail"]
 
@@ -86,11 +88,15 @@ def gsplat() -> Finding:
 def ray() -> Finding:
     importlib.import_module("ray")
     address = os.environ.get("RAY_ADDRESS")
-    return Finding(
-        "Ray",
-        "ok",
-        f"{version('ray')}, " + (f"cluster {address}" if address else "starts on this machine (RAY_ADDRESS is not set)"),
-    )
+    if not address:
+        return Finding("Ray", "ok", f"{version('ray')}, starts on this machine (RAY_ADDRESS is not set)")
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError as error:
+            return Finding("Ray", "fail", f"RAY_ADDRESS={address}: {error}", "start the cluster (docs/cluster.md), or unset it")
+    return Finding("Ray", "ok", f"{version('ray')}, cluster {address}")
 
 
 def video_codecs() -> Finding:
@@ -108,14 +114,14 @@ def decord() -> Finding:
 
 
 def detector() -> Finding:
-    from pipelines.lineage import detector_hashes
+    from headwater.assets import DETECTOR, is_intact
 
-    count = len(detector_hashes())
+    bad = [asset.name for asset in DETECTOR if not is_intact(asset)]
     return Finding(
         "mediapipe models",
-        "ok" if count == 4 else "fail",
-        f"{count} of 4 in the wheel",
-        "" if count == 4 else "pip install mediapipe==0.10.21",
+        "fail" if bad else "ok",
+        f"missing or changed: {', '.join(bad)}" if bad else f"all {len(DETECTOR)} in the wheel, as they should be",
+        "pip install --force-reinstall mediapipe==0.10.21" if bad else "",
     )
 
 
@@ -170,32 +176,47 @@ def readable(path: Path) -> bool:
 
 def tracking() -> Finding:
     from pipelines.params import load_params
-    from pipelines.runs import tracking_uri
+    from pipelines.tracking import SQLITE, TrackingUnreachable, connect, tracking_uri
 
-    uri = tracking_uri(load_params())
-    if uri.startswith("sqlite:///"):
-        path = Path(uri.removeprefix("sqlite:///"))
-        return Finding("MLflow", "ok", f"{path}" + ("" if path.exists() else ", made by the first run"))
-    if uri.startswith("http"):
-        import urllib.request
-
-        try:
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5).close()
-        except OSError as error:
-            return Finding(
-                "MLflow", "fail", f"{uri} does not answer: {error}", "start the server, or unset MLFLOW_TRACKING_URI"
-            )
+    params = load_params()
+    uri = tracking_uri(params)
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+        return Finding("MLflow", "ok", f"{uri.removeprefix(SQLITE)}, made by the first run")
+    try:
+        connect(params)
+    except TrackingUnreachable as error:
+        return Finding("MLflow", "fail", str(error), "start the server, or unset MLFLOW_TRACKING_URI")
     return Finding("MLflow", "ok", uri)
 
 
 def disk() -> Finding:
     free = shutil.disk_usage(".").free / 1e9
+    inodes = os.statvfs(".")
+    if inodes.f_files and inodes.f_favail < MIN_INODES:
+        advice = "a clip takes about ten files in the cache; make room, or point compute.cache elsewhere"
+        return Finding("disk", "warn", f"{inodes.f_favail} inodes free", advice)
     good = free >= MIN_FREE_GB
     return Finding(
         "disk",
         "ok" if good else "warn",
         f"{free:.1f} GB free",
         "" if good else "a frame takes about 50 kB twice: in the cache and in the outs",
+    )
+
+
+def shared_memory() -> Finding:
+    from pipelines.cluster import OBJECT_STORE_BYTES
+
+    folder = Path("/dev/shm")
+    if not folder.is_dir():
+        return Finding("/dev/shm", "warn", "absent", "Ray falls back to /tmp, which is slower")
+    free = shutil.disk_usage(folder).free
+    good = free >= OBJECT_STORE_BYTES
+    return Finding(
+        "/dev/shm",
+        "ok" if good else "warn",
+        f"{free / 1e9:.1f} GB free",
+        "" if good else f"Ray wants {OBJECT_STORE_BYTES / 1e9:.1f} GB; in a container: --shm-size=1g",
     )
 
 
@@ -213,5 +234,6 @@ def memory() -> Finding:
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
-    python, torch_and_cuda, gsplat, ray, video_codecs, decord, detector, repository, parameters, source, tracking, disk, memory,
+    python, torch_and_cuda, gsplat, ray, video_codecs, decord, detector, repository, parameters, source, tracking, disk,
+    shared_memory, memory,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What each stage has done, read from dvc.yaml, dvc.lock and the ledgers alone, so that it answers at once."""
+"""What each stage has done, read from small files alone (dvc.yaml, dvc.lock, ledgers), so that it answers at once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.fanout.ledger import Ledger, load_ledger
+from pipelines.stage_state import StageState, load_stage_state
+
+COLOURS = {"done": "green", "running": "yellow", "failed": "red", "killed": "red", "to run": "default"}
 
 
 class StatusError(ValueError):
@@ -25,22 +28,21 @@ def show_status(console: Console) -> None:
     lock = Path("dvc.lock")
     locked: dict[str, Any] = (yaml.safe_load(lock.read_text()) or {}).get("stages", {}) if lock.exists() else {}
     table = Table("stage", "state", "items", "cached", "computed", "quarantined", "took")
-    waiting = []
+    waiting, states = [], {}
     for name in stages:
-        ledger = load_ledger(name)
+        last = load_stage_state(name)
         done = name in locked and all(Path(out["path"]).exists() for out in locked[name].get("outs", []))
-        running = (
-            ledger is not None
-            and ledger.finished is None
-            and time.time() - Path(f".headwater/ledger/{name}.json").stat().st_mtime < 60
-        )
-        state = "[yellow]running[/yellow]" if running else "[green]done[/green]" if done else "to run"
-        if not done:
+        state = states[name] = state_of(last, done, lock.stat().st_mtime if lock.exists() else 0.0)
+        if state != "done":
             waiting.append(name)
-        table.add_row(name, state, *ledger_columns(ledger))
+        ledger = load_ledger(name)
+        left = time_left(ledger) if ledger and state == "running" else ""
+        table.add_row(name, f"[{COLOURS[state]}]{state}[/]", *counts(ledger), time_taken(last) + left)
     console.print(table)
     for name in stages:
-        ledger = load_ledger(name)
+        last, ledger = load_stage_state(name), load_ledger(name)
+        if last and states[name] == "failed":
+            console.print(f"{name} failed: {last.error}", highlight=False, markup=False)
         for reason, count in (ledger.reason_counts() if ledger else {}).items():
             console.print(f"{name}: {count} x {reason}; after mending: headwater retry {name} {reason}", highlight=False)
     if waiting:
@@ -49,22 +51,40 @@ def show_status(console: Console) -> None:
         console.print("all stages have run; `dvc repro` runs again what has changed since")
 
 
-def ledger_columns(ledger: Ledger | None) -> list[str]:
-    """items, cached, computed, quarantined and time taken, or how long is left."""
+def state_of(last: StageState | None, done: bool, locked_at: float) -> str:
+    """done, to run, running, failed or killed.
+
+    A run that broke off is forgotten when all outs are there and dvc.lock is newer: then DVC brought them back itself.
+    """
+    if last and last.is_running():
+        return "running"
+    if last and not (done and locked_at > (last.finished or last.started)):
+        if last.error:
+            return "failed"
+        if last.was_killed():
+            return "killed"
+    return "done" if done else "to run"
+
+
+def time_taken(last: StageState | None) -> str:
+    if last is None or last.was_killed():
+        return ""
+    return duration((last.finished or time.time()) - last.started)
+
+
+def counts(ledger: Ledger | None) -> list[str]:
+    """items, cached, computed and quarantined."""
     if ledger is None:
-        return ["", "", "", "", ""]
-    counts = [str(ledger.count(state)) for state in ("cached", "computed", "quarantined")]
-    if ledger.finished is not None:
-        took = duration(ledger.finished - ledger.started)
-    else:
-        ended = len(ledger.states) - ledger.count("waiting")
-        spent = time.time() - ledger.started
-        took = (
-            f"{duration(spent)}, about {duration(spent / ended * ledger.count('waiting'))} left"
-            if ended
-            else f"{duration(spent)} so far"
-        )
-    return [str(len(ledger.states)), *counts, took]
+        return ["", "", "", ""]
+    return [str(len(ledger.states)), *(str(ledger.count(state)) for state in ("cached", "computed", "quarantined"))]
+
+
+def time_left(ledger: Ledger) -> str:
+    """From the pace so far of what is not cached."""
+    worked, waiting = ledger.count("computed") + ledger.count("quarantined"), ledger.count("waiting")
+    if ledger.finished is not None or not worked:
+        return ""
+    return f", about {duration((time.time() - ledger.started) / worked * waiting)} left"
 
 
 def duration(seconds: float) -> str:

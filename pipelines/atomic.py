@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says when there is no room: on the disk, or within the user's quota."""
 

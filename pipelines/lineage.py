@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from dataclasses import dataclass
 from functools import cache
@@ -13,9 +12,12 @@ from typing import Any
 import yaml
 
 from pipelines.atomic import sha256_file
+from pipelines.keys import digest
 
+CODE = (".py", ".npz", ".html")  # what the packages compute with
 PACKAGES = (
     "torch",
+    "numpy",
     "gsplat",
     "numba",
     "ray",
@@ -48,6 +50,20 @@ def git_commit() -> tuple[str, bool]:
 
 def _git(*words: str) -> str:
     return subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@cache
+def code_digests() -> dict[str, str]:
+    """sha256 of the sources of each of the project's packages: two runs from changed work trees differ here."""
+    import avatar_models
+    import pipelines
+
+    folders = {Path(module.__file__ or "").parent for module in (avatar_models, pipelines)} | {Path("stages")}
+    found = {}
+    for folder in folders:
+        paths = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.suffix in CODE)
+        found[folder.name] = digest([(str(path), sha256_file(folder / path)) for path in paths])
+    return found
 
 
 def dvc_lock_digest() -> str:
@@ -109,4 +125,4 @@ def detector_hashes() -> dict[str, str]:
         "face_landmark/face_landmark_with_attention.tflite",
         "selfie_segmentation/selfie_segmentation.tflite",
     )
-    return {Path(name).stem: hashlib.sha256((modules / name).read_bytes()).hexdigest() for name in names}
+    return {Path(name).stem: sha256_file(modules / name) for name in names if (modules / name).exists()}

@@ -13,10 +13,11 @@ from pipelines.fanout.dispatcher import ClusterTooSmall
 from pipelines.params import ParamsError
 from pipelines.sources import SourceError
 from pipelines.tables import SchemaError
+from pipelines.tracking import TrackingUnreachable
 
 EXPECTED = (
     AvatarError, ClusterTooSmall, ClusterUnreachable, DiskFull, ParamsError, RunStopped, SchemaError, SourceError,
-    TooManyQuarantined,
+    TooManyQuarantined, TrackingUnreachable,
 )  # fmt: skip
 
 

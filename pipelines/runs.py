@@ -6,7 +6,6 @@ that follow through the dvc process above them. mlflow takes seconds to import, 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -16,12 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from pipelines.atomic import write_bytes_atomic
+import avatar_models
+from avatar_models.avatar import FACTS, TENSORS
+from pipelines.atomic import sha256_file
 from pipelines.cost import cost_of
 from pipelines.fanout import FanOutResult
+from pipelines.keys import digest
 from pipelines.lineage import (
+    code_digests,
     detector_hashes,
     dvc_lock_digest,
     git_commit,
@@ -29,50 +30,26 @@ from pipelines.lineage import (
     stage_inputs,
 )
 from pipelines.params import Params
+from pipelines.repro import (
+    ERROR_TAG,
+    KIND_TAG,
+    PARENT_TAG,
+    REPRO,
+    STAGE,
+    SUBJECT,
+    close_abandoned,
+    close_parent,
+    known_parent,
+    remember_parent,
+)
+from pipelines.stage_state import describe, stage_state
+from pipelines.tracking import connect, tracking_uri
 
-RUNS_FOLDER = Path(".headwater/runs")
-LOCK = Path(".headwater/mlflow.lock")
-STAGE_TAG, KIND_TAG = "headwater.stage", "headwater.kind"
+STAGE_TAG, AVATAR_TAG, MODEL_TAG = "headwater.stage", "headwater.avatar", "headwater.model"
+BOTTLENECK_TAG = "headwater.bottleneck"
 MAX_VALUE = 500  # characters of a parameter's value
-BATCH = 1000  # metrics in one call
-
-
-def tracking_uri(params: Params) -> str:
-    """MLFLOW_TRACKING_URI, or what params.yaml says."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or params.tracking.uri
-
-
-def connect(params: Params) -> Any:
-    """An MlflowClient on the tracking store, which is made on first use by one process at a time."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    import logging
-
-    for name in (
-        "mlflow.tracking._model_registry.client",
-        "mlflow.store.model_registry",
-        "mlflow.models",
-        "alembic",
-        "mlflow.store.db.utils",
-        "mlflow.system_metrics",
-    ):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    import mlflow
-
-    uri = tracking_uri(params)
-    mlflow.set_tracking_uri(uri)
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with LOCK.open("w") as lock:
-        # A fresh SQLite store migrates itself when it is opened first; two processes at once would both fail.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        client = mlflow.MlflowClient(uri)
-        if client.get_experiment_by_name(params.tracking.experiment) is None:
-            try:
-                client.create_experiment(params.tracking.experiment)
-            except mlflow.MlflowException:  # another machine was faster
-                if client.get_experiment_by_name(params.tracking.experiment) is None:
-                    raise
-    return client
+TOOK = ".stage_seconds"
+BATCH, SMALL_BATCH = 1000, 100  # metrics, parameters in one call
 
 
 class Run:
@@ -86,7 +63,8 @@ class Run:
         from mlflow.entities import Param
 
         flat = [Param(name, str(value)[:MAX_VALUE]) for name, value in flatten(block, prefix).items()]
-        self.client.log_batch(self.id, params=flat)
+        for start in range(0, len(flat), SMALL_BATCH):
+            self.client.log_batch(self.id, params=flat[start : start + SMALL_BATCH])
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         self.log_curve([{"step": step, **metrics}])
@@ -136,51 +114,97 @@ class Run:
             "items.quarantined": len(result.quarantined),
         }
         self.log_metrics({**counts, "items.retries": result.retries, "cost.wall_seconds": cost.wall_seconds})
-        if not cost.seconds_per_frame:
-            return
+        self.log_metrics({f"cost.{step}.seconds_per_item": value for step, value in cost.seconds_per_item.items()})
         self.log_metrics({f"cost.{step}.seconds_per_frame": value for step, value in cost.seconds_per_frame.items()})
-        self.set_tags({"headwater.bottleneck": cost.bottleneck})
-        if fps:
+        if cost.bottleneck:
+            self.set_tags({BOTTLENECK_TAG: cost.bottleneck})
+        if fps and cost.seconds_per_frame:
             self.log_metrics({"cost.clip_hours_per_day_per_worker": cost.clip_hours_per_day(fps)})
 
     def log_avatar(self, folder: Path) -> None:
-        """Registers the avatar of a folder as the next version of the model `headgas-SUBJECT`."""
+        """Makes the avatar of a folder a version of the model `headgas-SUBJECT`, unless its newest version is the same one.
+
+        The run's tag headwater.model has the address for mlflow.pyfunc.load_model.
+        """
+        name = f"headgas-{folder.name}"
+        content = digest([sha256_file(folder / file) for file in (TENSORS, FACTS)])
+        version = self._newest_version(name)
+        if version is None or version.tags.get(AVATAR_TAG) != content:
+            model = self._log_model(folder)
+            if version is None:
+                self._ensure_registered_model(name)
+            version = self.client.create_model_version(
+                name, model.model_uri, self.id, tags={AVATAR_TAG: content}, model_id=model.model_id
+            )
+        self.set_tags({MODEL_TAG: f"models:/{name}/{version.version}"})
+
+    def _newest_version(self, name: str) -> Any:
+        found = self.client.search_model_versions(f"name = '{name}'", max_results=1, order_by=["version_number DESC"])
+        return found[0] if found else None
+
+    def _ensure_registered_model(self, name: str) -> None:
+        from mlflow import MlflowException
+
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _log_model(self, folder: Path) -> Any:
         import mlflow
 
-        import avatar_models
-
-        package = Path(avatar_models.__file__ or "").parent
+        needed = [f"{package}=={package_versions()[package].partition('+')[0]}" for package in ("torch", "numba", "numpy")]
         with warnings.catch_warnings(), mlflow.start_run(run_id=self.id):
             warnings.simplefilter("ignore", UserWarning)  # a rendered picture has no column types to infer
-            mlflow.pyfunc.log_model(
+            return mlflow.pyfunc.log_model(
                 name="avatar",
                 python_model=str(Path(__file__).with_name("avatar_pyfunc.py")),
                 artifacts={"avatar": str(folder)},
-                code_paths=[str(package)],
-                registered_model_name=f"headgas-{folder.name}",
-                pip_requirements=[f"{name}=={package_versions()[name]}" for name in ("torch", "numba")] + ["safetensors"],
+                code_paths=[str(Path(avatar_models.__file__).parent)],
+                pip_requirements=[*needed, "safetensors"],
             )
 
     @contextmanager
     def child(self, name: str) -> Iterator[Run]:
         """A nested run, FINISHED or FAILED when the block ends."""
-        run = _start(self.client, self.experiment_id, name, parent=self.id, tags={KIND_TAG: "subject"})
+        run = _start(self.client, self.experiment_id, name, parent=self.id, tags={KIND_TAG: SUBJECT})
         with _ended(run):
             yield run
 
 
 @contextmanager
 def stage_run(stage: str, params: Params) -> Iterator[Run]:
-    """The nested run of one stage, with its parameters, inputs and lineage; system metrics are sampled while it runs."""
-    client = connect(params)
-    experiment_id = client.get_experiment_by_name(params.tracking.experiment).experiment_id
-    parent = _parent_run(client, experiment_id, params)
-    run = _start(client, experiment_id, stage, parent=parent.id, tags={STAGE_TAG: stage, KIND_TAG: "stage", **_lineage()})
-    client.update_run(parent.id, "RUNNING")
-    with _ended(parent), _ended(run), _system_metrics(run.id):
-        run.log_params({name: block for name, block in params.model_dump(mode="json").items() if name in ("source", stage)})
-        run.log_datasets(stage)
-        yield run
+    """The nested run of one stage, with its parameters, inputs and lineage; system metrics are sampled while it runs.
+
+    Raises TrackingUnreachable before the stage begins.
+    """
+    with stage_state(stage):
+        client = connect(params)
+        experiment_id = client.get_experiment_by_name(params.tracking.experiment).experiment_id
+        parent = _parent_run(client, experiment_id, params)
+        try:
+            tags = {STAGE_TAG: stage, KIND_TAG: STAGE, **_lineage()}
+            run = _start(client, experiment_id, stage, parent=parent.id, tags=tags)
+            started = time.monotonic()
+            with _ended(run), _system_metrics(run.id):
+                blocks = params.model_dump(mode="json")
+                run.log_params({name: block for name, block in blocks.items() if name in ("source", stage)})
+                run.log_datasets(stage)
+                yield run
+            _show_on_parent(parent, run, stage, time.monotonic() - started)
+        finally:
+            close_parent(client, experiment_id, parent.id)
+
+
+def _show_on_parent(parent: Run, run: Run, stage: str, seconds: float) -> None:
+    """A stage's figures beside those of the other stages, since MLflow's tables and charts show parents first."""
+    own = run.client.get_run(run.id).data.metrics
+    figures = {f"{stage}.{name}": value for name, value in own.items() if not name.startswith("system/")}
+    parent.log_metrics({**figures, f"{stage}{TOOK}": seconds})
+    known = parent.client.get_run(parent.id).data.metrics
+    took = {name.removesuffix(TOOK): value for name, value in known.items() if name.endswith(TOOK)}
+    parent.set_tags({BOTTLENECK_TAG: max(took, key=lambda name: took[name])})
 
 
 def flatten(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -195,7 +219,7 @@ def flatten(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _start(client: Any, experiment_id: str, name: str, parent: str | None, tags: Mapping[str, str]) -> Run:
-    nested = {"mlflow.parentRunId": parent} if parent else {}
+    nested = {PARENT_TAG: parent} if parent else {}
     run = client.create_run(experiment_id, run_name=name, tags={**tags, **nested})
     return Run(client, run.info.run_id, experiment_id)
 
@@ -205,7 +229,7 @@ def _ended(run: Run) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        run.set_tags({"headwater.error": f"{type(error).__name__}: {error}"[:MAX_VALUE]})
+        run.set_tags({ERROR_TAG: describe(error)})
         run.client.set_terminated(run.id, "FAILED")
         raise
     run.client.set_terminated(run.id, "FINISHED")
@@ -224,37 +248,25 @@ def _system_metrics(run_id: str) -> Iterator[None]:
 
 
 def _parent_run(client: Any, experiment_id: str, params: Params) -> Run:
-    """The run of this `dvc repro`; outside of dvc, a new one."""
-    dvc = _dvc_process()
-    path = RUNS_FOLDER / f"{dvc.pid}-{int(dvc.create_time() * 1000)}.json" if dvc else None
-    if path and path.exists():
-        known = json.loads(path.read_text())
-        if known["uri"] == tracking_uri(params):
-            return Run(client, known["run_id"], experiment_id)
+    """The run of this `dvc repro`, marked as running; outside of dvc, a new one."""
+    uri = tracking_uri(params)
+    known = known_parent(uri)
+    if known:
+        client.update_run(known, "RUNNING")
+        return Run(client, known, experiment_id)
+    close_abandoned(client, experiment_id, uri)
     name = os.environ.get("DVC_EXP_NAME") or f"repro {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    parent = _start(client, experiment_id, name, parent=None, tags={KIND_TAG: "repro", **_lineage()})
+    parent = _start(client, experiment_id, name, parent=None, tags={KIND_TAG: REPRO, **_lineage()})
+    remember_parent(parent.id, uri)
     parent.log_params({name: block for name, block in params.model_dump(mode="json").items() if name != "tracking"})
     client.log_dict(parent.id, package_versions(), "environment.json")
-    if path:
-        write_bytes_atomic(path, json.dumps({"run_id": parent.id, "uri": tracking_uri(params)}).encode())
     return parent
-
-
-def _dvc_process() -> psutil.Process | None:
-    """The nearest process above this one that is dvc."""
-    for process in psutil.Process().parents():
-        try:
-            words = process.cmdline()[:3]
-        except psutil.Error:
-            continue
-        if any(Path(word).name == "dvc" for word in words):
-            return process
-    return None
 
 
 def _lineage() -> dict[str, str]:
     commit, dirty = git_commit()
-    hashes = {f"headwater.asset.{name}": digest[:16] for name, digest in detector_hashes().items()}
+    hashes = {f"headwater.asset.{name}": found[:16] for name, found in detector_hashes().items()}
+    hashes |= {f"headwater.code.{name}": found[:16] for name, found in code_digests().items()}
     return {
         "mlflow.source.git.commit": commit,
         "headwater.git_dirty": str(dirty).lower(),

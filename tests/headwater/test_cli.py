@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
+from headwater import doctor
 from headwater.cli import app
 from headwater.compare import differing
 from headwater.profile import apply_profile, leaves
@@ -61,6 +64,15 @@ def test_every_profile_loads(project: Path) -> None:
         assert load_params().source.kind == {"demo": "procedural", "laptop": "folder", "cluster": "vfhq"}[name]
 
 
+def state_file(
+    project: Path, stage: str, finished: float | None, error: str = "", process: psutil.Process | None = None
+) -> None:
+    path = project / ".headwater" / "stages" / f"{stage}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pid, created = (process.pid, process.create_time()) if process else (2**22 + 1, 1.0)
+    path.write_text(json.dumps({"pid": pid, "created": created, "started": 100.0, "finished": finished, "error": error}))
+
+
 def test_status_tells_what_is_next_and_what_failed(project: Path) -> None:
     folder = project / ".headwater" / "ledger"
     folder.mkdir(parents=True)
@@ -69,10 +81,28 @@ def test_status_tells_what_is_next_and_what_failed(project: Path) -> None:
         "finished": 165.0, "seconds": {"observe": 60.0}, "frames": 10,
     }  # fmt: skip
     (folder / "preprocess.json").write_text(json.dumps(ledger))
+    state_file(project, "preprocess", finished=165.0)
     code, output = run("status")
     assert code == 0
     assert "1 min 05 s" in output and "preprocess: 1 x no_face; after mending: headwater retry preprocess no_face" in output
     assert "next: dvc repro (catalog, preprocess, train_headgas, evaluate, report)" in output
+
+
+def test_status_tells_failed_killed_and_running_apart(project: Path) -> None:
+    state_file(project, "catalog", finished=101.0, error="SourceError: [x] no folder data/raw")
+    state_file(project, "preprocess", finished=None)
+    state_file(project, "evaluate", finished=None, process=psutil.Process())
+    output = run("status")[1]
+    assert "catalog │ failed" in output and "preprocess │ killed" in output and "evaluate │ running" in output
+    assert "catalog failed: SourceError: [x] no folder data/raw" in output
+
+
+def test_a_stage_that_dvc_brought_back_is_done_again(project: Path) -> None:
+    state_file(project, "report", finished=101.0, error="Boom: old")
+    (project / "report").mkdir()
+    (project / "dvc.lock").write_text("stages: {report: {outs: [{path: report}]}}")
+    output = run("status")[1]
+    assert "report │ done" in output and "Boom" not in output
 
 
 def test_retry_names_the_reasons_that_there_are(project: Path) -> None:
@@ -90,6 +120,25 @@ def test_doctor_finds_a_link_that_dvc_cannot_hash(project: Path) -> None:
     (project / "data" / "raw" / "gone.mp4").symlink_to("/nowhere")
     code, output = run("doctor")
     assert code == 1 and "gone.mp4" in output
+
+
+def test_ui_does_not_open_on_a_port_that_is_taken(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert run("ui", "--port", str(port)) == (1, f"error: port {port} is taken; name another with --port {port + 1}")
+
+
+def test_doctor_tries_the_servers_that_are_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    assert doctor.tracking().state == "fail" and "127.0.0.1:9" in doctor.tracking().found
+    assert doctor.ray().state == "fail" and "Connection refused" in doctor.ray().found
+
+
+def test_every_command_explains_itself() -> None:
+    for name in ("status", "doctor", "profile", "render", "ui", "compare", "assets", "retry"):
+        assert run(name, "--help")[0] == 0
 
 
 def test_render_wants_one_way_to_be_driven(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ def ray_session() -> Iterator[None]:
 
     # The workers of this file live in a test module, which Ray's processes cannot import: they are sent as code.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.init("local", num_cpus=4, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False, logging_level="ERROR")
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    ray.init("local", num_cpus=4, include_dashboard=False, object_store_memory=100_000_000, **quiet)
     yield
     ray.shutdown()
 
