@@ -89,9 +89,15 @@ def _check(gaussians: Gaussians, camera: Camera) -> None:
             raise ValueError(f"SH colors must be ({count}, 1 | 4 | 9 | 16, 3), are {tuple(colors.shape)}")
     elif colors.ndim != 2 or len(colors) != count or not 1 <= colors.shape[1] <= MAX_CHANNELS:
         raise ValueError(f"colors must be ({count}, 1 to {MAX_CHANNELS}), are {tuple(colors.shape)}")
-    for name, tensor in (*((name, tensor) for name, (tensor, _) in wanted.items()), ("colors", colors)):
-        if tensor is not None and not bool(torch.isfinite(tensor).all()):
-            bad = int((~torch.isfinite(tensor.detach().reshape(count, -1))).any(1).nonzero()[0])
-            raise ValueError(f"{name} of Gaussian {bad} are not finite: {tensor[bad].detach().flatten()[:4].tolist()}")
     if not bool(torch.isfinite(camera.viewmat).all() and torch.isfinite(camera.K).all()):
         raise ValueError("the camera's K or viewmat is not finite")
+
+
+def first_not_finite(gaussians: Gaussians) -> str:
+    """Names the first value that is NaN or infinite and its Gaussian; empty where all are finite."""
+    for name in ("means", "quats", "scales", "covariances", "opacities", "colors"):
+        tensor = getattr(gaussians, name)
+        if tensor is not None and not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor.detach().reshape(len(tensor), -1))).any(1).nonzero()[0])
+            return f"{name} of Gaussian {bad} are not finite: {tensor[bad].detach().flatten()[:4].tolist()}"
+    return ""

@@ -1,14 +1,7 @@
-"""The CPU backend: projection in torch, compositing by the numba kernels inside an autograd function."""
+"""The CPU backend: this project's kernels as three steps of autograd: shade, project, composite."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,86 +9,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from avatar_models import kernels
 from avatar_models.cameras import Camera
 from avatar_models.gaussians import Gaussians
-from avatar_models.splatting import Splats
-from avatar_models.splatting.projection import project_gaussians
+from avatar_models.kernels import compositing, features, harmonics, lists, projection
+from avatar_models.kernels.threads import run
+from avatar_models.splatting import Splats, first_not_finite
+from avatar_models.splatting.projection import EPS2D
 
+RECORD_CHANNELS = 3
+"""Up to so many channels are composited with vectors over pixels, more with vectors over channels."""
 
-@cache
-def _kernels() -> Any:
-    """The kernels; the first call ever on a machine compiles them and says so."""
-    from avatar_models.splatting import kernels
-
-    if not list((Path(kernels.__file__).parent / "__pycache__").glob("kernels.backward*.nbi")):
-        print("Compiling the CPU splatting kernels, once (10 to 30 s)...", file=sys.stderr, flush=True)
-    return kernels
-
-
-@cache
-def _pool(process: int) -> ThreadPoolExecutor:
-    """Threads for tiles; made anew in a forked process, whose parent's threads are gone."""
-    return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="splat")
-
-
-def _over_tiles(run: Callable[[int, int], None], tiles: int) -> None:
-    """Calls run(first, last) over all tiles, on as many threads as torch may use here."""
-    threads = min(torch.get_num_threads(), tiles)
-    if threads <= 1:
-        run(0, tiles)
-        return
-    bounds = np.linspace(0, tiles, 4 * threads + 1).astype(int)  # smaller shares than threads: tiles differ in cost
-    futures = [_pool(os.getpid()).submit(run, int(a), int(b)) for a, b in pairwise(bounds)]
-    for future in futures:
-        future.result()
-
-
-class _Composite(torch.autograd.Function):
-    """means2d (N, 2), conics (N, 3), opacities (N,), colors (N, C), background (C,) -> image (H, W, C), alpha (H, W)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, means2d: Tensor, conics: Tensor, opacities: Tensor, colors: Tensor, background: Tensor,
-        depths: Tensor, radii: Tensor, width: int, height: int,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        kernels = _kernels()
-        arrays = [
-            np.ascontiguousarray(t.detach().numpy(), np.float32) for t in (means2d, conics, opacities, colors, background)
-        ]
-        m, q, o, c, b = arrays
-        r = radii.numpy()
-        seen = np.flatnonzero((r > 0).all(1))
-        order = seen[np.argsort(depths.detach().numpy()[seen], kind="stable")].astype(np.int32)
-        starts, members = kernels.tile_lists(m, r, order, width, height)
-        image = np.empty((height, width, c.shape[1]), np.float32)
-        final_T = np.empty((height, width), np.float32)
-        last = np.empty((height, width), np.int32)
-        _over_tiles(
-            lambda first, end: kernels.forward(first, end, starts, members, m, r, q, o, c, b, image, final_T, last),
-            len(starts) - 1,
-        )
-        ctx.saved = (starts, members, m, r, q, o, c, b, final_T, last)
-        return torch.from_numpy(image), torch.from_numpy(1 - final_T)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, v_image: Tensor, v_alpha: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        kernels = _kernels()
-        starts, members, m, r, q, o, c, b, final_T, last = ctx.saved
-        v_i = np.ascontiguousarray(v_image.numpy(), np.float32)
-        v_a = np.ascontiguousarray(v_alpha.numpy(), np.float32)
-        partial = np.empty((len(members), 6 + c.shape[1]), np.float32)
-        _over_tiles(
-            lambda first, end: kernels.backward(
-                first, end, starts, members, m, r, q, o, c, b, final_T, last, v_i, v_a, partial
-            ),
-            len(starts) - 1,
-        )
-        total = np.zeros((len(m), partial.shape[1]), np.float32)
-        kernels.sum_partials(members, partial, total)
-        g = torch.from_numpy(total)
-        v_background = torch.from_numpy(np.einsum("hw,hwc->c", final_T, v_i))
-        return g[:, :2], g[:, 2:5], g[:, 5], g[:, 6:], v_background, None, None, None, None
+_Grads = tuple[Tensor | None, ...]
 
 
 def splat_cpu(
@@ -109,18 +34,189 @@ def splat_cpu(
     antialiased: bool,
 ) -> Splats:
     """See :func:`avatar_models.splatting.splat`. Computes in float32."""
+    kernels.announce()
+    means, opacities, colors = gaussians.means, gaussians.opacities, gaussians.colors
     images, alphas, depths, means2d, radii = [], [], [], [], []
     for index in range(len(camera)):
-        p = project_gaussians(gaussians, camera, index, near=near, far=far, radius_clip=radius_clip, antialiased=antialiased)
-        # Depth rides along as one more channel over a background of zero.
-        colors = torch.cat([p.colors, p.depths[:, None]], 1)
-        under = torch.cat([background[index], background.new_zeros(1)])
-        composite, alpha = _Composite.apply(
-            p.means2d, p.conics, p.opacities, colors, under, p.depths, p.radii, camera.width, camera.height
+        row = _camera_row(camera, index, near, far, radius_clip, antialiased)
+        viewmat = camera.viewmat[index]
+        shades = _Shade.apply(means, colors, viewmat, gaussians) if colors.ndim == 3 else colors
+        m, conics, z, o, extents = _Project.apply(
+            means, gaussians.quats, gaussians.scales, gaussians.covariances, opacities, viewmat, row, gaussians
         )
-        images.append(composite[..., :-1].permute(2, 0, 1))
-        alphas.append(alpha[None])
-        depths.append((composite[..., -1] / alpha.clamp_min(1e-10))[None])
-        means2d.append(p.means2d)
-        radii.append(p.radii)
-    return Splats(torch.stack(images), torch.stack(alphas), torch.stack(depths), torch.stack(means2d), torch.stack(radii))
+        image, alpha, depth = _Composite.apply(
+            m, conics, o, shades, z, background[index], extents, camera.width, camera.height, gaussians
+        )
+        images.append(image)
+        alphas.append(alpha)
+        depths.append(depth)
+        means2d.append(m)
+        radii.append(torch.ceil(extents).clamp_min(0).to(torch.int32))
+    return Splats(_batch(images), _batch(alphas)[:, None], _batch(depths)[:, None], _batch(means2d), _batch(radii))
+
+
+def _batch(tensors: list[Tensor]) -> Tensor:
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
+
+
+def _camera_row(camera: Camera, index: int, near: float, far: float, radius_clip: float, antialiased: bool) -> np.ndarray:
+    """All that the projection kernels read of a camera, (23,) float32."""
+    K, viewmat = camera.K[index].detach(), camera.viewmat[index].detach()
+    row = np.empty(23, np.float32)
+    row[:12] = viewmat[:3].numpy().ravel()
+    row[12:] = (K[0, 0], K[1, 1], K[0, 2], K[1, 2], camera.width, camera.height, near, far, radius_clip, EPS2D, antialiased)
+    return row
+
+
+def _array(tensor: Tensor | None, *empty: int) -> np.ndarray:
+    """float32, C-contiguous; an empty array in place of None."""
+    if tensor is None:
+        return np.empty(empty, np.float32)
+    return np.ascontiguousarray(tensor.detach().numpy(), np.float32)
+
+
+def _empty(*shape: int) -> np.ndarray:
+    return torch.empty(shape, dtype=torch.float32).numpy()
+
+
+def _chunks(count: int, size: int) -> int:
+    return -(-count // size)
+
+
+def _check_finite(chunks: np.ndarray, gaussians: Gaussians) -> None:
+    if np.isnan(chunks).any():
+        raise ValueError(first_not_finite(gaussians))
+
+
+class _Shade(torch.autograd.Function):
+    """means (N, 3), coefficients (N, K, 3), viewmat (4, 4) -> colors (N, 3)."""
+
+    @staticmethod
+    def forward(ctx: Any, means: Tensor, coefficients: Tensor, viewmat: Tensor, gaussians: Gaussians) -> Tensor:
+        m, c, W = _array(means), _array(coefficients), _array(viewmat)
+        centre = -W[:3, :3].T @ W[:3, 3]
+        colors, pieces = _empty(len(m), 3), _chunks(len(m), harmonics.CHUNK)
+        finite = np.empty(pieces, np.float32)
+        run(harmonics.forward, pieces, torch.get_num_threads(), m, centre, c, colors, finite)
+        _check_finite(finite, gaussians)
+        ctx.saved = (m, centre, c, colors, W)
+        return torch.from_numpy(colors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v_colors: Tensor) -> _Grads:  # type: ignore[override]
+        m, centre, c, colors, W = ctx.saved
+        pieces = _chunks(len(m), harmonics.CHUNK)
+        v_means, v_coefficients, v_centre = _empty(*m.shape), _empty(*c.shape), _empty(pieces, 3)
+        arguments = (m, centre, c, colors, _array(v_colors), v_means, v_coefficients, v_centre)
+        run(harmonics.backward, pieces, torch.get_num_threads(), *arguments)
+        v = v_centre.sum(0, dtype=np.float64)
+        v_viewmat = np.zeros((4, 4), np.float32)  # centre = -R^T t
+        v_viewmat[:3, :3] = -np.outer(W[:3, 3], v)
+        v_viewmat[:3, 3] = -W[:3, :3] @ v
+        return torch.from_numpy(v_means), torch.from_numpy(v_coefficients), torch.from_numpy(v_viewmat), None
+
+
+class _Project(torch.autograd.Function):
+    """Gaussians and viewmat -> means2d (N, 2), conics (N, 3), depths (N,), opacities (N,), extents (N, 2) pixels."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, means: Tensor, quats: Tensor | None, scales: Tensor | None, covariances: Tensor | None,
+        opacities: Tensor, viewmat: Tensor, camera: np.ndarray, gaussians: Gaussians,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        if covariances is not None:
+            quats = scales = None
+        inputs = (_array(means), _array(quats, 0, 4), _array(scales, 0, 3), _array(covariances, 0, 3, 3), _array(opacities))
+        count = len(inputs[0])
+        outputs = (_empty(count, 2), _empty(count, 3), _empty(count), _empty(count), _empty(count, 2))
+        pieces = _chunks(count, projection.CHUNK)
+        finite = np.empty(pieces, np.float32)
+        size = projection.ROWS * projection.CHUNK
+        run(projection.forward, pieces, torch.get_num_threads(), *inputs, camera, *outputs, finite, scratch=size)
+        _check_finite(finite, gaussians)
+        ctx.saved = (inputs, camera, outputs[-1])
+        ctx.set_materialize_grads(False)
+        tensors = tuple(torch.from_numpy(array) for array in outputs)
+        ctx.mark_non_differentiable(tensors[-1])
+        return tensors
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *v: Tensor | None) -> _Grads:  # type: ignore[override]
+        inputs, camera, extents = ctx.saved
+        count, pieces = len(inputs[0]), _chunks(len(inputs[0]), projection.CHUNK)
+        shapes = ((count, 2), (count, 3), (count,), (count,))
+        incoming = [np.zeros(shape, np.float32) if g is None else _array(g) for g, shape in zip(v[:4], shapes, strict=True)]
+        outgoing = [_empty(*array.shape) for array in inputs]
+        v_rows = _empty(pieces, 12)
+        size = projection.ROWS * projection.CHUNK
+        arguments = (*inputs, camera, extents, *incoming, *outgoing, v_rows)
+        run(projection.backward, pieces, torch.get_num_threads(), *arguments, scratch=size)
+        v_viewmat = torch.zeros(4, 4)
+        v_viewmat[:3] = torch.from_numpy(v_rows.sum(0, dtype=np.float64).astype(np.float32).reshape(3, 4))
+        wanted = zip(outgoing, ctx.needs_input_grad, strict=False)
+        return *(torch.from_numpy(array) if needed else None for array, needed in wanted), v_viewmat, None, None
+
+
+class _Composite(torch.autograd.Function):
+    """What a screen of Gaussians looks like: image (C, H, W), alpha (H, W), depth (H, W)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, means2d: Tensor, conics: Tensor, opacities: Tensor, colors: Tensor, depths: Tensor, background: Tensor,
+        extents: Tensor, width: int, height: int, gaussians: Gaussians,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        threads = torch.get_num_threads()
+        m, q, o, c, z, b = (_array(t) for t in (means2d, conics, opacities, colors, depths, background))
+        e = extents.numpy()
+        order = lists.ranks(z, e)
+        starts, members, pair_starts, places = lists.fill(order, m, e, width, height)
+        records, pieces = _empty(len(order), lists.RECORD), _chunks(len(order), lists.RANKS_A_CHUNK)
+        finite = np.empty(pieces, np.float32)
+        run(lists.write_records, pieces, threads, order, m, q, o, e, z, c, records, finite)
+        _check_finite(finite, gaussians)
+
+        channels, tiles = c.shape[1], len(starts) - 1
+        image, T, depth = _empty(channels, height, width), _empty(height, width), _empty(height, width)
+        last = torch.empty((height, width), dtype=torch.int32).numpy()
+        if channels <= RECORD_CHANNELS:
+            scene = (starts, members, records, b)
+            run(
+                compositing.forward, tiles, threads, *scene, image, T, depth, last,
+                scratch=compositing.ROWS * lists.PIXELS,
+            )  # fmt: skip
+        else:
+            padded = _chunks(channels, 16) * 16
+            flat = _empty(len(order) * padded)
+            run(features.pad_colors, pieces, threads, order, c, flat)
+            scene = (starts, members, records, flat, b)
+            run(features.forward, tiles, threads, *scene, image, T, depth, last, scratch=features.scratch_floats(padded))
+        ctx.saved = (scene, T, depth, last, order, pair_starts, places, q, o, c.shape)
+        ctx.set_materialize_grads(False)
+        T_tensor = torch.from_numpy(T)
+        return torch.from_numpy(image), 1 - T_tensor, torch.from_numpy(depth)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v_image: Tensor | None, v_alpha: Tensor | None, v_depth: Tensor | None) -> _Grads:  # type: ignore[override]
+        threads = torch.get_num_threads()
+        scene, T, depth, last, order, pair_starts, places, q, o, (count, channels) = ctx.saved
+        tiles, shape = len(scene[0]) - 1, T.shape
+        v_i = np.zeros((channels, *shape), np.float32) if v_image is None else _array(v_image)
+        v_a = np.zeros(shape, np.float32) if v_alpha is None else _array(v_alpha)
+        v_d = _array(v_depth, 0, 0)
+        partial = _empty(len(places), 7 + channels)
+        if channels <= RECORD_CHANNELS:
+            kernel, size = compositing.backward, compositing.ROWS * lists.PIXELS
+        else:
+            kernel, size = features.backward, features.scratch_floats(_chunks(channels, 16) * 16)
+        run(kernel, tiles, threads, *scene, T, depth, last, v_i, v_a, v_d, partial, scratch=size)
+        v_m, v_q, v_z, v_o, v_c = (
+            np.zeros(s, np.float32) for s in ((count, 2), (count, 3), (count,), (count,), (count, channels))
+        )
+        pieces = _chunks(len(order), lists.RANKS_A_CHUNK)
+        run(lists.sum_pairs, pieces, threads, order, pair_starts, places, q, o, partial, v_m, v_q, v_z, v_o, v_c)
+        v_b = np.tensordot(v_i.reshape(channels, -1), T.reshape(-1), 1) if ctx.needs_input_grad[5] else None
+        tensors = [torch.from_numpy(array) for array in (v_m, v_q, v_o, v_c, v_z)]
+        return *tensors, None if v_b is None else torch.from_numpy(v_b), None, None, None, None

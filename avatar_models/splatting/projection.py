@@ -57,7 +57,7 @@ def project_gaussians(
     J = torch.stack([fx / z, zero, -fx * tx / z**2, zero, fy / z, -fy * ty / z**2], -1).reshape(-1, 2, 3)
     JW = J @ W
     cov = JW @ covariances_of(gaussians) @ JW.mT
-    a, b, c = cov[:, 0, 0], cov[:, 0, 1], cov[:, 1, 1]
+    a, b, c = cov[:, 0, 0], 0.5 * (cov[:, 0, 1] + cov[:, 1, 0]), cov[:, 1, 1]
     before = a * c - b * b
     a, c = a + EPS2D, c + EPS2D
     det = a * c - b * b

@@ -1,0 +1,55 @@
+"""The CPU kernels of splatting, image losses and blending, in numba: arrays in, arrays out, no torch.
+
+Numba's own cache cannot see that a function called from another file has changed, so the folder that compiled kernels
+are kept in carries a digest of all sources of this package. The first use on a machine compiles what it needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numba
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels of just these sources are kept: below NUMBA_CACHE_DIR, or the user's cache folder."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    base = os.environ.get("NUMBA_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headwater"
+    return Path(base) / f"kernels-{digest.hexdigest()[:16]}"
+
+
+@contextmanager
+def _cached_in(folder: Path) -> Iterator[None]:
+    """Has the kernels that are defined inside cached in a folder; other users of numba in the process are left alone."""
+    before = numba.config.CACHE_DIR
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        numba.config.CACHE_DIR = str(folder)
+    except OSError:  # a home that cannot be written: compiled beside the sources or, at worst, in every process
+        pass
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+_FOLDER = cache_folder()
+with _cached_in(_FOLDER):
+    from avatar_models.kernels import compositing, features, harmonics, lists, projection
+
+__all__ = ["announce", "compositing", "features", "harmonics", "lists", "projection"]
+
+
+@cache
+def announce() -> None:
+    """Says, once a process, that kernels are about to be compiled, where none of these sources are there yet."""
+    if not any(_FOLDER.glob("**/*.nbi")):
+        print("Compiling the CPU kernels, once on this machine (up to a minute)...", file=sys.stderr, flush=True)

@@ -1,0 +1,87 @@
+"""What numba lacks for these kernels: an atomic counter, bits of floats, and sixteen floats at a time.
+
+Each is one LLVM instruction or a handful. A vector of 16 float32 is split by LLVM to what the machine has (AVX-512: one
+register, AVX2: two, NEON: four).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES = 16
+
+FAST = {"contract", "nsz", "arcp", "reassoc"}
+"""Sums may be taken in another order, always the same one; NaN and Inf keep their meaning."""
+
+jit = njit(nogil=True, cache=True, fastmath=FAST, boundscheck=False, error_model="numpy")
+
+_FLOAT, _INT = ir.FloatType(), ir.IntType(32)
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+
+
+@intrinsic
+def fetch_add(typingctx: Any, counter: Any, place: Any, value: Any) -> Any:
+    """counter[place] += value at once for all threads; gives what was there before. counter (n,) int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        pointer = builder.gep(array.data, [args[1]])
+        return builder.atomic_rmw("add", pointer, args[2], "seq_cst")
+
+    return types.int64(counter, types.int64, types.int64), codegen
+
+
+@intrinsic
+def bits_of(typingctx: Any, x: Any) -> Any:
+    """The 32 bits of a float32 as an int32."""
+    return types.int32(types.float32), lambda context, builder, signature, args: builder.bitcast(args[0], _INT)
+
+
+@intrinsic
+def float_of(typingctx: Any, bits: Any) -> Any:
+    """The float32 of 32 bits."""
+    return types.float32(types.int32), lambda context, builder, signature, args: builder.bitcast(args[0], _FLOAT)
+
+
+def _at(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
+
+
+def _spread(builder: Any, value: Any) -> Any:
+    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), value, ir.Constant(_INT, 0))
+    zeros = ir.Constant(ir.VectorType(_INT, LANES), [0] * LANES)
+    return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), zeros)
+
+
+@intrinsic
+def add_scaled(typingctx: Any, out: Any, at: Any, weight: Any, x: Any, start: Any) -> Any:
+    """out[at : at + 16] += weight * x[start : start + 16], flat float32 arrays."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        target = _at(context, builder, signature.args[0], args[0], args[1])
+        source = builder.load(_at(context, builder, signature.args[3], args[3], args[4]), align=4)
+        product = builder.fmul(_spread(builder, args[2]), source, flags=["contract"])
+        builder.store(builder.fadd(builder.load(target, align=4), product, flags=["contract"]), target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64, types.float32, x, types.int64), codegen
+
+
+@intrinsic
+def dot(typingctx: Any, x: Any, at: Any, y: Any, start: Any) -> Any:
+    """sum(x[at : at + 16] * y[start : start + 16]), flat float32 arrays."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        a = builder.load(_at(context, builder, signature.args[0], args[0], args[1]), align=4)
+        b = builder.load(_at(context, builder, signature.args[2], args[2], args[3]), align=4)
+        kind = ir.FunctionType(_FLOAT, [_FLOAT, _VECTOR])
+        total = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
+        return builder.call(total, [ir.Constant(_FLOAT, 0.0), builder.fmul(a, b)], fastmath=["reassoc"])
+
+    return types.float32(x, types.int64, y, types.int64), codegen
