@@ -1,6 +1,6 @@
 """Front-to-back compositing of up to three channels and depth, and its gradient: Kerbl et al. 2023, equation 3.
 
-A tile is 16 x 8 pixels, and all it knows of its pixels lies in one scratch array, a row of 128 for each quantity. A
+A tile is 8 x 16 pixels, and all it knows of its pixels lies in one scratch array, a row of 128 for each quantity. A
 Gaussian passes over the rows of pixels that its box touches in one straight loop without branches, which becomes vector
 code. Transmittance T carries a pixel's state in its sign: negative once the pixel is closed.
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from avatar_models.kernels.lanes import fetch_add, jit
+from avatar_models.kernels.lanes import LANES, fetch_add, jit
 from avatar_models.kernels.lists import (
     BLUE,
     CA,
@@ -38,25 +38,28 @@ ALPHA_MAX = f4(0.999)
 TRANSMITTANCE_MIN = f4(1e-4)
 OPEN_CHECK_EVERY = 32  # Gaussians between two looks whether any pixel of the tile is still open
 
+ROWS_A_VECTOR = LANES // TILE_W
+
 ROWS = 12
 # Rows of the scratch: forward sums R G B D, backward holds gradients VR VG VB and D's.
-PX, PY, T, LAST, R, G, B, D, BEHIND, VR, VG, VB = (row * PIXELS for row in range(ROWS))
+PX, PY, T, LAST, R, G, B, D, BEHIND, VR, VG, VB = (np.uint64(row) * PIXELS for row in range(ROWS))
 
 
 @jit
 def place_pixels(s: Any, x0: int, y0: int) -> None:
     """Pixel centres of a tile whose first pixel is (x0, y0)."""
     for j in range(PIXELS):
-        s[PX + j] = f4(x0 + (j & (TILE_W - 1))) + f4(0.5)
-        s[PY + j] = f4(y0 + (j // TILE_W)) + f4(0.5)
+        s[PX + j] = f4(x0) + f4(j & np.uint64(TILE_W - 1)) + f4(0.5)
+        s[PY + j] = f4(y0) + f4(j // np.uint64(TILE_W)) + f4(0.5)
 
 
 @jit
 def rows_of(mean_y: Any, extent_y: Any, y0: int) -> Any:
-    """Pixels [first, last) of a tile in the rows that a Gaussian's box touches."""
+    """Pixels [first, last) of a tile in the rows that a Gaussian's box touches, in whole vectors."""
     low = np.int64(np.ceil(mean_y - extent_y - f4(0.5))) - y0
     high = np.int64(np.floor(mean_y + extent_y - f4(0.5))) - y0 + 1
-    return max(low, 0) * TILE_W, min(high, TILE_H) * TILE_W
+    low, high = max(low, 0) // ROWS_A_VECTOR, (min(high, TILE_H) + ROWS_A_VECTOR - 1) // ROWS_A_VECTOR
+    return np.uint64(low * LANES), np.uint64(high * LANES)
 
 
 @jit
@@ -119,12 +122,13 @@ def forward(
         for y in range(y0, y1):
             row = (y - y0) * TILE_W - x0
             for x in range(x0, x1):
-                through = abs(s[T + row + x])
+                j = np.uint64(row + x)
+                through = abs(s[T + j])
                 T_out[y, x] = through
-                depth_out[y, x] = s[D + row + x] / max(f4(1.0) - through, f4(1e-10))
-                last_out[y, x] = np.int32(s[LAST + row + x])
+                depth_out[y, x] = s[D + j] / max(f4(1.0) - through, f4(1e-10))
+                last_out[y, x] = np.int32(s[LAST + j])
                 for c in range(channels):
-                    image[c, y, x] = s[R + c * PIXELS + row + x] + through * background[c]
+                    image[c, y, x] = s[R + np.uint64(c) * PIXELS + j] + through * background[c]
         fetch_add(claims, 8, 1)
 
 
@@ -163,7 +167,7 @@ def backward(
         for y in range(y0, y1):
             row = (y - y0) * TILE_W - x0
             for x in range(x0, x1):
-                j = row + x
+                j = np.uint64(row + x)
                 through = T_out[y, x]
                 light = -v_alpha[y, x]
                 if with_depth:
@@ -172,7 +176,7 @@ def backward(
                     light += v * depth_out[y, x]
                 for c in range(channels):
                     v = v_image[c, y, x]
-                    s[VR + c * PIXELS + j] = v
+                    s[VR + np.uint64(c) * PIXELS + j] = v
                     light += background[c] * v
                 s[T + j], s[BEHIND + j], s[LAST + j] = through, through * light, f4(last_out[y, x])
                 furthest = max(furthest, last_out[y, x])

@@ -30,15 +30,15 @@ from avatar_models.kernels.lists import (
 from avatar_models.kernels.maths import exp_of_eighths, f4
 
 # Rows of the scratch; from ACC on, a row of padded channels for each pixel, and one more for a Gaussian's gradient.
-PX, PY, T, LAST, D, BEHIND, W, LIGHT = (row * PIXELS for row in range(8))
+PX, PY, T, LAST, D, BEHIND, W, LIGHT = (np.uint64(row) * PIXELS for row in range(8))
 VD = D
-OVER, ALPHA, CAPPED = (row * PIXELS for row in range(8, 11))
-ACC = 11 * PIXELS
+OVER, ALPHA, CAPPED = (np.uint64(row) * PIXELS for row in range(8, 11))
+ACC = np.uint64(11) * PIXELS
 
 
 def scratch_floats(padded: int) -> int:
     """Length of the scratch for a padded number of channels."""
-    return ACC + (PIXELS + 1) * padded
+    return int(ACC) + (int(PIXELS) + 1) * padded
 
 
 @jit
@@ -76,7 +76,7 @@ def forward(
     """As compositing.forward, for any number of channels."""
     s = scratch
     channels, height, width = image.shape
-    padded = (channels + LANES - 1) // LANES * LANES
+    padded = np.uint64((channels + LANES - 1) // LANES * LANES)
     tiles_x = (width + TILE_W - 1) // TILE_W
     while True:
         tile = fetch_add(claims, 0, 1)
@@ -97,7 +97,7 @@ def forward(
                     open_ = s[T + j] if s[T + j] > open_ else open_
                 if open_ < f4(0.0):
                     break
-            rank = np.int64(members[k])
+            rank = np.uint64(members[k])
             r = records[rank]
             mx, my, a, b, c, reach, opacity, depth = r[MX], r[MY], r[CA], r[CB], r[CC], r[REACH], r[OPACITY], r[DEPTH]
             number = f4(place + 1)
@@ -120,20 +120,22 @@ def forward(
             for j in range(first, last):
                 w = s[W + j]
                 if w > f4(0.0):
-                    for c16 in range(0, padded, LANES):
+                    for c16 in range(np.uint64(0), padded, np.uint64(LANES)):
                         add_scaled(s, ACC + j * padded + c16, w, colors, rank * padded + c16)
         for y in range(y0, y1):
             row = (y - y0) * TILE_W - x0
             for x in range(x0, x1):
-                through = abs(s[T + row + x])
+                j = np.uint64(row + x)
+                through = abs(s[T + j])
                 T_out[y, x] = through
-                depth_out[y, x] = s[D + row + x] / max(f4(1.0) - through, f4(1e-10))
-                last_out[y, x] = np.int32(s[LAST + row + x])
+                depth_out[y, x] = s[D + j] / max(f4(1.0) - through, f4(1e-10))
+                last_out[y, x] = np.int32(s[LAST + j])
         for c in range(channels):
             for y in range(y0, y1):
                 row = (y - y0) * TILE_W - x0
                 for x in range(x0, x1):
-                    image[c, y, x] = s[ACC + (row + x) * padded + c] + abs(s[T + row + x]) * background[c]
+                    j = np.uint64(row + x)
+                    image[c, y, x] = s[ACC + j * padded + np.uint64(c)] + abs(s[T + j]) * background[c]
         fetch_add(claims, 8, 1)
 
 
@@ -157,7 +159,7 @@ def backward(
     """As compositing.backward, for any number of channels."""
     s = scratch
     channels, height, width = v_image.shape
-    padded = (channels + LANES - 1) // LANES * LANES
+    padded = np.uint64((channels + LANES - 1) // LANES * LANES)
     sums = ACC + PIXELS * padded  # the gradient of one Gaussian's channels
     tiles_x = (width + TILE_W - 1) // TILE_W
     with_depth = len(v_depth) > 0
@@ -178,12 +180,13 @@ def backward(
                 row = (y - y0) * TILE_W - x0
                 for x in range(x0, x1):
                     v = v_image[c, y, x]
-                    s[ACC + (row + x) * padded + c] = v
-                    s[BEHIND + row + x] += background[c] * v
+                    j = np.uint64(row + x)
+                    s[ACC + j * padded + np.uint64(c)] = v
+                    s[BEHIND + j] += background[c] * v
         for y in range(y0, y1):
             row = (y - y0) * TILE_W - x0
             for x in range(x0, x1):
-                j = row + x
+                j = np.uint64(row + x)
                 through = T_out[y, x]
                 light = s[BEHIND + j] - v_alpha[y, x]
                 if with_depth:
@@ -196,7 +199,7 @@ def backward(
         partial[begin + furthest : starts[tile + 1]] = f4(0.0)
         for k in range(begin + furthest - 1, begin - 1, -1):
             number = f4(k - begin + 1)
-            rank = np.int64(members[k])
+            rank = np.uint64(members[k])
             r = records[rank]
             mx, my, a, b, c, reach, opacity, depth = r[MX], r[MY], r[CA], r[CB], r[CC], r[REACH], r[OPACITY], r[DEPTH]
             first, last = rows_of(my, r[EXTENT_Y], y0)
@@ -221,7 +224,7 @@ def backward(
                 w = s[W + j]
                 if w > f4(0.0):
                     light = depth * s[VD + j]
-                    for c16 in range(0, padded, LANES):
+                    for c16 in range(np.uint64(0), padded, np.uint64(LANES)):
                         light += dot(s, ACC + j * padded + c16, colors, rank * padded + c16)
                         add_scaled(s, sums + c16, w, s, ACC + j * padded + c16)
                     s[LIGHT + j] = light
@@ -243,5 +246,5 @@ def backward(
             p = partial[k]
             p[0], p[1], p[2], p[3], p[4], p[5], p[6] = S, Sx, Sy, Sxx, Sxy, Syy, Sd
             for c in range(channels):
-                p[7 + c] = s[sums + c]
+                p[7 + c] = s[sums + np.uint64(c)]
         fetch_add(claims, 8, 1)

@@ -13,14 +13,18 @@ import numpy as np
 from avatar_models.kernels.lanes import bits_of, fetch_add, jit
 from avatar_models.kernels.maths import f4, log
 
-TILE_W, TILE_H = 16, 8
-PIXELS = TILE_W * TILE_H
+TILE_W, TILE_H = 8, 16
+PIXELS = np.uint64(TILE_W * TILE_H)
+"""Unsigned, as all places in a tile's scratch: a signed index might be negative, which keeps numba from using vectors."""
 
 RECORD = 16
 # Places in a record. Of the conic, what makes (a dx + b dy) dx + c dy dy an eighth of the exponent.
 MX, MY, CA, CB, CC, REACH, OPACITY, EXTENT_Y, DEPTH, RED, GREEN, BLUE = range(12)
 
 RANKS_A_CHUNK = 256
+
+SHARES = 8
+"""The ranks are written into the lists in so many shares at once; a fixed number, and the lists do not depend on it."""
 
 
 @jit
@@ -73,46 +77,13 @@ def _tiles(mean: Any, extent: Any, size: int, tile: int) -> Any:
 
 
 @jit
-def fill(order: Any, means2d: Any, extents: Any, width: int, height: int) -> Any:
-    """The lists: starts (tiles + 1,), members (pairs,) ranks by tile, pair_starts (M + 1,), places (pairs,).
-
-    Pairs of rank r are pair_starts[r] to pair_starts[r + 1]; places tells where each stands in members.
-    """
-    seen = len(order)
-    tiles_x, tiles_y = (width + TILE_W - 1) // TILE_W, (height + TILE_H - 1) // TILE_H
-    boxes = np.empty((seen, 4), np.int32)
-    starts = np.zeros(tiles_x * tiles_y + 1, np.int64)
-    pair_starts = np.empty(seen + 1, np.int64)
-    pair_starts[0] = 0
-    for rank in range(seen):
-        i = order[rank]
-        x0, x1 = _tiles(means2d[i, 0], extents[i, 0], width, TILE_W)
-        y0, y1 = _tiles(means2d[i, 1], extents[i, 1], height, TILE_H)
-        boxes[rank, 0], boxes[rank, 1], boxes[rank, 2], boxes[rank, 3] = x0, x1, y0, y1
-        pair_starts[rank + 1] = pair_starts[rank] + (x1 - x0) * (y1 - y0)
-        for ty in range(y0, y1):
-            for tx in range(x0, x1):
-                starts[ty * tiles_x + tx + 1] += 1
-    for tile in range(len(starts) - 1):
-        starts[tile + 1] += starts[tile]
-    members = np.empty(pair_starts[seen], np.int32)
-    places = np.empty(pair_starts[seen], np.int32)
-    cursor = starts[:-1].copy()
-    pair = 0
-    for rank in range(seen):
-        for ty in range(boxes[rank, 2], boxes[rank, 3]):
-            for tx in range(boxes[rank, 0], boxes[rank, 1]):
-                tile = ty * tiles_x + tx
-                place = cursor[tile]
-                cursor[tile] = place + 1
-                members[place] = rank
-                places[pair] = place
-                pair += 1
-    return starts, members, pair_starts, places
+def share_of(share: int, count: int) -> Any:
+    """Ranks [first, last) of one of SHARES shares."""
+    return share * count // SHARES, (share + 1) * count // SHARES
 
 
 @jit
-def write_records(
+def count_pairs(
     claims: Any,
     order: Any,
     means2d: Any,
@@ -121,18 +92,28 @@ def write_records(
     extents: Any,
     depths: Any,
     colors: Any,  # (N, C); up to three go into the record
+    size: Any,  # (2,) width, height
     records: Any,  # out (M, RECORD)
-    finite: Any,  # out (chunks,) NaN where a colour is not finite
+    boxes: Any,  # out (M, 4) tiles x0 x1 y0 y1
+    counts: Any,  # out (SHARES, tiles): Gaussians of this share in each tile
+    pairs: Any,  # out (SHARES,)
+    finite: Any,  # out (SHARES,) NaN where a colour is not finite
 ) -> None:
-    count = len(order)
-    planes = colors.shape[1] if colors.shape[1] <= 3 else 0
+    """Writes the records, and counts what each share of the ranks will put into each tile's list."""
+    count, channels = len(order), colors.shape[1]
+    planes = channels if channels <= 3 else 0
+    width, height = size[0], size[1]
+    tiles_x = (width + TILE_W - 1) // TILE_W
     while True:
-        chunk = fetch_add(claims, 0, 1)
-        start = chunk * RANKS_A_CHUNK
-        if start >= count:
+        share = fetch_add(claims, 0, 1)
+        if share >= SHARES:
             break
+        first, last = share_of(share, count)
         bad = f4(0.0)
-        for rank in range(start, min(start + RANKS_A_CHUNK, count)):
+        found = 0
+        here = counts[share]
+        here[:] = 0
+        for rank in range(first, last):
             i = order[rank]
             r = records[rank]
             r[MX], r[MY] = means2d[i, 0], means2d[i, 1]
@@ -142,9 +123,74 @@ def write_records(
             r[RED], r[GREEN], r[BLUE] = f4(0.0), f4(0.0), f4(0.0)
             for c in range(planes):
                 r[RED + c] = colors[i, c]
-            for c in range(colors.shape[1]):
+            for c in range(channels):
                 bad += colors[i, c] * f4(0.0)
-        finite[chunk] = bad
+            x0, x1 = _tiles(means2d[i, 0], extents[i, 0], width, TILE_W)
+            y0, y1 = _tiles(means2d[i, 1], extents[i, 1], height, TILE_H)
+            box = boxes[rank]
+            box[0], box[1], box[2], box[3] = x0, x1, y0, y1
+            found += (x1 - x0) * (y1 - y0)
+            for ty in range(y0, y1):
+                for tx in range(x0, x1):
+                    here[np.uint64(ty * tiles_x + tx)] += 1
+        pairs[share], finite[share] = found, bad
+        fetch_add(claims, 8, 1)
+
+
+@jit
+def lay_out(counts: Any, pairs: Any) -> Any:
+    """starts (tiles + 1,) of the lists; turns counts and pairs into the places that each share begins to write at."""
+    tiles = counts.shape[1]
+    starts = np.empty(tiles + 1, np.int64)
+    place = 0
+    for tile in range(tiles):
+        starts[tile] = place
+        for share in range(SHARES):
+            here = counts[share, tile]
+            counts[share, tile] = place
+            place += here
+    starts[tiles] = place
+    before = 0
+    for share in range(SHARES):
+        here = pairs[share]
+        pairs[share] = before
+        before += here
+    return starts
+
+
+@jit
+def fill(
+    claims: Any,
+    boxes: Any,
+    tiles_x: int,
+    cursors: Any,  # (SHARES, tiles) from lay_out
+    first_pairs: Any,  # (SHARES,) from lay_out
+    members: Any,  # out (pairs,) ranks, tile by tile
+    pair_starts: Any,  # out (M + 1,) pairs of rank r are pair_starts[r] to pair_starts[r + 1]
+    places: Any,  # out (pairs,) where each pair stands in members
+) -> None:
+    """Writes each share of the ranks into the tiles' lists."""
+    count = len(boxes)
+    while True:
+        share = fetch_add(claims, 0, 1)
+        if share >= SHARES:
+            break
+        first, last = share_of(share, count)
+        pair = np.uint64(first_pairs[share])
+        cursor = cursors[share]
+        for rank in range(first, last):
+            pair_starts[rank] = pair
+            box = boxes[rank]
+            for ty in range(box[2], box[3]):
+                for tx in range(box[0], box[1]):
+                    tile = np.uint64(ty * tiles_x + tx)
+                    place = np.uint64(cursor[tile])
+                    cursor[tile] = place + np.uint64(1)
+                    members[place] = rank
+                    places[pair] = place
+                    pair += np.uint64(1)
+        if last == count:
+            pair_starts[count] = pair
         fetch_add(claims, 8, 1)
 
 

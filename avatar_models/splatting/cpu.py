@@ -13,6 +13,7 @@ from avatar_models import kernels
 from avatar_models.cameras import Camera
 from avatar_models.gaussians import Gaussians
 from avatar_models.kernels import compositing, features, harmonics, lists, projection
+from avatar_models.kernels.arena import empty, zeros
 from avatar_models.kernels.threads import run
 from avatar_models.splatting import Splats, first_not_finite
 from avatar_models.splatting.projection import EPS2D
@@ -75,10 +76,6 @@ def _array(tensor: Tensor | None, *empty: int) -> np.ndarray:
     return np.ascontiguousarray(tensor.detach().numpy(), np.float32)
 
 
-def _empty(*shape: int) -> np.ndarray:
-    return torch.empty(shape, dtype=torch.float32).numpy()
-
-
 def _chunks(count: int, size: int) -> int:
     return -(-count // size)
 
@@ -95,7 +92,7 @@ class _Shade(torch.autograd.Function):
     def forward(ctx: Any, means: Tensor, coefficients: Tensor, viewmat: Tensor, gaussians: Gaussians) -> Tensor:
         m, c, W = _array(means), _array(coefficients), _array(viewmat)
         centre = -W[:3, :3].T @ W[:3, 3]
-        colors, pieces = _empty(len(m), 3), _chunks(len(m), harmonics.CHUNK)
+        colors, pieces = empty(len(m), 3), _chunks(len(m), harmonics.CHUNK)
         finite = np.empty(pieces, np.float32)
         run(harmonics.forward, pieces, torch.get_num_threads(), m, centre, c, colors, finite)
         _check_finite(finite, gaussians)
@@ -107,7 +104,7 @@ class _Shade(torch.autograd.Function):
     def backward(ctx: Any, v_colors: Tensor) -> _Grads:  # type: ignore[override]
         m, centre, c, colors, W = ctx.saved
         pieces = _chunks(len(m), harmonics.CHUNK)
-        v_means, v_coefficients, v_centre = _empty(*m.shape), _empty(*c.shape), _empty(pieces, 3)
+        v_means, v_coefficients, v_centre = empty(*m.shape), empty(*c.shape), empty(pieces, 3)
         arguments = (m, centre, c, colors, _array(v_colors), v_means, v_coefficients, v_centre)
         run(harmonics.backward, pieces, torch.get_num_threads(), *arguments)
         v = v_centre.sum(0, dtype=np.float64)
@@ -129,7 +126,7 @@ class _Project(torch.autograd.Function):
             quats = scales = None
         inputs = (_array(means), _array(quats, 0, 4), _array(scales, 0, 3), _array(covariances, 0, 3, 3), _array(opacities))
         count = len(inputs[0])
-        outputs = (_empty(count, 2), _empty(count, 3), _empty(count), _empty(count), _empty(count, 2))
+        outputs = (empty(count, 2), empty(count, 3), empty(count), empty(count), empty(count, 2))
         pieces = _chunks(count, projection.CHUNK)
         finite = np.empty(pieces, np.float32)
         size = projection.ROWS * projection.CHUNK
@@ -147,9 +144,9 @@ class _Project(torch.autograd.Function):
         inputs, camera, extents = ctx.saved
         count, pieces = len(inputs[0]), _chunks(len(inputs[0]), projection.CHUNK)
         shapes = ((count, 2), (count, 3), (count,), (count,))
-        incoming = [np.zeros(shape, np.float32) if g is None else _array(g) for g, shape in zip(v[:4], shapes, strict=True)]
-        outgoing = [_empty(*array.shape) for array in inputs]
-        v_rows = _empty(pieces, 12)
+        incoming = [zeros(*shape) if g is None else _array(g) for g, shape in zip(v[:4], shapes, strict=True)]
+        outgoing = [empty(*array.shape) for array in inputs]
+        v_rows = empty(pieces, 12)
         size = projection.ROWS * projection.CHUNK
         arguments = (*inputs, camera, extents, *incoming, *outgoing, v_rows)
         run(projection.backward, pieces, torch.get_num_threads(), *arguments, scratch=size)
@@ -171,15 +168,23 @@ class _Composite(torch.autograd.Function):
         m, q, o, c, z, b = (_array(t) for t in (means2d, conics, opacities, colors, depths, background))
         e = extents.numpy()
         order = lists.ranks(z, e)
-        starts, members, pair_starts, places = lists.fill(order, m, e, width, height)
-        records, pieces = _empty(len(order), lists.RECORD), _chunks(len(order), lists.RANKS_A_CHUNK)
-        finite = np.empty(pieces, np.float32)
-        run(lists.write_records, pieces, threads, order, m, q, o, e, z, c, records, finite)
+        size = np.array([width, height])
+        tiles_x, tiles = _chunks(width, lists.TILE_W), _chunks(width, lists.TILE_W) * _chunks(height, lists.TILE_H)
+        records, boxes = empty(len(order), lists.RECORD), empty(len(order), 4, dtype=np.int32)
+        counts, pairs = empty(lists.SHARES, tiles, dtype=np.int32), np.empty(lists.SHARES, np.int64)
+        finite = np.empty(lists.SHARES, np.float32)
+        arguments = (order, m, q, o, e, z, c, size, records, boxes, counts, pairs, finite)
+        run(lists.count_pairs, lists.SHARES, threads, *arguments)
         _check_finite(finite, gaussians)
+        starts = lists.lay_out(counts, pairs)
+        total = int(starts[-1])
+        members, places = empty(total, dtype=np.int32), empty(total, dtype=np.int32)
+        pair_starts = empty(len(order) + 1, dtype=np.int64)
+        run(lists.fill, lists.SHARES, threads, boxes, tiles_x, counts, pairs, members, pair_starts, places)
 
-        channels, tiles = c.shape[1], len(starts) - 1
-        image, T, depth = _empty(channels, height, width), _empty(height, width), _empty(height, width)
-        last = torch.empty((height, width), dtype=torch.int32).numpy()
+        channels = c.shape[1]
+        image, T, depth = empty(channels, height, width), empty(height, width), empty(height, width)
+        last = empty(height, width, dtype=np.int32)
         if channels <= RECORD_CHANNELS:
             scene = (starts, members, records, b)
             run(
@@ -188,8 +193,8 @@ class _Composite(torch.autograd.Function):
             )  # fmt: skip
         else:
             padded = _chunks(channels, 16) * 16
-            flat = _empty(len(order) * padded)
-            run(features.pad_colors, pieces, threads, order, c, flat)
+            flat = empty(len(order) * padded)
+            run(features.pad_colors, _chunks(len(order), lists.RANKS_A_CHUNK), threads, order, c, flat)
             scene = (starts, members, records, flat, b)
             run(features.forward, tiles, threads, *scene, image, T, depth, last, scratch=features.scratch_floats(padded))
         ctx.saved = (scene, T, depth, last, order, pair_starts, places, q, o, c.shape)
@@ -203,17 +208,17 @@ class _Composite(torch.autograd.Function):
         threads = torch.get_num_threads()
         scene, T, depth, last, order, pair_starts, places, q, o, (count, channels) = ctx.saved
         tiles, shape = len(scene[0]) - 1, T.shape
-        v_i = np.zeros((channels, *shape), np.float32) if v_image is None else _array(v_image)
-        v_a = np.zeros(shape, np.float32) if v_alpha is None else _array(v_alpha)
+        v_i = zeros(channels, *shape) if v_image is None else _array(v_image)
+        v_a = zeros(*shape) if v_alpha is None else _array(v_alpha)
         v_d = _array(v_depth, 0, 0)
-        partial = _empty(len(places), 7 + channels)
+        partial = empty(len(places), 7 + channels)
         if channels <= RECORD_CHANNELS:
             kernel, size = compositing.backward, compositing.ROWS * lists.PIXELS
         else:
             kernel, size = features.backward, features.scratch_floats(_chunks(channels, 16) * 16)
         run(kernel, tiles, threads, *scene, T, depth, last, v_i, v_a, v_d, partial, scratch=size)
         v_m, v_q, v_z, v_o, v_c = (
-            np.zeros(s, np.float32) for s in ((count, 2), (count, 3), (count,), (count,), (count, channels))
+            zeros(*s) for s in ((count, 2), (count, 3), (count,), (count,), (count, channels))
         )
         pieces = _chunks(len(order), lists.RANKS_A_CHUNK)
         run(lists.sum_pairs, pieces, threads, order, pair_starts, places, q, o, partial, v_m, v_q, v_z, v_o, v_c)

@@ -1,0 +1,86 @@
+"""Our CPU splatting beside OpenSplat's CPU backend and plain torch, in turns within one run.
+
+    python -m bench.splatting_peers [OPENSPLAT_CHECKOUT]
+
+A checkout of github.com/WebODM/OpenSplat is compiled outside this repository; without one, only torch is compared.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from avatar_models.gaussians import Gaussians
+from avatar_models.splatting import splat
+from bench.peers.torch_pairs import splat_pairs
+from bench.splatting import head
+
+SCENES = ((2_500, 128, 3), (10_000, 256, 3), (10_000, 512, 3), (50_000, 512, 3), (10_000, 256, 32))
+ROUNDS = 11
+
+Call = Callable[[], object]
+
+
+def in_turns(calls: dict[str, Call]) -> dict[str, float]:
+    """Median milliseconds of each, every round timing all of them."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(ROUNDS + 2):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn >= 2:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def forward(render: Callable[..., torch.Tensor], leaves: list[torch.Tensor]) -> Call:
+    def call() -> object:
+        with torch.no_grad():
+            return render(*leaves)
+
+    return call
+
+
+def both(render: Callable[..., torch.Tensor], leaves: list[torch.Tensor]) -> Call:
+    leaves = [leaf.clone().requires_grad_() for leaf in leaves]
+    weight = torch.rand(render(*leaves).shape)
+    return lambda: torch.autograd.grad(render(*leaves), leaves, weight)
+
+
+def main() -> None:
+    module = None
+    if len(sys.argv) > 1:
+        from bench.peers.opensplat import build, make_splat
+
+        module = build(Path(sys.argv[1]))
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; milliseconds, and how many times ours")
+    for count, size, channels in SCENES:
+        gaussians, camera = head(count, size, channels)
+        assert gaussians.quats is not None and gaussians.scales is not None
+        leaves = [gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.colors]
+        renders: dict[str, Callable[..., torch.Tensor]] = {
+            "ours": lambda *t, c=camera: splat(Gaussians(*t), c).image[0],
+            "torch": lambda *t, c=camera, n=channels: splat_pairs(Gaussians(*t), c, torch.zeros(n)),
+        }
+        ours = renders["ours"](*leaves)
+        difference = {"torch": float((renders["torch"](*leaves) - ours).abs().max())}
+        if module is not None and channels == 3:
+            renders["opensplat"] = make_splat(module, gaussians, camera)
+            theirs = renders["opensplat"](*leaves).permute(2, 0, 1)
+            difference["opensplat"] = float((theirs - ours).abs().max())
+        for what, make in (("forward", forward), ("forward + backward", both)):
+            found = in_turns({name: make(render, leaves) for name, render in renders.items()})
+            others = "  ".join(
+                f"{name} {found[name]:.1f} ({found[name] / found['ours']:.1f}x)" for name in found if name != "ours"
+            )
+            print(f"{count:6} at {size}, {channels:2} channels, {what:18}: ours {found['ours']:.2f}  {others}", flush=True)
+        print("        largest difference of the pictures:", {name: round(value, 5) for name, value in difference.items()})
+
+
+if __name__ == "__main__":
+    main()
