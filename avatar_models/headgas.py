@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from avatar_models.blending import Blend, blend
 from avatar_models.gaussians import Gaussians
 
 POSITION_RATE = 6.4e-4
@@ -70,13 +71,14 @@ class HeadGas(nn.Module):
         self.register_buffer("centre", torch.zeros(3))
         self.register_buffer("extent", torch.ones(()))
 
-    def gaussians(self, condition: Tensor) -> Gaussians:
+    def gaussians(self, condition: Tensor, blend: Blend = blend) -> Gaussians:
         """Gaussians in the head's frame for one condition (E,)."""
         n, d = self.sizes.num_gaussians, self.sizes.feature_dim
         e_i = ((condition - self.neutral) / self.spread).clamp(-REACH, REACH)
-        f_i = (e_i @ self.F).reshape(n, d) + self.f0  # equation 3: f_i = F^T e_i + f_0
+        f_i = blend(e_i, self.F).reshape(n, d) + self.f0  # equation 3: f_i = F^T e_i + f_0
         out = self.phi(torch.cat([f_i, self.psi(self.mu)], 1)) + self.base  # equation 4: c_i, alpha_i = phi(f_i, psi(mu))
-        colors, opacities = out[:, :-1].reshape(n, self.num_sh, 3), torch.sigmoid(out[:, -1])
+        colors, opacities = out.split([3 * self.num_sh, 1], 1)
+        colors, opacities = colors.reshape(n, self.num_sh, 3), torch.sigmoid(opacities[:, 0])
         return Gaussians(self.mu, self.quats, self.log_scales.exp(), opacities, colors)
 
     def psi(self, mu: Tensor) -> Tensor:
@@ -128,12 +130,12 @@ def nearest_distances(points: Tensor, neighbours: int = 3, chunk: int = 1024) ->
 
 
 def parameter_groups(model: HeadGas, learning_rate: float, extent: float) -> list[dict[str, Any]]:
-    """Adam's groups: 3DGS's rates for the geometry (means scale with the head's extent in metres), ours for the rest."""
+    """Adam's groups, but for F: 3DGS's rates for the geometry (means scale with the head's extent in metres), ours for the
+    rest. F has an optimiser of its own, :class:`avatar_models.blending.RankOneAdam`."""
     return [
         {"params": [model.mu], "lr": POSITION_RATE * extent, "name": "mu"},
         {"params": [model.log_scales], "lr": learning_rate, "name": "scales"},
         {"params": [model.quats], "lr": ROTATION_RATE, "name": "quats"},
-        {"params": [model.F], "lr": learning_rate, "name": "F"},
         {"params": [model.f0], "lr": learning_rate, "name": "f0"},
         {"params": [model.base], "lr": learning_rate * 2, "name": "base"},
         {"params": list(model.phi.parameters()), "lr": learning_rate * 0.5, "name": "phi"},

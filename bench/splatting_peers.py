@@ -21,19 +21,21 @@ from bench.peers.torch_pairs import splat_pairs
 from bench.splatting import head
 
 SCENES = ((2_500, 128, 3), (10_000, 256, 3), (10_000, 512, 3), (50_000, 512, 3), (10_000, 256, 32))
-ROUNDS = 11
+ROUNDS = 9
+IN_A_ROW = 4  # calls of one candidate after another in a round; one more before them is not counted
 
 Call = Callable[[], object]
 
 
 def in_turns(calls: dict[str, Call]) -> dict[str, float]:
-    """Median milliseconds of each, every round timing all of them."""
+    """Median milliseconds of each; every round times all of them, so that a slow spell of the machine hits all."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(ROUNDS + 2):
+    for _ in range(ROUNDS):
         for name, call in calls.items():
-            start = time.perf_counter()
             call()
-            if turn >= 2:
+            for _ in range(IN_A_ROW):
+                start = time.perf_counter()
+                call()
                 times[name].append(1e3 * (time.perf_counter() - start))
     return {name: statistics.median(found) for name, found in times.items()}
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from avatar_models.avatar import avatar_files, condition_names
+from avatar_models.blending import RankOneAdam
 from avatar_models.cameras import Camera, project
 from avatar_models.headgas import HeadGas, HeadGasSizes, parameter_groups
 from avatar_models.heads import load_head
@@ -31,7 +32,7 @@ from pipelines.frames import composite
 from pipelines.params import TrainHeadgas
 from pipelines.subject import BACKGROUNDS, Shots, Tables, load_shots, read_tables, subject_clips, subject_identity
 
-VERSION = 1
+VERSION = 2
 CURVE_EVERY = 25
 HEAD_SHARE = 0.6
 """Share of the first points that lie on the fitted head; the others fill the matte's hull: hair, neck, shoulders."""
@@ -106,6 +107,7 @@ class Training:
         self.model.to(device)
         groups = parameter_groups(self.model, options.learning_rate, float(self.model.extent))
         self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
+        self.basis = RankOneAdam(self.model.F, options.learning_rate)
         self.first_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.step = 0
         self.curve: list[dict[str, float]] = []
@@ -133,9 +135,11 @@ class Training:
         options = self.options
         index = frame_of_step(self.step, len(self.shots), options.seed)
         share = 0.5 * (1 + np.cos(np.pi * self.step / options.steps))
+        decay = FINAL_RATE + (1 - FINAL_RATE) * share
         for group, rate in zip(self.optimizer.param_groups, self.first_rates, strict=True):
-            group["lr"] = rate * (FINAL_RATE + (1 - FINAL_RATE) * share)
-        gaussians = self.model.gaussians(self.conditions[index])
+            group["lr"] = rate * decay
+        self.basis.rate = options.learning_rate * decay
+        gaussians = self.model.gaussians(self.conditions[index], self.basis.blend)
         image = splat(gaussians, self.camera[index : index + 1], self.background).image
         terms = photometric(image, self.target(index), options.lambda_l1, options.lambda_ssim)
         bad = first_not_finite(terms)
@@ -144,6 +148,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         self.optimizer.step()
+        self.basis.step()
         self.step += 1
         return {name: float(value.detach()) for name, value in terms.items()}
 
@@ -168,6 +173,7 @@ class Training:
             "curve": self.curve,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "basis": self.basis.state_dict(),
         }
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
@@ -182,6 +188,7 @@ class Training:
         self.step, self.curve = state["step"], state["curve"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.basis.load_state_dict(state["basis"])
 
 
 def frame_of_step(step: int, num_frames: int, seed: int) -> int:

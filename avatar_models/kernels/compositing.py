@@ -30,6 +30,7 @@ from avatar_models.kernels.lists import (
     REACH,
     RED,
     TILE_H,
+    TILES_A_GROUP,
     TILE_W,
 )
 from avatar_models.kernels.maths import exp_of_eighths, f4
@@ -72,63 +73,66 @@ def forward(
     background: Any,  # (C,)
     image: Any,  # out (C, H, W)
     T_out: Any,  # out (H, W) what is left of the light behind everything
+    alpha_out: Any,  # out (H, W)
     depth_out: Any,  # out (H, W) expected depth
     last_out: Any,  # out (H, W) 1 + place in the tile's list of the last Gaussian that the pixel took
 ) -> None:
-    """Composites tiles until none is left; several threads may run it with the same claims."""
+    """Composites groups of tiles until none is left; several threads may run it with the same claims."""
     s = scratch
     channels, height, width = image.shape
     tiles_x = (width + TILE_W - 1) // TILE_W
+    tiles = len(starts) - 1
     while True:
-        tile = fetch_add(claims, 0, 1)
-        if tile >= len(starts) - 1:
+        group = fetch_add(claims, 0, 1)
+        if group * TILES_A_GROUP >= tiles:
             break
-        y0, x0 = (tile // tiles_x) * TILE_H, (tile % tiles_x) * TILE_W
-        y1, x1 = min(y0 + TILE_H, height), min(x0 + TILE_W, width)
-        place_pixels(s, x0, y0)
-        for j in range(PIXELS):
-            s[T + j] = f4(1.0) if (s[PX + j] < f4(x1)) & (s[PY + j] < f4(y1)) else f4(-1.0)
-            s[LAST + j] = s[R + j] = s[G + j] = s[B + j] = s[D + j] = f4(0.0)
-        for k in range(starts[tile], starts[tile + 1]):
-            place = k - starts[tile]
-            if place % OPEN_CHECK_EVERY == OPEN_CHECK_EVERY - 1:
-                open_ = f4(-1.0)
-                for j in range(PIXELS):
-                    open_ = s[T + j] if s[T + j] > open_ else open_
-                if open_ < f4(0.0):
-                    break
-            r = records[members[k]]
-            mx, my, a, b, c, reach, opacity = r[MX], r[MY], r[CA], r[CB], r[CC], r[REACH], r[OPACITY]
-            red, green, blue, depth = r[RED], r[GREEN], r[BLUE], r[DEPTH]
-            number = f4(place + 1)
-            first, last = rows_of(my, r[EXTENT_Y], y0)
-            for j in range(first, last):
-                dx, dy = s[PX + j] - mx, s[PY + j] - my
-                u = (a * dx + b * dy) * dx + c * dy * dy
-                alpha = opacity * exp_of_eighths(u)
-                alpha = alpha if alpha < ALPHA_MAX else ALPHA_MAX
-                before = s[T + j]
-                after = before - before * alpha
-                taken = (u >= f4(0.0)) & (u <= reach) & (before > f4(0.0))
-                stays = after > TRANSMITTANCE_MIN
-                counts = taken & stays
-                w = alpha * before if counts else f4(0.0)
-                s[T + j] = after if counts else (-before if taken else before)
-                s[LAST + j] = number if counts else s[LAST + j]
-                s[R + j] += w * red
-                s[G + j] += w * green
-                s[B + j] += w * blue
-                s[D + j] += w * depth
-        for y in range(y0, y1):
-            row = (y - y0) * TILE_W - x0
-            for x in range(x0, x1):
-                j = np.uint64(row + x)
-                through = abs(s[T + j])
-                T_out[y, x] = through
-                depth_out[y, x] = s[D + j] / max(f4(1.0) - through, f4(1e-10))
-                last_out[y, x] = np.int32(s[LAST + j])
-                for c in range(channels):
-                    image[c, y, x] = s[R + np.uint64(c) * PIXELS + j] + through * background[c]
+        for tile in range(group * TILES_A_GROUP, min((group + 1) * TILES_A_GROUP, tiles)):
+            y0, x0 = (tile // tiles_x) * TILE_H, (tile % tiles_x) * TILE_W
+            y1, x1 = min(y0 + TILE_H, height), min(x0 + TILE_W, width)
+            place_pixels(s, x0, y0)
+            for j in range(PIXELS):
+                s[T + j] = f4(1.0) if (s[PX + j] < f4(x1)) & (s[PY + j] < f4(y1)) else f4(-1.0)
+                s[LAST + j] = s[R + j] = s[G + j] = s[B + j] = s[D + j] = f4(0.0)
+            for k in range(starts[tile], starts[tile + 1]):
+                place = k - starts[tile]
+                if place % OPEN_CHECK_EVERY == OPEN_CHECK_EVERY - 1:
+                    open_ = f4(-1.0)
+                    for j in range(PIXELS):
+                        open_ = s[T + j] if s[T + j] > open_ else open_
+                    if open_ < f4(0.0):
+                        break
+                r = records[members[k]]
+                mx, my, a, b, c, reach, opacity = r[MX], r[MY], r[CA], r[CB], r[CC], r[REACH], r[OPACITY]
+                red, green, blue, depth = r[RED], r[GREEN], r[BLUE], r[DEPTH]
+                number = f4(place + 1)
+                first, last = rows_of(my, r[EXTENT_Y], y0)
+                for j in range(first, last):
+                    dx, dy = s[PX + j] - mx, s[PY + j] - my
+                    u = (a * dx + b * dy) * dx + c * dy * dy
+                    alpha = opacity * exp_of_eighths(u)
+                    alpha = alpha if alpha < ALPHA_MAX else ALPHA_MAX
+                    before = s[T + j]
+                    after = before - before * alpha
+                    taken = (u >= f4(0.0)) & (u <= reach) & (before > f4(0.0))
+                    stays = after > TRANSMITTANCE_MIN
+                    counts = taken & stays
+                    w = alpha * before if counts else f4(0.0)
+                    s[T + j] = after if counts else (-before if taken else before)
+                    s[LAST + j] = number if counts else s[LAST + j]
+                    s[R + j] += w * red
+                    s[G + j] += w * green
+                    s[B + j] += w * blue
+                    s[D + j] += w * depth
+            for y in range(y0, y1):
+                row = (y - y0) * TILE_W - x0
+                for x in range(x0, x1):
+                    j = np.uint64(row + x)
+                    through = abs(s[T + j])
+                    T_out[y, x], alpha_out[y, x] = through, f4(1.0) - through
+                    depth_out[y, x] = s[D + j] / max(f4(1.0) - through, f4(1e-10))
+                    last_out[y, x] = np.int32(s[LAST + j])
+                    for c in range(channels):
+                        image[c, y, x] = s[R + np.uint64(c) * PIXELS + j] + through * background[c]
         fetch_add(claims, 8, 1)
 
 
@@ -153,75 +157,77 @@ def backward(
     channels, height, width = v_image.shape
     tiles_x = (width + TILE_W - 1) // TILE_W
     with_depth = len(v_depth) > 0
+    tiles = len(starts) - 1
     while True:
-        tile = fetch_add(claims, 0, 1)
-        if tile >= len(starts) - 1:
+        group = fetch_add(claims, 0, 1)
+        if group * TILES_A_GROUP >= tiles:
             break
-        y0, x0 = (tile // tiles_x) * TILE_H, (tile % tiles_x) * TILE_W
-        y1, x1 = min(y0 + TILE_H, height), min(x0 + TILE_W, width)
-        place_pixels(s, x0, y0)
-        for j in range(PIXELS):
-            s[T + j] = f4(1.0)
-            s[LAST + j] = s[VR + j] = s[VG + j] = s[VB + j] = s[D + j] = s[BEHIND + j] = f4(0.0)
-        furthest = 0
-        for y in range(y0, y1):
-            row = (y - y0) * TILE_W - x0
-            for x in range(x0, x1):
-                j = np.uint64(row + x)
-                through = T_out[y, x]
-                light = -v_alpha[y, x]
-                if with_depth:
-                    v = v_depth[y, x] / max(f4(1.0) - through, f4(1e-10))
-                    s[D + j] = v
-                    light += v * depth_out[y, x]
-                for c in range(channels):
-                    v = v_image[c, y, x]
-                    s[VR + np.uint64(c) * PIXELS + j] = v
-                    light += background[c] * v
-                s[T + j], s[BEHIND + j], s[LAST + j] = through, through * light, f4(last_out[y, x])
-                furthest = max(furthest, last_out[y, x])
-        begin = starts[tile]
-        partial[begin + furthest : starts[tile + 1]] = f4(0.0)
-        for k in range(begin + furthest - 1, begin - 1, -1):
-            number = f4(k - begin + 1)
-            r = records[members[k]]
-            mx, my, a, b, c, reach, opacity = r[MX], r[MY], r[CA], r[CB], r[CC], r[REACH], r[OPACITY]
-            red, green, blue, depth = r[RED], r[GREEN], r[BLUE], r[DEPTH]
-            S = Sx = Sy = Sxx = Sxy = Syy = Sr = Sg = Sb = Sd = f4(0.0)
-            first, last = rows_of(my, r[EXTENT_Y], y0)
-            for j in range(first, last):
-                dx, dy = s[PX + j] - mx, s[PY + j] - my
-                u = (a * dx + b * dy) * dx + c * dy * dy
-                raw = opacity * exp_of_eighths(u)
-                taken = (u >= f4(0.0)) & (u <= reach) & (number <= s[LAST + j])
-                capped = raw >= ALPHA_MAX
-                alpha = ALPHA_MAX if capped else raw
-                alpha = alpha if taken else f4(0.0)
-                over = f4(1.0) / (f4(1.0) - alpha)
-                before = s[T + j] * over
-                w = alpha * before
-                light = red * s[VR + j] + green * s[VG + j] + blue * s[VB + j] + depth * s[D + j]
-                behind = s[BEHIND + j]
-                v_alpha_j = before * light - over * behind
-                s[BEHIND + j] = behind + w * light
-                s[T + j] = before
-                v_sigma = f4(0.0) if capped else -alpha * v_alpha_j
-                S += v_sigma
-                x, y = v_sigma * dx, v_sigma * dy
-                Sx += x
-                Sy += y
-                Sxx += x * dx
-                Sxy += x * dy
-                Syy += y * dy
-                Sr += w * s[VR + j]
-                Sg += w * s[VG + j]
-                Sb += w * s[VB + j]
-                Sd += w * s[D + j]
-            p = partial[k]
-            p[0], p[1], p[2], p[3], p[4], p[5], p[6] = S, Sx, Sy, Sxx, Sxy, Syy, Sd
-            p[7] = Sr
-            if channels > 1:
-                p[8] = Sg
-            if channels > 2:
-                p[9] = Sb
+        for tile in range(group * TILES_A_GROUP, min((group + 1) * TILES_A_GROUP, tiles)):
+            y0, x0 = (tile // tiles_x) * TILE_H, (tile % tiles_x) * TILE_W
+            y1, x1 = min(y0 + TILE_H, height), min(x0 + TILE_W, width)
+            place_pixels(s, x0, y0)
+            for j in range(PIXELS):
+                s[T + j] = f4(1.0)
+                s[LAST + j] = s[VR + j] = s[VG + j] = s[VB + j] = s[D + j] = s[BEHIND + j] = f4(0.0)
+            furthest = 0
+            for y in range(y0, y1):
+                row = (y - y0) * TILE_W - x0
+                for x in range(x0, x1):
+                    j = np.uint64(row + x)
+                    through = T_out[y, x]
+                    light = -v_alpha[y, x]
+                    if with_depth:
+                        v = v_depth[y, x] / max(f4(1.0) - through, f4(1e-10))
+                        s[D + j] = v
+                        light += v * depth_out[y, x]
+                    for c in range(channels):
+                        v = v_image[c, y, x]
+                        s[VR + np.uint64(c) * PIXELS + j] = v
+                        light += background[c] * v
+                    s[T + j], s[BEHIND + j], s[LAST + j] = through, through * light, f4(last_out[y, x])
+                    furthest = max(furthest, last_out[y, x])
+            begin = starts[tile]
+            partial[begin + furthest : starts[tile + 1]] = f4(0.0)
+            for k in range(begin + furthest - 1, begin - 1, -1):
+                number = f4(k - begin + 1)
+                r = records[members[k]]
+                mx, my, a, b, c, reach, opacity = r[MX], r[MY], r[CA], r[CB], r[CC], r[REACH], r[OPACITY]
+                red, green, blue, depth = r[RED], r[GREEN], r[BLUE], r[DEPTH]
+                S = Sx = Sy = Sxx = Sxy = Syy = Sr = Sg = Sb = Sd = f4(0.0)
+                first, last = rows_of(my, r[EXTENT_Y], y0)
+                for j in range(first, last):
+                    dx, dy = s[PX + j] - mx, s[PY + j] - my
+                    u = (a * dx + b * dy) * dx + c * dy * dy
+                    raw = opacity * exp_of_eighths(u)
+                    taken = (u >= f4(0.0)) & (u <= reach) & (number <= s[LAST + j])
+                    capped = raw >= ALPHA_MAX
+                    alpha = ALPHA_MAX if capped else raw
+                    alpha = alpha if taken else f4(0.0)
+                    over = f4(1.0) / (f4(1.0) - alpha)
+                    before = s[T + j] * over
+                    w = alpha * before
+                    light = red * s[VR + j] + green * s[VG + j] + blue * s[VB + j] + depth * s[D + j]
+                    behind = s[BEHIND + j]
+                    v_alpha_j = before * light - over * behind
+                    s[BEHIND + j] = behind + w * light
+                    s[T + j] = before
+                    v_sigma = f4(0.0) if capped else -alpha * v_alpha_j
+                    S += v_sigma
+                    x, y = v_sigma * dx, v_sigma * dy
+                    Sx += x
+                    Sy += y
+                    Sxx += x * dx
+                    Sxy += x * dy
+                    Syy += y * dy
+                    Sr += w * s[VR + j]
+                    Sg += w * s[VG + j]
+                    Sb += w * s[VB + j]
+                    Sd += w * s[D + j]
+                p = partial[k]
+                p[0], p[1], p[2], p[3], p[4], p[5], p[6] = S, Sx, Sy, Sxx, Sxy, Syy, Sd
+                p[7] = Sr
+                if channels > 1:
+                    p[8] = Sg
+                if channels > 2:
+                    p[9] = Sb
         fetch_add(claims, 8, 1)

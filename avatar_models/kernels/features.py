@@ -25,6 +25,7 @@ from avatar_models.kernels.lists import (
     RANKS_A_CHUNK,
     REACH,
     TILE_H,
+    TILES_A_GROUP,
     TILE_W,
 )
 from avatar_models.kernels.maths import exp_of_eighths, f4
@@ -70,6 +71,7 @@ def forward(
     background: Any,  # (C,)
     image: Any,  # out (C, H, W)
     T_out: Any,
+    alpha_out: Any,
     depth_out: Any,
     last_out: Any,
 ) -> None:
@@ -78,64 +80,66 @@ def forward(
     channels, height, width = image.shape
     padded = np.uint64((channels + LANES - 1) // LANES * LANES)
     tiles_x = (width + TILE_W - 1) // TILE_W
+    tiles = len(starts) - 1
     while True:
-        tile = fetch_add(claims, 0, 1)
-        if tile >= len(starts) - 1:
+        group = fetch_add(claims, 0, 1)
+        if group * TILES_A_GROUP >= tiles:
             break
-        y0, x0 = (tile // tiles_x) * TILE_H, (tile % tiles_x) * TILE_W
-        y1, x1 = min(y0 + TILE_H, height), min(x0 + TILE_W, width)
-        place_pixels(s, x0, y0)
-        for j in range(PIXELS):
-            s[T + j] = f4(1.0) if (s[PX + j] < f4(x1)) & (s[PY + j] < f4(y1)) else f4(-1.0)
-            s[LAST + j] = s[D + j] = f4(0.0)
-        s[ACC : ACC + PIXELS * padded] = f4(0.0)
-        for k in range(starts[tile], starts[tile + 1]):
-            place = k - starts[tile]
-            if place % OPEN_CHECK_EVERY == OPEN_CHECK_EVERY - 1:
-                open_ = f4(-1.0)
-                for j in range(PIXELS):
-                    open_ = s[T + j] if s[T + j] > open_ else open_
-                if open_ < f4(0.0):
-                    break
-            rank = np.uint64(members[k])
-            r = records[rank]
-            mx, my, a, b, c, reach, opacity, depth = r[MX], r[MY], r[CA], r[CB], r[CC], r[REACH], r[OPACITY], r[DEPTH]
-            number = f4(place + 1)
-            first, last = rows_of(my, r[EXTENT_Y], y0)
-            for j in range(first, last):
-                dx, dy = s[PX + j] - mx, s[PY + j] - my
-                u = (a * dx + b * dy) * dx + c * dy * dy
-                alpha = opacity * exp_of_eighths(u)
-                alpha = alpha if alpha < ALPHA_MAX else ALPHA_MAX
-                before = s[T + j]
-                after = before - before * alpha
-                taken = (u >= f4(0.0)) & (u <= reach) & (before > f4(0.0))
-                stays = after > TRANSMITTANCE_MIN
-                counts = taken & stays
-                w = alpha * before if counts else f4(0.0)
-                s[T + j] = after if counts else (-before if taken else before)
-                s[LAST + j] = number if counts else s[LAST + j]
-                s[W + j] = w
-                s[D + j] += w * depth
-            for j in range(first, last):
-                w = s[W + j]
-                if w > f4(0.0):
-                    for c16 in range(np.uint64(0), padded, np.uint64(LANES)):
-                        add_scaled(s, ACC + j * padded + c16, w, colors, rank * padded + c16)
-        for y in range(y0, y1):
-            row = (y - y0) * TILE_W - x0
-            for x in range(x0, x1):
-                j = np.uint64(row + x)
-                through = abs(s[T + j])
-                T_out[y, x] = through
-                depth_out[y, x] = s[D + j] / max(f4(1.0) - through, f4(1e-10))
-                last_out[y, x] = np.int32(s[LAST + j])
-        for c in range(channels):
+        for tile in range(group * TILES_A_GROUP, min((group + 1) * TILES_A_GROUP, tiles)):
+            y0, x0 = (tile // tiles_x) * TILE_H, (tile % tiles_x) * TILE_W
+            y1, x1 = min(y0 + TILE_H, height), min(x0 + TILE_W, width)
+            place_pixels(s, x0, y0)
+            for j in range(PIXELS):
+                s[T + j] = f4(1.0) if (s[PX + j] < f4(x1)) & (s[PY + j] < f4(y1)) else f4(-1.0)
+                s[LAST + j] = s[D + j] = f4(0.0)
+            s[ACC : ACC + PIXELS * padded] = f4(0.0)
+            for k in range(starts[tile], starts[tile + 1]):
+                place = k - starts[tile]
+                if place % OPEN_CHECK_EVERY == OPEN_CHECK_EVERY - 1:
+                    open_ = f4(-1.0)
+                    for j in range(PIXELS):
+                        open_ = s[T + j] if s[T + j] > open_ else open_
+                    if open_ < f4(0.0):
+                        break
+                rank = np.uint64(members[k])
+                r = records[rank]
+                mx, my, a, b, c, reach, opacity, depth = r[MX], r[MY], r[CA], r[CB], r[CC], r[REACH], r[OPACITY], r[DEPTH]
+                number = f4(place + 1)
+                first, last = rows_of(my, r[EXTENT_Y], y0)
+                for j in range(first, last):
+                    dx, dy = s[PX + j] - mx, s[PY + j] - my
+                    u = (a * dx + b * dy) * dx + c * dy * dy
+                    alpha = opacity * exp_of_eighths(u)
+                    alpha = alpha if alpha < ALPHA_MAX else ALPHA_MAX
+                    before = s[T + j]
+                    after = before - before * alpha
+                    taken = (u >= f4(0.0)) & (u <= reach) & (before > f4(0.0))
+                    stays = after > TRANSMITTANCE_MIN
+                    counts = taken & stays
+                    w = alpha * before if counts else f4(0.0)
+                    s[T + j] = after if counts else (-before if taken else before)
+                    s[LAST + j] = number if counts else s[LAST + j]
+                    s[W + j] = w
+                    s[D + j] += w * depth
+                for j in range(first, last):
+                    w = s[W + j]
+                    if w > f4(0.0):
+                        for c16 in range(np.uint64(0), padded, np.uint64(LANES)):
+                            add_scaled(s, ACC + j * padded + c16, w, colors, rank * padded + c16)
             for y in range(y0, y1):
                 row = (y - y0) * TILE_W - x0
                 for x in range(x0, x1):
                     j = np.uint64(row + x)
-                    image[c, y, x] = s[ACC + j * padded + np.uint64(c)] + abs(s[T + j]) * background[c]
+                    through = abs(s[T + j])
+                    T_out[y, x], alpha_out[y, x] = through, f4(1.0) - through
+                    depth_out[y, x] = s[D + j] / max(f4(1.0) - through, f4(1e-10))
+                    last_out[y, x] = np.int32(s[LAST + j])
+            for c in range(channels):
+                for y in range(y0, y1):
+                    row = (y - y0) * TILE_W - x0
+                    for x in range(x0, x1):
+                        j = np.uint64(row + x)
+                        image[c, y, x] = s[ACC + j * padded + np.uint64(c)] + abs(s[T + j]) * background[c]
         fetch_add(claims, 8, 1)
 
 
@@ -163,88 +167,90 @@ def backward(
     sums = ACC + PIXELS * padded  # the gradient of one Gaussian's channels
     tiles_x = (width + TILE_W - 1) // TILE_W
     with_depth = len(v_depth) > 0
+    tiles = len(starts) - 1
     while True:
-        tile = fetch_add(claims, 0, 1)
-        if tile >= len(starts) - 1:
+        group = fetch_add(claims, 0, 1)
+        if group * TILES_A_GROUP >= tiles:
             break
-        y0, x0 = (tile // tiles_x) * TILE_H, (tile % tiles_x) * TILE_W
-        y1, x1 = min(y0 + TILE_H, height), min(x0 + TILE_W, width)
-        place_pixels(s, x0, y0)
-        for j in range(PIXELS):
-            s[T + j] = f4(1.0)
-            s[LAST + j] = s[VD + j] = s[BEHIND + j] = f4(0.0)
-        s[ACC : ACC + PIXELS * padded] = f4(0.0)
-        furthest = 0
-        for c in range(channels):
+        for tile in range(group * TILES_A_GROUP, min((group + 1) * TILES_A_GROUP, tiles)):
+            y0, x0 = (tile // tiles_x) * TILE_H, (tile % tiles_x) * TILE_W
+            y1, x1 = min(y0 + TILE_H, height), min(x0 + TILE_W, width)
+            place_pixels(s, x0, y0)
+            for j in range(PIXELS):
+                s[T + j] = f4(1.0)
+                s[LAST + j] = s[VD + j] = s[BEHIND + j] = f4(0.0)
+            s[ACC : ACC + PIXELS * padded] = f4(0.0)
+            furthest = 0
+            for c in range(channels):
+                for y in range(y0, y1):
+                    row = (y - y0) * TILE_W - x0
+                    for x in range(x0, x1):
+                        v = v_image[c, y, x]
+                        j = np.uint64(row + x)
+                        s[ACC + j * padded + np.uint64(c)] = v
+                        s[BEHIND + j] += background[c] * v
             for y in range(y0, y1):
                 row = (y - y0) * TILE_W - x0
                 for x in range(x0, x1):
-                    v = v_image[c, y, x]
                     j = np.uint64(row + x)
-                    s[ACC + j * padded + np.uint64(c)] = v
-                    s[BEHIND + j] += background[c] * v
-        for y in range(y0, y1):
-            row = (y - y0) * TILE_W - x0
-            for x in range(x0, x1):
-                j = np.uint64(row + x)
-                through = T_out[y, x]
-                light = s[BEHIND + j] - v_alpha[y, x]
-                if with_depth:
-                    v = v_depth[y, x] / max(f4(1.0) - through, f4(1e-10))
-                    s[VD + j] = v
-                    light += v * depth_out[y, x]
-                s[T + j], s[BEHIND + j], s[LAST + j] = through, through * light, f4(last_out[y, x])
-                furthest = max(furthest, last_out[y, x])
-        begin = starts[tile]
-        partial[begin + furthest : starts[tile + 1]] = f4(0.0)
-        for k in range(begin + furthest - 1, begin - 1, -1):
-            number = f4(k - begin + 1)
-            rank = np.uint64(members[k])
-            r = records[rank]
-            mx, my, a, b, c, reach, opacity, depth = r[MX], r[MY], r[CA], r[CB], r[CC], r[REACH], r[OPACITY], r[DEPTH]
-            first, last = rows_of(my, r[EXTENT_Y], y0)
-            for j in range(first, last):
-                dx, dy = s[PX + j] - mx, s[PY + j] - my
-                u = (a * dx + b * dy) * dx + c * dy * dy
-                raw = opacity * exp_of_eighths(u)
-                taken = (u >= f4(0.0)) & (u <= reach) & (number <= s[LAST + j])
-                capped = raw >= ALPHA_MAX
-                alpha = ALPHA_MAX if capped else raw
-                alpha = alpha if taken else f4(0.0)
-                over = f4(1.0) / (f4(1.0) - alpha)
-                before = s[T + j] * over
-                s[T + j] = before
-                s[OVER + j] = over
-                s[ALPHA + j] = alpha
-                s[W + j] = alpha * before
-                s[CAPPED + j] = f4(0.0) if capped else f4(1.0)
-                s[LIGHT + j] = f4(0.0)
-            s[sums : sums + padded] = f4(0.0)
-            for j in range(first, last):
-                w = s[W + j]
-                if w > f4(0.0):
-                    light = depth * s[VD + j]
-                    for c16 in range(np.uint64(0), padded, np.uint64(LANES)):
-                        light += dot(s, ACC + j * padded + c16, colors, rank * padded + c16)
-                        add_scaled(s, sums + c16, w, s, ACC + j * padded + c16)
-                    s[LIGHT + j] = light
-            S = Sx = Sy = Sxx = Sxy = Syy = Sd = f4(0.0)
-            for j in range(first, last):
-                dx, dy = s[PX + j] - mx, s[PY + j] - my
-                w, light, behind = s[W + j], s[LIGHT + j], s[BEHIND + j]
-                v_alpha_j = s[T + j] * light - s[OVER + j] * behind
-                s[BEHIND + j] = behind + w * light
-                v_sigma = -s[CAPPED + j] * s[ALPHA + j] * v_alpha_j
-                S += v_sigma
-                x, y = v_sigma * dx, v_sigma * dy
-                Sx += x
-                Sy += y
-                Sxx += x * dx
-                Sxy += x * dy
-                Syy += y * dy
-                Sd += w * s[VD + j]
-            p = partial[k]
-            p[0], p[1], p[2], p[3], p[4], p[5], p[6] = S, Sx, Sy, Sxx, Sxy, Syy, Sd
-            for c in range(channels):
-                p[7 + c] = s[sums + np.uint64(c)]
+                    through = T_out[y, x]
+                    light = s[BEHIND + j] - v_alpha[y, x]
+                    if with_depth:
+                        v = v_depth[y, x] / max(f4(1.0) - through, f4(1e-10))
+                        s[VD + j] = v
+                        light += v * depth_out[y, x]
+                    s[T + j], s[BEHIND + j], s[LAST + j] = through, through * light, f4(last_out[y, x])
+                    furthest = max(furthest, last_out[y, x])
+            begin = starts[tile]
+            partial[begin + furthest : starts[tile + 1]] = f4(0.0)
+            for k in range(begin + furthest - 1, begin - 1, -1):
+                number = f4(k - begin + 1)
+                rank = np.uint64(members[k])
+                r = records[rank]
+                mx, my, a, b, c, reach, opacity, depth = r[MX], r[MY], r[CA], r[CB], r[CC], r[REACH], r[OPACITY], r[DEPTH]
+                first, last = rows_of(my, r[EXTENT_Y], y0)
+                for j in range(first, last):
+                    dx, dy = s[PX + j] - mx, s[PY + j] - my
+                    u = (a * dx + b * dy) * dx + c * dy * dy
+                    raw = opacity * exp_of_eighths(u)
+                    taken = (u >= f4(0.0)) & (u <= reach) & (number <= s[LAST + j])
+                    capped = raw >= ALPHA_MAX
+                    alpha = ALPHA_MAX if capped else raw
+                    alpha = alpha if taken else f4(0.0)
+                    over = f4(1.0) / (f4(1.0) - alpha)
+                    before = s[T + j] * over
+                    s[T + j] = before
+                    s[OVER + j] = over
+                    s[ALPHA + j] = alpha
+                    s[W + j] = alpha * before
+                    s[CAPPED + j] = f4(0.0) if capped else f4(1.0)
+                    s[LIGHT + j] = f4(0.0)
+                s[sums : sums + padded] = f4(0.0)
+                for j in range(first, last):
+                    w = s[W + j]
+                    if w > f4(0.0):
+                        light = depth * s[VD + j]
+                        for c16 in range(np.uint64(0), padded, np.uint64(LANES)):
+                            light += dot(s, ACC + j * padded + c16, colors, rank * padded + c16)
+                            add_scaled(s, sums + c16, w, s, ACC + j * padded + c16)
+                        s[LIGHT + j] = light
+                S = Sx = Sy = Sxx = Sxy = Syy = Sd = f4(0.0)
+                for j in range(first, last):
+                    dx, dy = s[PX + j] - mx, s[PY + j] - my
+                    w, light, behind = s[W + j], s[LIGHT + j], s[BEHIND + j]
+                    v_alpha_j = s[T + j] * light - s[OVER + j] * behind
+                    s[BEHIND + j] = behind + w * light
+                    v_sigma = -s[CAPPED + j] * s[ALPHA + j] * v_alpha_j
+                    S += v_sigma
+                    x, y = v_sigma * dx, v_sigma * dy
+                    Sx += x
+                    Sy += y
+                    Sxx += x * dx
+                    Sxy += x * dy
+                    Syy += y * dy
+                    Sd += w * s[VD + j]
+                p = partial[k]
+                p[0], p[1], p[2], p[3], p[4], p[5], p[6] = S, Sx, Sy, Sxx, Sxy, Syy, Sd
+                for c in range(channels):
+                    p[7 + c] = s[sums + np.uint64(c)]
         fetch_add(claims, 8, 1)

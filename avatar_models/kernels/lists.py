@@ -17,6 +17,9 @@ TILE_W, TILE_H = 8, 16
 PIXELS = np.uint64(TILE_W * TILE_H)
 """Unsigned, as all places in a tile's scratch: a signed index might be negative, which keeps numba from using vectors."""
 
+TILES_A_GROUP = 8
+"""Neighbours that one thread does together: two threads seldom write to the same cache line of a picture."""
+
 RECORD = 16
 # Places in a record. Of the conic, what makes (a dx + b dy) dx + c dy dy an eighth of the exponent.
 MX, MY, CA, CB, CC, REACH, OPACITY, EXTENT_Y, DEPTH, RED, GREEN, BLUE = range(12)

@@ -319,7 +319,11 @@ def backward(
             s[N00 + i], s[N01 + i], s[N02 + i] = gx * v00, gx * v01, gx * v02
             s[N10 + i], s[N11 + i], s[N12 + i] = gy * v10, gy * v11, gy * v12
             # rows of W: what M takes of W_z, with the sign and the place
-            s[A + i], s[B + i], s[C + i] = -gx * lx * v00 - gy * ly * v10, -gx * lx * v01 - gy * ly * v11, -gx * lx * v02 - gy * ly * v12  # noqa: E501
+            s[A + i], s[B + i], s[C + i] = (
+                -gx * lx * v00 - gy * ly * v10,
+                -gx * lx * v01 - gy * ly * v11,
+                -gx * lx * v02 - gy * ly * v12,
+            )  # noqa: E501
             s[V_X + i] = w00 * px + w10 * py + w20 * pz
             s[V_Y + i] = w01 * px + w11 * py + w21 * pz
             s[V_Z + i] = w02 * px + w12 * py + w22 * pz

@@ -182,13 +182,14 @@ class _Composite(torch.autograd.Function):
         pair_starts = empty(len(order) + 1, dtype=np.int64)
         run(lists.fill, lists.SHARES, threads, boxes, tiles_x, counts, pairs, members, pair_starts, places)
 
-        channels = c.shape[1]
-        image, T, depth = empty(channels, height, width), empty(height, width), empty(height, width)
+        channels, groups = c.shape[1], _chunks(tiles, lists.TILES_A_GROUP)
+        image = empty(channels, height, width)
+        T, alpha, depth = empty(height, width), empty(height, width), empty(height, width)
         last = empty(height, width, dtype=np.int32)
         if channels <= RECORD_CHANNELS:
             scene = (starts, members, records, b)
             run(
-                compositing.forward, tiles, threads, *scene, image, T, depth, last,
+                compositing.forward, groups, threads, *scene, image, T, alpha, depth, last,
                 scratch=compositing.ROWS * lists.PIXELS,
             )  # fmt: skip
         else:
@@ -196,18 +197,17 @@ class _Composite(torch.autograd.Function):
             flat = empty(len(order) * padded)
             run(features.pad_colors, _chunks(len(order), lists.RANKS_A_CHUNK), threads, order, c, flat)
             scene = (starts, members, records, flat, b)
-            run(features.forward, tiles, threads, *scene, image, T, depth, last, scratch=features.scratch_floats(padded))
+            run(features.forward, groups, threads, *scene, image, T, alpha, depth, last, scratch=features.scratch_floats(padded))
         ctx.saved = (scene, T, depth, last, order, pair_starts, places, q, o, c.shape)
         ctx.set_materialize_grads(False)
-        T_tensor = torch.from_numpy(T)
-        return torch.from_numpy(image), 1 - T_tensor, torch.from_numpy(depth)
+        return torch.from_numpy(image), torch.from_numpy(alpha), torch.from_numpy(depth)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_image: Tensor | None, v_alpha: Tensor | None, v_depth: Tensor | None) -> _Grads:  # type: ignore[override]
         threads = torch.get_num_threads()
         scene, T, depth, last, order, pair_starts, places, q, o, (count, channels) = ctx.saved
-        tiles, shape = len(scene[0]) - 1, T.shape
+        shape = T.shape
         v_i = zeros(channels, *shape) if v_image is None else _array(v_image)
         v_a = zeros(*shape) if v_alpha is None else _array(v_alpha)
         v_d = _array(v_depth, 0, 0)
@@ -216,7 +216,7 @@ class _Composite(torch.autograd.Function):
             kernel, size = compositing.backward, compositing.ROWS * lists.PIXELS
         else:
             kernel, size = features.backward, features.scratch_floats(_chunks(channels, 16) * 16)
-        run(kernel, tiles, threads, *scene, T, depth, last, v_i, v_a, v_d, partial, scratch=size)
+        run(kernel, _chunks(len(scene[0]) - 1, lists.TILES_A_GROUP), threads, *scene, T, depth, last, v_i, v_a, v_d, partial, scratch=size)
         v_m, v_q, v_z, v_o, v_c = (
             zeros(*s) for s in ((count, 2), (count, 3), (count,), (count,), (count, channels))
         )

@@ -1,0 +1,96 @@
+"""A basis of features blended by a condition, and the optimiser that suits it: HeadGaS equation 3, f = F^T e.
+
+F (E, M) holds nearly all numbers of an avatar. Ordinary autograd writes its gradient down, an outer product as large as F,
+for Adam to read it once; :class:`RankOneAdam` keeps the two factors instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from avatar_models.kernels import blending as kernels
+from avatar_models.kernels.arena import empty
+from avatar_models.kernels.threads import run
+
+Blend = Callable[[Tensor, Tensor], Tensor]
+"""e (E,), F (E, M) -> f (M,)."""
+
+
+def blend(e: Tensor, F: Tensor) -> Tensor:
+    """f (M,) = sum_k e_k F_k, with autograd's gradients."""
+    return e @ F
+
+
+class RankOneAdam:
+    """Adam (Kingma and Ba 2015) for one basis F (E, M) that is blended through :meth:`blend`.
+
+    On a CPU a step costs what it takes to read and write F and its two moments once.
+    """
+
+    def __init__(self, F: Tensor, rate: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-15) -> None:
+        self.F, self.rate, self.betas, self.eps = F, rate, betas, eps
+        self.m, self.v = torch.zeros_like(F), torch.zeros_like(F)
+        self.steps = 0
+        self._factors: list[tuple[Tensor, Tensor]] = []  # (e, v_f) of each blend since the last step
+
+    def blend(self, e: Tensor, F: Tensor) -> Tensor:
+        """f (M,) of the optimiser's own F, whose gradient goes to the next :meth:`step`. F.grad stays None."""
+        if F is not self.F:
+            raise ValueError("this optimiser blends its own basis only")
+        return _Blend.apply(e, F, self._factors)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One update from all blends that backward has passed through since the last one."""
+        if not self._factors:
+            return
+        e, v_f = (torch.stack(factors) for factors in zip(*self._factors, strict=True))
+        self._factors.clear()
+        self.steps += 1
+        (b1, b2), t = self.betas, self.steps
+        if self.F.is_cuda:
+            g = e.T @ v_f
+            self.m.lerp_(g, 1 - b1)
+            self.v.mul_(b2).addcmul_(g, g, value=1 - b2)
+            self.F.addcdiv_(self.m, (self.v / (1 - b2**t)).sqrt_().add_(self.eps), value=-self.rate / (1 - b1**t))
+            return
+        state = (self.F.detach().numpy(), self.m.numpy(), self.v.numpy())
+        options = (self.rate, b1, b2, self.eps, 1 - b1**t, 1 - b2**t)
+        _run(kernels.adam, self.F, *state, e.numpy(), v_f.numpy(), *options, scratch=kernels.BLOCK)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs beside F."""
+        return {"steps": self.steps, "m": self.m, "v": self.v}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps = state["steps"]
+        self.m.copy_(state["m"])
+        self.v.copy_(state["v"])
+
+
+class _Blend(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, e: Tensor, F: Tensor, factors: list[tuple[Tensor, Tensor]]) -> Tensor:
+        ctx.e, ctx.F, ctx.factors = e.detach(), F.detach(), factors
+        if F.is_cuda:
+            return ctx.e @ ctx.F
+        f = empty(F.shape[1])
+        _run(kernels.blend, F, ctx.e.contiguous().numpy(), ctx.F.numpy(), f)
+        return torch.from_numpy(f)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v_f: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        if ctx.needs_input_grad[1]:
+            ctx.factors.append((ctx.e, v_f.contiguous()))
+        return (ctx.F @ v_f if ctx.needs_input_grad[0] else None), None, None
+
+
+def _run(kernel: Any, F: Tensor, *arguments: Any, scratch: int | None = None) -> None:
+    blocks = -(-F.shape[1] // kernels.BLOCK)
+    run(kernel, blocks, torch.get_num_threads(), *arguments, scratch=scratch)
