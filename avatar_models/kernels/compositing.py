@@ -42,6 +42,7 @@ OPEN_CHECK_EVERY = 32  # Gaussians between two looks whether any pixel of the ti
 ROWS_A_VECTOR = LANES // TILE_W
 
 ROWS = 12
+SCRATCH_FLOATS = ROWS * int(PIXELS)
 # Rows of the scratch: forward sums R G B D, backward holds gradients VR VG VB and D's.
 PX, PY, T, LAST, R, G, B, D, BEHIND, VR, VG, VB = (np.uint64(row) * PIXELS for row in range(ROWS))
 

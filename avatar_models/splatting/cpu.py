@@ -37,23 +37,24 @@ def splat_cpu(
     """See :func:`avatar_models.splatting.splat`. Computes in float32."""
     kernels.announce()
     means, opacities, colors = gaussians.means, gaussians.opacities, gaussians.colors
-    images, alphas, depths, means2d, radii = [], [], [], [], []
+    shapes = (gaussians.quats, gaussians.scales, gaussians.covariances)
+    screens = []
     for index in range(len(camera)):
         row = _camera_row(camera, index, near, far, radius_clip, antialiased)
-        viewmat = camera.viewmat[index]
-        shades = _Shade.apply(means, colors, viewmat, gaussians) if colors.ndim == 3 else colors
-        m, conics, z, o, extents = _Project.apply(
-            means, gaussians.quats, gaussians.scales, gaussians.covariances, opacities, viewmat, row, gaussians
-        )
-        image, alpha, depth = _Composite.apply(
-            m, conics, o, shades, z, background[index], extents, camera.width, camera.height, gaussians
-        )
-        images.append(image)
-        alphas.append(alpha)
-        depths.append(depth)
-        means2d.append(m)
-        radii.append(torch.ceil(extents).clamp_min(0).to(torch.int32))
-    return Splats(_batch(images), _batch(alphas)[:, None], _batch(depths)[:, None], _batch(means2d), _batch(radii))
+        screens.append(_Project.apply(means, *shapes, opacities, camera.viewmat[index], row, gaussians))
+    means2d = _batch([screen[0] for screen in screens])  # on the way to every picture, so that it can keep its gradient
+    pictures = []
+    for index, (_, conics, depths, opacities2d, extents) in enumerate(screens):
+        shades = _Shade.apply(means, colors, camera.viewmat[index], gaussians) if colors.ndim == 3 else colors
+        pictures.append(
+            _Composite.apply(
+                means2d[index], conics, opacities2d, shades, depths, background[index], extents, camera.width, camera.height,
+                gaussians,
+            )
+        )  # fmt: skip
+    image, alpha, depth = (_batch(list(of_all)) for of_all in zip(*pictures, strict=True))
+    radii = _batch([torch.ceil(screen[4]).clamp_min(0).to(torch.int32) for screen in screens])
+    return Splats(image, alpha[:, None], depth[:, None], means2d, radii)
 
 
 def _batch(tensors: list[Tensor]) -> Tensor:
@@ -190,7 +191,7 @@ class _Composite(torch.autograd.Function):
             scene = (starts, members, records, b)
             run(
                 compositing.forward, groups, threads, *scene, image, T, alpha, depth, last,
-                scratch=compositing.ROWS * lists.PIXELS,
+                scratch=compositing.SCRATCH_FLOATS,
             )  # fmt: skip
         else:
             padded = _chunks(channels, 16) * 16
@@ -213,7 +214,7 @@ class _Composite(torch.autograd.Function):
         v_d = _array(v_depth, 0, 0)
         partial = empty(len(places), 7 + channels)
         if channels <= RECORD_CHANNELS:
-            kernel, size = compositing.backward, compositing.ROWS * lists.PIXELS
+            kernel, size = compositing.backward, compositing.SCRATCH_FLOATS
         else:
             kernel, size = features.backward, features.scratch_floats(_chunks(channels, 16) * 16)
         run(kernel, _chunks(len(scene[0]) - 1, lists.TILES_A_GROUP), threads, *scene, T, depth, last, v_i, v_a, v_d, partial, scratch=size)

@@ -45,7 +45,7 @@ def splat_reference(
         # Once the next Gaussian would take the transmittance to 1e-4, the pixel is closed.
         open_ = after > TRANSMITTANCE_MIN
         alpha = alpha * open_
-        T = torch.cat([torch.ones_like(alpha[:, :1]), torch.cumprod(1 - alpha, 1)], 1)
+        T = torch.cat([alpha.new_ones(len(alpha), 1), torch.cumprod(1 - alpha, 1)], 1)
         weight = alpha * T[:, :-1]
         image = weight @ p.colors[order] + T[:, -1:] * background[index]
         opacity = 1 - T[:, -1:]
