@@ -29,7 +29,8 @@ def blend(e: Tensor, F: Tensor) -> Tensor:
 class RankOneAdam:
     """Adam (Kingma and Ba 2015) for one basis F (E, M) that is blended through :meth:`blend`.
 
-    On a CPU a step costs what it takes to read and write F and its two moments once.
+    On a CPU a step costs what it takes to read and write F and its two moments once, and a blend that was announced to
+    the step before it costs nothing more.
     """
 
     def __init__(self, F: Tensor, rate: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-15) -> None:
@@ -37,16 +38,23 @@ class RankOneAdam:
         self.m, self.v = torch.zeros_like(F), torch.zeros_like(F)
         self.steps = 0
         self._factors: list[tuple[Tensor, Tensor]] = []  # (e, v_f) of each blend since the last step
+        self._ahead: tuple[Tensor, Tensor] | None = None  # the announced (e, f)
 
     def blend(self, e: Tensor, F: Tensor) -> Tensor:
         """f (M,) of the optimiser's own F, whose gradient goes to the next :meth:`step`. F.grad stays None."""
         if F is not self.F:
             raise ValueError("this optimiser blends its own basis only")
-        return _Blend.apply(e, F, self._factors)  # type: ignore[no-any-return]
+        known, self._ahead = self._ahead, None
+        f = known[1] if known is not None and torch.equal(known[0], e.detach()) else None
+        return _Blend.apply(e, F, self._factors, f)  # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def step(self) -> None:
-        """One update from all blends that backward has passed through since the last one."""
+    def step(self, ahead: Tensor | None = None) -> None:
+        """One update from all blends that backward has passed through since the last one.
+
+        `ahead` (E,) is the condition that will be blended next, where it is known: both are done in one pass over F.
+        """
+        self._ahead = None
         if not self._factors:
             return
         e, v_f = (torch.stack(factors) for factors in zip(*self._factors, strict=True))
@@ -61,7 +69,11 @@ class RankOneAdam:
             return
         state = (self.F.detach().numpy(), self.m.numpy(), self.v.numpy())
         options = (self.rate, b1, b2, self.eps, 1 - b1**t, 1 - b2**t)
-        _run(kernels.adam, self.F, *state, e.numpy(), v_f.numpy(), *options, scratch=kernels.BLOCK)
+        ahead = torch.empty(0) if ahead is None else ahead.detach().clone()
+        f = empty(self.F.shape[1] if len(ahead) else 0)
+        _run(kernels.adam, self.F, *state, e.numpy(), v_f.numpy(), ahead.numpy(), f, *options, scratch=kernels.BLOCK)
+        if len(ahead):
+            self._ahead = ahead, torch.from_numpy(f)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs beside F."""
@@ -71,12 +83,16 @@ class RankOneAdam:
         self.steps = state["steps"]
         self.m.copy_(state["m"])
         self.v.copy_(state["v"])
+        self._factors.clear()
+        self._ahead = None
 
 
 class _Blend(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, e: Tensor, F: Tensor, factors: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(ctx: Any, e: Tensor, F: Tensor, factors: list[tuple[Tensor, Tensor]], known: Tensor | None) -> Tensor:
         ctx.e, ctx.F, ctx.factors = e.detach(), F.detach(), factors
+        if known is not None:
+            return known
         if F.is_cuda:
             return ctx.e @ ctx.F
         f = empty(F.shape[1])
@@ -88,7 +104,7 @@ class _Blend(torch.autograd.Function):
     def backward(ctx: Any, v_f: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         if ctx.needs_input_grad[1]:
             ctx.factors.append((ctx.e, v_f.contiguous()))
-        return (ctx.F @ v_f if ctx.needs_input_grad[0] else None), None, None
+        return (ctx.F @ v_f if ctx.needs_input_grad[0] else None), None, None, None
 
 
 def _run(kernel: Any, F: Tensor, *arguments: Any, scratch: int | None = None) -> None:

@@ -152,9 +152,7 @@ def decay_opacity(logits: Tensor, factor: float) -> Tensor:
     return torch.logit((torch.sigmoid(logits) * factor).clamp(1e-6, 1 - 1e-6))
 
 
-def relocate(
-    opacities: Tensor, scales: Tensor, dead: Tensor, generator: torch.Generator
-) -> tuple[Edit, Tensor, Tensor]:
+def relocate(opacities: Tensor, scales: Tensor, dead: Tensor, generator: torch.Generator) -> tuple[Edit, Tensor, Tensor]:
     """Moves each dead Gaussian onto a living one, drawn by opacity, so that the picture stays as it was.
 
     A Gaussian that is there n times gets opacity 1 - (1 - o)^(1/n) (equation 8) and scales that keep its integral along a

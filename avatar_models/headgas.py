@@ -74,19 +74,22 @@ class HeadGas(nn.Module):
     def gaussians(self, condition: Tensor, blend: Blend = blend) -> Gaussians:
         """Gaussians in the head's frame for one condition (E,)."""
         n, d = self.sizes.num_gaussians, self.sizes.feature_dim
-        e_i = ((condition - self.neutral) / self.spread).clamp(-REACH, REACH)
-        f_i = blend(e_i, self.F).reshape(n, d) + self.f0  # equation 3: f_i = F^T e_i + f_0
-        out = self.phi(torch.cat([f_i, self.psi(self.mu)], 1)) + self.base  # equation 4: c_i, alpha_i = phi(f_i, psi(mu))
+        f_i = blend(self.weights(condition), self.F).reshape(n, d) + self.f0  # equation 3: f_i = F^T e_i + f_0
+        out = self.phi(torch.cat([f_i, *self.psi(self.mu)], 1)) + self.base  # equation 4: c_i, alpha_i = phi(f_i, psi(mu))
         colors, opacities = out.split([3 * self.num_sh, 1], 1)
         colors, opacities = colors.reshape(n, self.num_sh, 3), torch.sigmoid(opacities[:, 0])
         return Gaussians(self.mu, self.quats, self.log_scales.exp(), opacities, colors)
 
-    def psi(self, mu: Tensor) -> Tensor:
-        """Positional encoding (N, 6 L): sines and cosines of 2^l pi x, x = mu over the head's extent."""
+    def weights(self, condition: Tensor) -> Tensor:
+        """e_i (E,): a condition in standard deviations of training, held within what was seen there."""
+        return ((condition - self.neutral) / self.spread).clamp(-REACH, REACH)
+
+    def psi(self, mu: Tensor) -> tuple[Tensor, Tensor]:
+        """Positional encoding, 2 x (N, 3 L): sines and cosines of 2^l pi x, x = mu over the head's extent."""
         x = (mu - self.centre) / self.extent
         frequencies = math.pi * 2.0 ** torch.arange(self.sizes.position_frequencies, device=mu.device, dtype=mu.dtype)
         angles = (x[:, None] * frequencies[:, None]).flatten(1)
-        return torch.cat([torch.sin(angles), torch.cos(angles)], 1)
+        return torch.sin(angles), torch.cos(angles)
 
     @torch.no_grad()
     def initialise(self, points: Tensor, colors: Tensor, conditions: Tensor) -> None:

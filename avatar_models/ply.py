@@ -88,7 +88,16 @@ def read_ply(path: Path) -> Gaussians:
         raise ValueError(f"{path}: not a binary PLY file of Gaussians ({error})") from None
 
 
-_KINDS = {"float": "<f4", "double": "<f8", "uchar": "u1", "char": "i1", "ushort": "<u2", "short": "<i2", "uint": "<u4", "int": "<i4"}
+_KINDS = {
+    "float": "<f4",
+    "double": "<f8",
+    "uchar": "u1",
+    "char": "i1",
+    "ushort": "<u2",
+    "short": "<i2",
+    "uint": "<u4",
+    "int": "<i4",
+}
 
 
 def _write(path: Path, elements: dict[str, np.ndarray]) -> None:

@@ -44,8 +44,10 @@ def main() -> None:
     # The backward pass is cut where the forward pass is, so that each part's gradient can be timed.
     for step in range(STEPS):
         start = time.perf_counter()
-        made = timed("blend, MLP", lambda step=step: model.gaussians(conditions[step % 8], basis.blend))
-        cut = type(made)(*(t.detach().requires_grad_() for t in (made.means, made.quats, made.scales, made.opacities, made.colors)))
+        made = timed("MLP", lambda step=step: model.gaussians(conditions[step % 8], basis.blend))
+        cut = type(made)(
+            *(t.detach().requires_grad_() for t in (made.means, made.quats, made.scales, made.opacities, made.colors))
+        )
         image = timed("splat", lambda cut=cut: splat(cut, camera, torch.ones(3)).image)
         cut_image = image.detach().requires_grad_()
         loss = timed("L1 + SSIM with gradient", lambda cut_image=cut_image: photometric(cut_image, target, 0.8, 0.2)["loss"])
@@ -54,9 +56,10 @@ def main() -> None:
         timed("splat, gradient", lambda image=image, v=cut_image: image.backward(v.grad))
         outs = (made.means, made.quats, made.scales, made.opacities, made.colors)
         grads = tuple(t.grad for t in (cut.means, cut.quats, cut.scales, cut.opacities, cut.colors))
-        timed("blend, MLP, gradient", lambda outs=outs, grads=grads: torch.autograd.backward(outs, grads))
+        timed("MLP, gradient", lambda outs=outs, grads=grads: torch.autograd.backward(outs, grads))
         timed("Adam", optimizer.step)
-        timed("Adam of the basis", basis.step)
+        ahead = model.weights(conditions[(step + 1) % 8])
+        timed("Adam of the basis, blend", lambda ahead=ahead: basis.step(ahead))
         times.setdefault("step", []).append(1e3 * (time.perf_counter() - start))
     print(f"{count} Gaussians, {size} x {size}, basis {CONDITION} x {FEATURES}, {torch.get_num_threads()} threads")
     for name, found in times.items():

@@ -1,7 +1,6 @@
-"""The CPU splatting kernels: milliseconds by scene, and what binds them.
+"""The CPU splatting kernels: milliseconds by scene and number of threads.
 
-    python -m bench.splatting              the table
-    python -m bench.splatting --parts      where one frame's time goes
+python -m bench.splatting
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
@@ -59,9 +57,8 @@ def milliseconds(call: Callable[[], object], rounds: int = 15, warm: int = 3) ->
 
 def both_ways(gaussians: Gaussians, camera: Camera) -> tuple[Callable[[], object], Callable[[], object]]:
     """A forward pass, and a forward and backward pass to all Gaussian parameters."""
-    leaves = [
-        t.clone().requires_grad_() for t in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.colors)
-    ]  # fmt: skip
+    parameters = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.colors)
+    leaves = [t.clone().requires_grad_() for t in parameters if t is not None]
     weight = torch.rand(1, gaussians.colors.shape[1], camera.height, camera.width)
 
     def forward() -> object:
@@ -84,7 +81,9 @@ def main() -> None:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             found += [milliseconds(forward), milliseconds(forward_backward)]
-        print(f"{count:9}  {size:5}  {channels:8}  {found[0]:14.2f} {found[1]:8.2f} {found[2]:16.2f} {found[3]:8.2f}", flush=True)
+        print(
+            f"{count:9}  {size:5}  {channels:8}  {found[0]:14.2f} {found[1]:8.2f} {found[2]:16.2f} {found[3]:8.2f}", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -148,8 +148,8 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         self.optimizer.step()
-        self.basis.step()
         self.step += 1
+        self.basis.step(ahead=self.model.weights(self.conditions[frame_of_step(self.step, len(self.shots), options.seed)]))
         return {name: float(value.detach()) for name, value in terms.items()}
 
     def target(self, index: int) -> torch.Tensor:

@@ -13,8 +13,8 @@ import numpy as np
 from avatar_models.kernels.lanes import fetch_add, jit
 from avatar_models.kernels.maths import f4
 
-BLOCK = 2048
-"""Columns of F done at a time: their v_f and f stay in the first cache."""
+BLOCK = 16384
+"""Columns of F done at a time: long runs of memory, while their v_f and f stay in the second cache."""
 
 
 @jit
@@ -45,6 +45,8 @@ def adam(
     v: Any,  # (E, M) second moment, changed
     e: Any,  # (R, E)
     v_f: Any,  # (R, M): the gradient of F is e^T v_f
+    ahead: Any,  # (E,), or nothing (0,)
+    f: Any,  # out (M,) ahead F with the new F, in the order of `blend`: to the same bit
     rate: float,
     beta1: float,
     beta2: float,
@@ -52,7 +54,7 @@ def adam(
     correction1: float,  # 1 - beta1^t
     correction2: float,  # 1 - beta2^t
 ) -> None:
-    """One step of Adam (Kingma and Ba 2015, algorithm 1)."""
+    """One step of Adam (Kingma and Ba 2015, algorithm 1), and the next blend while F is at hand."""
     rows, columns = F.shape
     g = scratch
     b1, b2, c1, c2 = f4(beta1), f4(beta2), f4(1.0 - beta1), f4(1.0 - beta2)
@@ -62,6 +64,9 @@ def adam(
         if start >= columns:
             break
         n = np.uint64(min(BLOCK, columns - start))
+        out = f[start : start + BLOCK]
+        for i in range(np.uint64(len(out))):
+            out[i] = f4(0.0)
         for row in range(rows):
             weight, source = e[0, row], v_f[0, start : start + BLOCK]
             for i in range(n):
@@ -76,4 +81,8 @@ def adam(
                 square = b2 * second[i] + c2 * g[i] * g[i]
                 first[i], second[i] = mean, square
                 p[i] -= step * mean / (np.sqrt(square) * root + epsilon)
+            if len(ahead) > 0:
+                weight = ahead[row]
+                for i in range(n):
+                    out[i] += weight * p[i]
         fetch_add(claims, 8, 1)

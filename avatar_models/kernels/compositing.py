@@ -30,8 +30,8 @@ from avatar_models.kernels.lists import (
     REACH,
     RED,
     TILE_H,
-    TILES_A_GROUP,
     TILE_W,
+    TILES_A_GROUP,
 )
 from avatar_models.kernels.maths import exp_of_eighths, f4
 

@@ -25,8 +25,8 @@ from avatar_models.kernels.lists import (
     RANKS_A_CHUNK,
     REACH,
     TILE_H,
-    TILES_A_GROUP,
     TILE_W,
+    TILES_A_GROUP,
 )
 from avatar_models.kernels.maths import exp_of_eighths, f4
 

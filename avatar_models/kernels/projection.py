@@ -323,7 +323,7 @@ def backward(
                 -gx * lx * v00 - gy * ly * v10,
                 -gx * lx * v01 - gy * ly * v11,
                 -gx * lx * v02 - gy * ly * v12,
-            )  # noqa: E501
+            )
             s[V_X + i] = w00 * px + w10 * py + w20 * pz
             s[V_Y + i] = w01 * px + w11 * py + w21 * pz
             s[V_Z + i] = w02 * px + w12 * py + w22 * pz

@@ -7,6 +7,7 @@ no OpenMP here: numba's would load a second copy beside torch's, and the two sta
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
@@ -25,25 +26,33 @@ Job = Callable[[], None]
 
 
 class _Team:
-    """Daemon threads that take jobs from one queue. Grows to what was asked for."""
+    """Threads that take jobs from one queue. Grows to what was asked for."""
 
     def __init__(self) -> None:
-        self.jobs: SimpleQueue[Job] = SimpleQueue()
-        self.size = 0
+        self.jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self.members: list[threading.Thread] = []
         self.lock = threading.Lock()
 
     def send(self, job: Job, helpers: int) -> None:
-        if self.size < helpers:
+        if len(self.members) < helpers:
             with self.lock:
-                while self.size < helpers:
-                    threading.Thread(target=self._serve, daemon=True, name=f"kernels-{self.size}").start()
-                    self.size += 1
+                while len(self.members) < helpers:
+                    member = threading.Thread(target=self._serve, daemon=True, name=f"kernels-{len(self.members)}")
+                    member.start()
+                    self.members.append(member)
         for _ in range(helpers):
             self.jobs.put(job)
 
+    def dismiss(self) -> None:
+        """Lets every member finish. One that comes back from a kernel into a dying interpreter would abort the process."""
+        for _ in self.members:
+            self.jobs.put(None)
+        for member in self.members:
+            member.join()
+
     def _serve(self) -> None:
-        while True:
-            self.jobs.get()()
+        while (job := self.jobs.get()) is not None:
+            job()
 
 
 _team = _Team()
@@ -56,11 +65,12 @@ def _new_team() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_team)  # the parent's threads are not there
+atexit.register(lambda: _team.dismiss())
 
 
 @jit
 def _done(claims: Any, pieces: int, spins: int) -> bool:
-    for _ in range(spins):
+    for _ in range(spins):  # noqa: SIM110
         if fetch_add(claims, 8, 0) >= pieces:
             return True
     return False

@@ -187,18 +187,17 @@ class _Composite(torch.autograd.Function):
         image = empty(channels, height, width)
         T, alpha, depth = empty(height, width), empty(height, width), empty(height, width)
         last = empty(height, width, dtype=np.int32)
+        scene: tuple[np.ndarray, ...] = (starts, members, records, b)
         if channels <= RECORD_CHANNELS:
-            scene = (starts, members, records, b)
-            run(
-                compositing.forward, groups, threads, *scene, image, T, alpha, depth, last,
-                scratch=compositing.SCRATCH_FLOATS,
-            )  # fmt: skip
+            scratch = compositing.SCRATCH_FLOATS
+            run(compositing.forward, groups, threads, *scene, image, T, alpha, depth, last, scratch=scratch)
         else:
             padded = _chunks(channels, 16) * 16
             flat = empty(len(order) * padded)
             run(features.pad_colors, _chunks(len(order), lists.RANKS_A_CHUNK), threads, order, c, flat)
             scene = (starts, members, records, flat, b)
-            run(features.forward, groups, threads, *scene, image, T, alpha, depth, last, scratch=features.scratch_floats(padded))
+            scratch = features.scratch_floats(padded)
+            run(features.forward, groups, threads, *scene, image, T, alpha, depth, last, scratch=scratch)
         ctx.saved = (scene, T, depth, last, order, pair_starts, places, q, o, c.shape)
         ctx.set_materialize_grads(False)
         return torch.from_numpy(image), torch.from_numpy(alpha), torch.from_numpy(depth)
@@ -217,10 +216,9 @@ class _Composite(torch.autograd.Function):
             kernel, size = compositing.backward, compositing.SCRATCH_FLOATS
         else:
             kernel, size = features.backward, features.scratch_floats(_chunks(channels, 16) * 16)
-        run(kernel, _chunks(len(scene[0]) - 1, lists.TILES_A_GROUP), threads, *scene, T, depth, last, v_i, v_a, v_d, partial, scratch=size)
-        v_m, v_q, v_z, v_o, v_c = (
-            zeros(*s) for s in ((count, 2), (count, 3), (count,), (count,), (count, channels))
-        )
+        groups = _chunks(len(scene[0]) - 1, lists.TILES_A_GROUP)
+        run(kernel, groups, threads, *scene, T, depth, last, v_i, v_a, v_d, partial, scratch=size)
+        v_m, v_q, v_z, v_o, v_c = (zeros(*s) for s in ((count, 2), (count, 3), (count,), (count,), (count, channels)))
         pieces = _chunks(len(order), lists.RANKS_A_CHUNK)
         run(lists.sum_pairs, pieces, threads, order, pair_starts, places, q, o, partial, v_m, v_q, v_z, v_o, v_c)
         v_b = np.tensordot(v_i.reshape(channels, -1), T.reshape(-1), 1) if ctx.needs_input_grad[5] else None

@@ -44,7 +44,9 @@ def build(checkout: Path) -> Any:
     text = source.replace('#include "bindings.h"', '#include "rasterizer/gsplat-cpu/bindings.h"')
     text = text.replace('#include "../gsplat/config.h"', '#include "rasterizer/gsplat/config.h"')
     flags = ["-O3", "-march=native"]
-    return load_inline("opensplat_cpu", [text.lstrip("\ufeff"), _BINDING], extra_cflags=flags, extra_include_paths=[str(checkout)])
+    return load_inline(
+        "opensplat_cpu", [text.lstrip("\ufeff"), _BINDING], extra_cflags=flags, extra_include_paths=[str(checkout)]
+    )
 
 
 def make_splat(module: Any, gaussians: Gaussians, camera: Camera) -> Any:
@@ -61,7 +63,9 @@ def make_splat(module: Any, gaussians: Gaussians, camera: Camera) -> Any:
 
     class Rasterise(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, xys: Tensor, conics: Tensor, colors: Tensor, opacities: Tensor, cov2d: Tensor, depths: Tensor) -> Tensor:  # noqa: E501
+        def forward(
+            ctx: Any, xys: Tensor, conics: Tensor, colors: Tensor, opacities: Tensor, cov2d: Tensor, depths: Tensor
+        ) -> Tensor:
             image, T, lists = module.forward(width, height, xys, conics, colors, opacities, background, cov2d, depths)
             ctx.lists = lists
             ctx.save_for_backward(xys, conics, colors, opacities, cov2d, depths, T)

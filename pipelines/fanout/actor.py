@@ -24,7 +24,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 def thread_environment(num_cpus: float) -> dict[str, str]:
     """One thread per whole CPU of the actor, so that actors side by side do not fight for cores."""
     threads = str(max(1, int(num_cpus)))
-    return {**dict.fromkeys(THREAD_VARIABLES, threads), "GLOG_minloglevel": "2", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    rest = {"OMP_WAIT_POLICY": "PASSIVE", "GLOG_minloglevel": "2", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return {**dict.fromkeys(THREAD_VARIABLES, threads), **rest}
 
 
 class StepActor:

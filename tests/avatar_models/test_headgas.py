@@ -36,7 +36,7 @@ def test_features_are_blended_as_in_equation_3() -> None:
     e = (condition - avatar.neutral) / avatar.spread
     F = avatar.F.reshape(5, 20, 4)
     blended = torch.stack([sum(e[b] * F[b, n] for b in range(5)) + avatar.f0[n] for n in range(20)])
-    out = avatar.phi(torch.cat([blended, avatar.psi(avatar.mu)], 1)) + avatar.base
+    out = avatar.phi(torch.cat([blended, *avatar.psi(avatar.mu)], 1)) + avatar.base
     found = avatar.gaussians(condition)
     assert torch.allclose(found.opacities, torch.sigmoid(out[:, -1]), atol=1e-6)
     assert torch.allclose(found.colors, out[:, :-1].reshape(20, 4, 3), atol=1e-5)

@@ -14,6 +14,7 @@ from avatar_models.splatting import Splats, splat
 from avatar_models.splatting.reference import splat_reference
 from tests.avatar_models.splatting.scenes import as_float32, scene
 
+
 def leaves(gaussians: Gaussians, camera: Camera, background: Tensor) -> dict[str, Tensor]:
     named = {name: getattr(gaussians, name) for name in ("means", "quats", "scales", "opacities", "colors")}
     named |= {"viewmat": camera.viewmat, "background": background}

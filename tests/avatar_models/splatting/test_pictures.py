@@ -54,11 +54,15 @@ def test_two_hundred_strange_scenes(first: int) -> None:
         gaussians, camera = strange_scene(seed)
         # float64 of what the kernels get, so that only their arithmetic is compared
         rounded = as_float32(gaussians)
-        exact = Gaussians(*(t.double() for t in (rounded.means, rounded.quats, rounded.scales, rounded.opacities, rounded.colors)))  # type: ignore[union-attr]
+        exact = Gaussians(
+            *(t.double() for t in (rounded.means, rounded.quats, rounded.scales, rounded.opacities, rounded.colors))
+        )  # type: ignore[union-attr]
         background = torch.full((1, gaussians.colors.shape[1]), 0.3)
         view = Camera(camera.K.float(), camera.viewmat.float(), camera.width, camera.height)
         found = splat(rounded, view, background)
-        wanted = splat_reference(exact, Camera(view.K.double(), view.viewmat.double(), view.width, view.height), background.double())
+        wanted = splat_reference(
+            exact, Camera(view.K.double(), view.viewmat.double(), view.width, view.height), background.double()
+        )
         error = (found.image.double() - wanted.image).abs().amax(1)
         pixels, flipped = pixels + error.numel(), flipped + int((error > 2e-5).sum())
         assert error.max() < 1.5 / 255, seed  # one Gaussian of the least alpha, or what lies behind the last light
