@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from avatar_models.kernels.lanes import LANES, fetch_add, jit
+from avatar_models.kernels.lanes import fetch_add, jit
 from avatar_models.kernels.lists import (
     BLUE,
     CA,
@@ -26,42 +26,23 @@ from avatar_models.kernels.lists import (
     MX,
     MY,
     OPACITY,
-    PIXELS,
     REACH,
     RED,
-    TILE_H,
-    TILE_W,
     TILES_A_GROUP,
 )
 from avatar_models.kernels.maths import exp_of_eighths, f4
+from avatar_models.kernels.tiles import PIXELS, any_open, load_tile, place_pixels, rows_of, store_tile, tile_bounds
 
 ALPHA_MAX = f4(0.999)
 TRANSMITTANCE_MIN = f4(1e-4)
 OPEN_CHECK_EVERY = 32  # Gaussians between two looks whether any pixel of the tile is still open
 
-ROWS_A_VECTOR = LANES // TILE_W
-
 ROWS = 12
 SCRATCH_FLOATS = ROWS * int(PIXELS)
-# Rows of the scratch: forward sums R G B D, backward holds gradients VR VG VB and D's.
+# Rows of the scratch: forward sums R G B D, backward holds gradients VR VG VB and D's. Outside of the main loops, ALPHA and
+# DEPTH_OUT take the place of rows that are needed only there.
 PX, PY, T, LAST, R, G, B, D, BEHIND, VR, VG, VB = (np.uint64(row) * PIXELS for row in range(ROWS))
-
-
-@jit
-def place_pixels(s: Any, x0: int, y0: int) -> None:
-    """Pixel centres of a tile whose first pixel is (x0, y0)."""
-    for j in range(PIXELS):
-        s[PX + j] = f4(x0) + f4(j & np.uint64(TILE_W - 1)) + f4(0.5)
-        s[PY + j] = f4(y0) + f4(j // np.uint64(TILE_W)) + f4(0.5)
-
-
-@jit
-def rows_of(mean_y: Any, extent_y: Any, y0: int) -> Any:
-    """Pixels [first, last) of a tile in the rows that a Gaussian's box touches, in whole vectors."""
-    low = np.int64(np.ceil(mean_y - extent_y - f4(0.5))) - y0
-    high = np.int64(np.floor(mean_y + extent_y - f4(0.5))) - y0 + 1
-    low, high = max(low, 0) // ROWS_A_VECTOR, (min(high, TILE_H) + ROWS_A_VECTOR - 1) // ROWS_A_VECTOR
-    return np.uint64(low * LANES), np.uint64(high * LANES)
+ALPHA, DEPTH_OUT = PX, PY
 
 
 @jit
@@ -76,32 +57,29 @@ def forward(
     T_out: Any,  # out (H, W) what is left of the light behind everything
     alpha_out: Any,  # out (H, W)
     depth_out: Any,  # out (H, W) expected depth
-    last_out: Any,  # out (H, W) 1 + place in the tile's list of the last Gaussian that the pixel took
+    last_out: Any,  # out (H, W) float32: 1 + place in the tile's list of the last Gaussian that the pixel took
 ) -> None:
     """Composites groups of tiles until none is left; several threads may run it with the same claims."""
     s = scratch
     channels, height, width = image.shape
-    tiles_x = (width + TILE_W - 1) // TILE_W
+    pictures, T_flat, alpha_flat = image.reshape(-1), T_out.reshape(-1), alpha_out.reshape(-1)
+    depth_flat, last_flat = depth_out.reshape(-1), last_out.reshape(-1)
     tiles = len(starts) - 1
     while True:
         group = fetch_add(claims, 0, 1)
         if group * TILES_A_GROUP >= tiles:
             break
         for tile in range(group * TILES_A_GROUP, min((group + 1) * TILES_A_GROUP, tiles)):
-            y0, x0 = (tile // tiles_x) * TILE_H, (tile % tiles_x) * TILE_W
-            y1, x1 = min(y0 + TILE_H, height), min(x0 + TILE_W, width)
-            place_pixels(s, x0, y0)
+            x0, y0, columns, rows = tile_bounds(tile, width, height)
+            at = y0 * width + x0
+            place_pixels(s, PX, PY, x0, y0)
             for j in range(PIXELS):
-                s[T + j] = f4(1.0) if (s[PX + j] < f4(x1)) & (s[PY + j] < f4(y1)) else f4(-1.0)
+                s[T + j] = f4(1.0) if (s[PX + j] < f4(width)) & (s[PY + j] < f4(height)) else f4(-1.0)
                 s[LAST + j] = s[R + j] = s[G + j] = s[B + j] = s[D + j] = f4(0.0)
             for k in range(starts[tile], starts[tile + 1]):
                 place = k - starts[tile]
-                if place % OPEN_CHECK_EVERY == OPEN_CHECK_EVERY - 1:
-                    open_ = f4(-1.0)
-                    for j in range(PIXELS):
-                        open_ = s[T + j] if s[T + j] > open_ else open_
-                    if open_ < f4(0.0):
-                        break
+                if place % OPEN_CHECK_EVERY == OPEN_CHECK_EVERY - 1 and not any_open(s, T):
+                    break
                 r = records[members[k]]
                 mx, my, a, b, c, reach, opacity = r[MX], r[MY], r[CA], r[CB], r[CC], r[REACH], r[OPACITY]
                 red, green, blue, depth = r[RED], r[GREEN], r[BLUE], r[DEPTH]
@@ -124,16 +102,20 @@ def forward(
                     s[G + j] += w * green
                     s[B + j] += w * blue
                     s[D + j] += w * depth
-            for y in range(y0, y1):
-                row = (y - y0) * TILE_W - x0
-                for x in range(x0, x1):
-                    j = np.uint64(row + x)
-                    through = abs(s[T + j])
-                    T_out[y, x], alpha_out[y, x] = through, f4(1.0) - through
-                    depth_out[y, x] = s[D + j] / max(f4(1.0) - through, f4(1e-10))
-                    last_out[y, x] = np.int32(s[LAST + j])
-                    for c in range(channels):
-                        image[c, y, x] = s[R + np.uint64(c) * PIXELS + j] + through * background[c]
+            for j in range(PIXELS):
+                through = abs(s[T + j])
+                alpha = f4(1.0) - through
+                s[T + j], s[ALPHA + j] = through, alpha
+                s[D + j] /= max(alpha, f4(1e-10))
+            for c in range(channels):
+                row = R + np.uint64(c) * PIXELS
+                for j in range(PIXELS):
+                    s[row + j] += s[T + j] * background[c]
+                store_tile(s, row, pictures, c * height * width + at, width, columns, rows)
+            store_tile(s, T, T_flat, at, width, columns, rows)
+            store_tile(s, ALPHA, alpha_flat, at, width, columns, rows)
+            store_tile(s, D, depth_flat, at, width, columns, rows)
+            store_tile(s, LAST, last_flat, at, width, columns, rows)
         fetch_add(claims, 8, 1)
 
 
@@ -156,7 +138,8 @@ def backward(
     """The gradient of :func:`forward`, one row for each Gaussian of each tile."""
     s = scratch
     channels, height, width = v_image.shape
-    tiles_x = (width + TILE_W - 1) // TILE_W
+    v_pictures, T_flat, v_alpha_flat = v_image.reshape(-1), T_out.reshape(-1), v_alpha.reshape(-1)
+    depth_flat, v_depth_flat, last_flat = depth_out.reshape(-1), v_depth.reshape(-1), last_out.reshape(-1)
     with_depth = len(v_depth) > 0
     tiles = len(starts) - 1
     while True:
@@ -164,29 +147,33 @@ def backward(
         if group * TILES_A_GROUP >= tiles:
             break
         for tile in range(group * TILES_A_GROUP, min((group + 1) * TILES_A_GROUP, tiles)):
-            y0, x0 = (tile // tiles_x) * TILE_H, (tile % tiles_x) * TILE_W
-            y1, x1 = min(y0 + TILE_H, height), min(x0 + TILE_W, width)
-            place_pixels(s, x0, y0)
+            x0, y0, columns, rows = tile_bounds(tile, width, height)
+            at = y0 * width + x0
             for j in range(PIXELS):
                 s[T + j] = f4(1.0)
-                s[LAST + j] = s[VR + j] = s[VG + j] = s[VB + j] = s[D + j] = s[BEHIND + j] = f4(0.0)
-            furthest = 0
-            for y in range(y0, y1):
-                row = (y - y0) * TILE_W - x0
-                for x in range(x0, x1):
-                    j = np.uint64(row + x)
-                    through = T_out[y, x]
-                    light = -v_alpha[y, x]
-                    if with_depth:
-                        v = v_depth[y, x] / max(f4(1.0) - through, f4(1e-10))
-                        s[D + j] = v
-                        light += v * depth_out[y, x]
-                    for c in range(channels):
-                        v = v_image[c, y, x]
-                        s[VR + np.uint64(c) * PIXELS + j] = v
-                        light += background[c] * v
-                    s[T + j], s[BEHIND + j], s[LAST + j] = through, through * light, f4(last_out[y, x])
-                    furthest = max(furthest, last_out[y, x])
+                s[LAST + j] = s[VR + j] = s[VG + j] = s[VB + j] = s[D + j] = s[BEHIND + j] = s[DEPTH_OUT + j] = f4(0.0)
+            load_tile(s, T, T_flat, at, width, columns, rows)
+            load_tile(s, LAST, last_flat, at, width, columns, rows)
+            load_tile(s, BEHIND, v_alpha_flat, at, width, columns, rows)
+            for j in range(PIXELS):
+                s[BEHIND + j] = -s[BEHIND + j]
+            if with_depth:
+                load_tile(s, D, v_depth_flat, at, width, columns, rows)
+                load_tile(s, DEPTH_OUT, depth_flat, at, width, columns, rows)
+                for j in range(PIXELS):
+                    s[D + j] /= max(f4(1.0) - s[T + j], f4(1e-10))
+                    s[BEHIND + j] += s[D + j] * s[DEPTH_OUT + j]
+            for c in range(channels):
+                row = VR + np.uint64(c) * PIXELS
+                load_tile(s, row, v_pictures, c * height * width + at, width, columns, rows)
+                for j in range(PIXELS):
+                    s[BEHIND + j] += background[c] * s[row + j]
+            latest = f4(0.0)
+            for j in range(PIXELS):
+                s[BEHIND + j] *= s[T + j]
+                latest = max(latest, s[LAST + j])
+            furthest = np.int64(latest)
+            place_pixels(s, PX, PY, x0, y0)
             begin = starts[tile]
             partial[begin + furthest : starts[tile + 1]] = f4(0.0)
             for k in range(begin + furthest - 1, begin - 1, -1):

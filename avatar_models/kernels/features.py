@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from avatar_models.kernels.compositing import ALPHA_MAX, OPEN_CHECK_EVERY, TRANSMITTANCE_MIN, place_pixels, rows_of
+from avatar_models.kernels.compositing import ALPHA_MAX, OPEN_CHECK_EVERY, TRANSMITTANCE_MIN
 from avatar_models.kernels.lanes import LANES, add_scaled, dot, fetch_add, jit
 from avatar_models.kernels.lists import (
     CA,
@@ -21,20 +21,19 @@ from avatar_models.kernels.lists import (
     MX,
     MY,
     OPACITY,
-    PIXELS,
     RANKS_A_CHUNK,
     REACH,
-    TILE_H,
-    TILE_W,
     TILES_A_GROUP,
 )
 from avatar_models.kernels.maths import exp_of_eighths, f4
+from avatar_models.kernels.tiles import PIXELS, any_open, load_tile, place_pixels, rows_of, store_tile, tile_bounds
 
 # Rows of the scratch; from ACC on, a row of padded channels for each pixel, and one more for a Gaussian's gradient.
 PX, PY, T, LAST, D, BEHIND, W, LIGHT = (np.uint64(row) * PIXELS for row in range(8))
 VD = D
 OVER, ALPHA, CAPPED = (np.uint64(row) * PIXELS for row in range(8, 11))
 ACC = np.uint64(11) * PIXELS
+PLANE, DEPTH_OUT = W, OVER  # outside of the main loops
 
 
 def scratch_floats(padded: int) -> int:
@@ -78,29 +77,26 @@ def forward(
     """As compositing.forward, for any number of channels."""
     s = scratch
     channels, height, width = image.shape
+    pictures, T_flat, alpha_flat = image.reshape(-1), T_out.reshape(-1), alpha_out.reshape(-1)
+    depth_flat, last_flat = depth_out.reshape(-1), last_out.reshape(-1)
     padded = np.uint64((channels + LANES - 1) // LANES * LANES)
-    tiles_x = (width + TILE_W - 1) // TILE_W
     tiles = len(starts) - 1
     while True:
         group = fetch_add(claims, 0, 1)
         if group * TILES_A_GROUP >= tiles:
             break
         for tile in range(group * TILES_A_GROUP, min((group + 1) * TILES_A_GROUP, tiles)):
-            y0, x0 = (tile // tiles_x) * TILE_H, (tile % tiles_x) * TILE_W
-            y1, x1 = min(y0 + TILE_H, height), min(x0 + TILE_W, width)
-            place_pixels(s, x0, y0)
+            x0, y0, columns, rows = tile_bounds(tile, width, height)
+            at = y0 * width + x0
+            place_pixels(s, PX, PY, x0, y0)
             for j in range(PIXELS):
-                s[T + j] = f4(1.0) if (s[PX + j] < f4(x1)) & (s[PY + j] < f4(y1)) else f4(-1.0)
+                s[T + j] = f4(1.0) if (s[PX + j] < f4(width)) & (s[PY + j] < f4(height)) else f4(-1.0)
                 s[LAST + j] = s[D + j] = f4(0.0)
             s[ACC : ACC + PIXELS * padded] = f4(0.0)
             for k in range(starts[tile], starts[tile + 1]):
                 place = k - starts[tile]
-                if place % OPEN_CHECK_EVERY == OPEN_CHECK_EVERY - 1:
-                    open_ = f4(-1.0)
-                    for j in range(PIXELS):
-                        open_ = s[T + j] if s[T + j] > open_ else open_
-                    if open_ < f4(0.0):
-                        break
+                if place % OPEN_CHECK_EVERY == OPEN_CHECK_EVERY - 1 and not any_open(s, T):
+                    break
                 rank = np.uint64(members[k])
                 r = records[rank]
                 mx, my, a, b, c, reach, opacity, depth = r[MX], r[MY], r[CA], r[CB], r[CC], r[REACH], r[OPACITY], r[DEPTH]
@@ -126,20 +122,19 @@ def forward(
                     if w > f4(0.0):
                         for c16 in range(np.uint64(0), padded, np.uint64(LANES)):
                             add_scaled(s, ACC + j * padded + c16, w, colors, rank * padded + c16)
-            for y in range(y0, y1):
-                row = (y - y0) * TILE_W - x0
-                for x in range(x0, x1):
-                    j = np.uint64(row + x)
-                    through = abs(s[T + j])
-                    T_out[y, x], alpha_out[y, x] = through, f4(1.0) - through
-                    depth_out[y, x] = s[D + j] / max(f4(1.0) - through, f4(1e-10))
-                    last_out[y, x] = np.int32(s[LAST + j])
+            for j in range(PIXELS):
+                through = abs(s[T + j])
+                alpha = f4(1.0) - through
+                s[T + j], s[ALPHA + j] = through, alpha
+                s[D + j] /= max(alpha, f4(1e-10))
+            store_tile(s, T, T_flat, at, width, columns, rows)
+            store_tile(s, ALPHA, alpha_flat, at, width, columns, rows)
+            store_tile(s, D, depth_flat, at, width, columns, rows)
+            store_tile(s, LAST, last_flat, at, width, columns, rows)
             for c in range(channels):
-                for y in range(y0, y1):
-                    row = (y - y0) * TILE_W - x0
-                    for x in range(x0, x1):
-                        j = np.uint64(row + x)
-                        image[c, y, x] = s[ACC + j * padded + np.uint64(c)] + abs(s[T + j]) * background[c]
+                for j in range(PIXELS):
+                    s[PLANE + j] = s[ACC + j * padded + np.uint64(c)] + s[T + j] * background[c]
+                store_tile(s, PLANE, pictures, c * height * width + at, width, columns, rows)
         fetch_add(claims, 8, 1)
 
 
@@ -163,9 +158,10 @@ def backward(
     """As compositing.backward, for any number of channels."""
     s = scratch
     channels, height, width = v_image.shape
+    v_pictures, T_flat, v_alpha_flat = v_image.reshape(-1), T_out.reshape(-1), v_alpha.reshape(-1)
+    depth_flat, v_depth_flat, last_flat = depth_out.reshape(-1), v_depth.reshape(-1), last_out.reshape(-1)
     padded = np.uint64((channels + LANES - 1) // LANES * LANES)
     sums = ACC + PIXELS * padded  # the gradient of one Gaussian's channels
-    tiles_x = (width + TILE_W - 1) // TILE_W
     with_depth = len(v_depth) > 0
     tiles = len(starts) - 1
     while True:
@@ -173,34 +169,34 @@ def backward(
         if group * TILES_A_GROUP >= tiles:
             break
         for tile in range(group * TILES_A_GROUP, min((group + 1) * TILES_A_GROUP, tiles)):
-            y0, x0 = (tile // tiles_x) * TILE_H, (tile % tiles_x) * TILE_W
-            y1, x1 = min(y0 + TILE_H, height), min(x0 + TILE_W, width)
-            place_pixels(s, x0, y0)
+            x0, y0, columns, rows = tile_bounds(tile, width, height)
+            at = y0 * width + x0
+            place_pixels(s, PX, PY, x0, y0)
             for j in range(PIXELS):
                 s[T + j] = f4(1.0)
-                s[LAST + j] = s[VD + j] = s[BEHIND + j] = f4(0.0)
+                s[LAST + j] = s[VD + j] = s[BEHIND + j] = s[DEPTH_OUT + j] = s[PLANE + j] = f4(0.0)
             s[ACC : ACC + PIXELS * padded] = f4(0.0)
-            furthest = 0
+            load_tile(s, T, T_flat, at, width, columns, rows)
+            load_tile(s, LAST, last_flat, at, width, columns, rows)
+            load_tile(s, BEHIND, v_alpha_flat, at, width, columns, rows)
+            for j in range(PIXELS):
+                s[BEHIND + j] = -s[BEHIND + j]
+            if with_depth:
+                load_tile(s, VD, v_depth_flat, at, width, columns, rows)
+                load_tile(s, DEPTH_OUT, depth_flat, at, width, columns, rows)
+                for j in range(PIXELS):
+                    s[VD + j] /= max(f4(1.0) - s[T + j], f4(1e-10))
+                    s[BEHIND + j] += s[VD + j] * s[DEPTH_OUT + j]
             for c in range(channels):
-                for y in range(y0, y1):
-                    row = (y - y0) * TILE_W - x0
-                    for x in range(x0, x1):
-                        v = v_image[c, y, x]
-                        j = np.uint64(row + x)
-                        s[ACC + j * padded + np.uint64(c)] = v
-                        s[BEHIND + j] += background[c] * v
-            for y in range(y0, y1):
-                row = (y - y0) * TILE_W - x0
-                for x in range(x0, x1):
-                    j = np.uint64(row + x)
-                    through = T_out[y, x]
-                    light = s[BEHIND + j] - v_alpha[y, x]
-                    if with_depth:
-                        v = v_depth[y, x] / max(f4(1.0) - through, f4(1e-10))
-                        s[VD + j] = v
-                        light += v * depth_out[y, x]
-                    s[T + j], s[BEHIND + j], s[LAST + j] = through, through * light, f4(last_out[y, x])
-                    furthest = max(furthest, last_out[y, x])
+                load_tile(s, PLANE, v_pictures, c * height * width + at, width, columns, rows)
+                for j in range(PIXELS):
+                    s[ACC + j * padded + np.uint64(c)] = s[PLANE + j]
+                    s[BEHIND + j] += background[c] * s[PLANE + j]
+            latest = f4(0.0)
+            for j in range(PIXELS):
+                s[BEHIND + j] *= s[T + j]
+                latest = max(latest, s[LAST + j])
+            furthest = np.int64(latest)
             begin = starts[tile]
             partial[begin + furthest : starts[tile + 1]] = f4(0.0)
             for k in range(begin + furthest - 1, begin - 1, -1):

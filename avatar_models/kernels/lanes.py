@@ -60,6 +60,20 @@ def _spread(builder: Any, value: Any) -> Any:
 
 
 @intrinsic
+def copy_eight(typingctx: Any, target: Any, at: Any, source: Any, start: Any) -> Any:
+    """target[at : at + 8] = source[start : start + 8], flat float32 arrays."""
+    eight = ir.VectorType(_FLOAT, 8).as_pointer()
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        to = builder.bitcast(_at(context, builder, signature.args[0], args[0], args[1]), eight)
+        source = builder.bitcast(_at(context, builder, signature.args[2], args[2], args[3]), eight)
+        builder.store(builder.load(source, align=4), to, align=4)
+        return context.get_dummy_value()
+
+    return types.void(target, types.uint64, source, types.uint64), codegen
+
+
+@intrinsic
 def add_scaled(typingctx: Any, out: Any, at: Any, weight: Any, x: Any, start: Any) -> Any:
     """out[at : at + 16] += weight * x[start : start + 16], flat float32 arrays."""
 

@@ -12,10 +12,7 @@ import numpy as np
 
 from avatar_models.kernels.lanes import bits_of, fetch_add, jit
 from avatar_models.kernels.maths import f4, log
-
-TILE_W, TILE_H = 8, 16
-PIXELS = np.uint64(TILE_W * TILE_H)
-"""Unsigned, as all places in a tile's scratch: a signed index might be negative, which keeps numba from using vectors."""
+from avatar_models.kernels.tiles import TILE_H, TILE_W
 
 TILES_A_GROUP = 8
 """Neighbours that one thread does together: two threads seldom write to the same cache line of a picture."""

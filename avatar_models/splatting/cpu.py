@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from avatar_models import kernels
 from avatar_models.cameras import Camera
 from avatar_models.gaussians import Gaussians
-from avatar_models.kernels import compositing, features, harmonics, lists, projection
+from avatar_models.kernels import compositing, features, harmonics, lists, projection, tiles
 from avatar_models.kernels.arena import empty, zeros
 from avatar_models.kernels.threads import run
 from avatar_models.splatting import Splats, first_not_finite
@@ -170,9 +170,10 @@ class _Composite(torch.autograd.Function):
         e = extents.numpy()
         order = lists.ranks(z, e)
         size = np.array([width, height])
-        tiles_x, tiles = _chunks(width, lists.TILE_W), _chunks(width, lists.TILE_W) * _chunks(height, lists.TILE_H)
+        tiles_x, tiles_y = _chunks(width, tiles.TILE_W), _chunks(height, tiles.TILE_H)
+        num_tiles = tiles_x * tiles_y
         records, boxes = empty(len(order), lists.RECORD), empty(len(order), 4, dtype=np.int32)
-        counts, pairs = empty(lists.SHARES, tiles, dtype=np.int32), np.empty(lists.SHARES, np.int64)
+        counts, pairs = empty(lists.SHARES, num_tiles, dtype=np.int32), np.empty(lists.SHARES, np.int64)
         finite = np.empty(lists.SHARES, np.float32)
         arguments = (order, m, q, o, e, z, c, size, records, boxes, counts, pairs, finite)
         run(lists.count_pairs, lists.SHARES, threads, *arguments)
@@ -183,10 +184,10 @@ class _Composite(torch.autograd.Function):
         pair_starts = empty(len(order) + 1, dtype=np.int64)
         run(lists.fill, lists.SHARES, threads, boxes, tiles_x, counts, pairs, members, pair_starts, places)
 
-        channels, groups = c.shape[1], _chunks(tiles, lists.TILES_A_GROUP)
+        channels, groups = c.shape[1], _chunks(num_tiles, lists.TILES_A_GROUP)
         image = empty(channels, height, width)
         T, alpha, depth = empty(height, width), empty(height, width), empty(height, width)
-        last = empty(height, width, dtype=np.int32)
+        last = empty(height, width)
         scene: tuple[np.ndarray, ...] = (starts, members, records, b)
         if channels <= RECORD_CHANNELS:
             scratch = compositing.SCRATCH_FLOATS
