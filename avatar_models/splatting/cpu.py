@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from avatar_models import kernels
 from avatar_models.cameras import Camera
 from avatar_models.gaussians import Gaussians
 from avatar_models.kernels import compositing, features, harmonics, lists, projection, tiles
-from avatar_models.kernels.arena import empty, zeros
+from avatar_models.kernels.arena import empty, empty_together, zeros_together
 from avatar_models.kernels.threads import run
 from avatar_models.splatting import Splats, first_not_finite
 from avatar_models.splatting.projection import EPS2D
@@ -36,38 +37,27 @@ def splat_cpu(
 ) -> Splats:
     """See :func:`avatar_models.splatting.splat`. Computes in float32."""
     kernels.announce()
-    means, opacities, colors = gaussians.means, gaussians.opacities, gaussians.colors
+    means, opacities, colors, viewmat = gaussians.means, gaussians.opacities, gaussians.colors, camera.viewmat
+    cameras = _camera_rows(camera, near, far, radius_clip, antialiased)
     shapes = (gaussians.quats, gaussians.scales, gaussians.covariances)
-    screens = []
-    for index in range(len(camera)):
-        row = _camera_row(camera, index, near, far, radius_clip, antialiased)
-        screens.append(_Project.apply(means, *shapes, opacities, camera.viewmat[index], row, gaussians))
-    means2d = _batch([screen[0] for screen in screens])  # on the way to every picture, so that it can keep its gradient
-    pictures = []
-    for index, (_, conics, depths, opacities2d, extents) in enumerate(screens):
-        shades = _Shade.apply(means, colors, camera.viewmat[index], gaussians) if colors.ndim == 3 else colors
-        pictures.append(
-            _Composite.apply(
-                means2d[index], conics, opacities2d, shades, depths, background[index], extents, camera.width, camera.height,
-                gaussians,
-            )
-        )  # fmt: skip
-    image, alpha, depth = (_batch(list(of_all)) for of_all in zip(*pictures, strict=True))
-    radii = _batch([torch.ceil(screen[4]).clamp_min(0).to(torch.int32) for screen in screens])
-    return Splats(image, alpha[:, None], depth[:, None], means2d, radii)
+    means2d, conics, depths, opacities2d, extents, radii = _Project.apply(
+        means, *shapes, opacities, viewmat, cameras, gaussians
+    )
+    shades = _Shade.apply(means, colors, viewmat, gaussians) if colors.ndim == 3 else colors
+    image, alpha, depth = _Composite.apply(
+        means2d, conics, opacities2d, shades, depths, background, extents, camera.width, camera.height, gaussians
+    )
+    return Splats(image, alpha, depth, means2d, radii)
 
 
-def _batch(tensors: list[Tensor]) -> Tensor:
-    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
-
-
-def _camera_row(camera: Camera, index: int, near: float, far: float, radius_clip: float, antialiased: bool) -> np.ndarray:
-    """All that the projection kernels read of a camera, (23,) float32."""
-    K, viewmat = camera.K[index].detach(), camera.viewmat[index].detach()
-    row = np.empty(23, np.float32)
-    row[:12] = viewmat[:3].numpy().ravel()
-    row[12:] = (K[0, 0], K[1, 1], K[0, 2], K[1, 2], camera.width, camera.height, near, far, radius_clip, EPS2D, antialiased)
-    return row
+def _camera_rows(camera: Camera, near: float, far: float, radius_clip: float, antialiased: bool) -> np.ndarray:
+    """All that the projection kernels read of each camera, (B, 23) float32."""
+    K, viewmat = camera.K.detach().numpy(), camera.viewmat.detach().numpy()
+    rows = np.empty((len(K), 23), np.float32)
+    rows[:, :12] = viewmat[:, :3].reshape(-1, 12)
+    rows[:, 12], rows[:, 13], rows[:, 14], rows[:, 15] = K[:, 0, 0], K[:, 1, 1], K[:, 0, 2], K[:, 1, 2]
+    rows[:, 16:] = (camera.width, camera.height, near, far, radius_clip, EPS2D, antialiased)
+    return rows
 
 
 def _array(tensor: Tensor | None, *empty: int) -> np.ndarray:
@@ -87,141 +77,204 @@ def _check_finite(chunks: np.ndarray, gaussians: Gaussians) -> None:
 
 
 class _Shade(torch.autograd.Function):
-    """means (N, 3), coefficients (N, K, 3), viewmat (4, 4) -> colors (N, 3)."""
+    """means (N, 3), coefficients (N, K, 3), viewmat (B, 4, 4) -> colors (B, N, 3)."""
 
     @staticmethod
     def forward(ctx: Any, means: Tensor, coefficients: Tensor, viewmat: Tensor, gaussians: Gaussians) -> Tensor:
         m, c, W = _array(means), _array(coefficients), _array(viewmat)
-        centre = -W[:3, :3].T @ W[:3, 3]
-        colors, pieces = empty(len(m), 3), _chunks(len(m), harmonics.CHUNK)
+        centres = [-V[:3, :3].T @ V[:3, 3] for V in W]
+        colors, pieces = empty(len(W), len(m), 3), _chunks(len(m), harmonics.CHUNK)
         finite = np.empty(pieces, np.float32)
-        run(harmonics.forward, pieces, torch.get_num_threads(), m, centre, c, colors, finite)
+        for centre, shades in zip(centres, colors, strict=True):
+            run(harmonics.forward, pieces, torch.get_num_threads(), m, centre, c, shades, finite)
         _check_finite(finite, gaussians)
-        ctx.saved = (m, centre, c, colors, W)
+        ctx.saved = (m, centres, c, colors, W)
         return torch.from_numpy(colors)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_colors: Tensor) -> _Grads:  # type: ignore[override]
-        m, centre, c, colors, W = ctx.saved
+        m, centres, c, colors, W = ctx.saved
         pieces = _chunks(len(m), harmonics.CHUNK)
-        v_means, v_coefficients, v_centre = empty(*m.shape), empty(*c.shape), empty(pieces, 3)
-        arguments = (m, centre, c, colors, _array(v_colors), v_means, v_coefficients, v_centre)
-        run(harmonics.backward, pieces, torch.get_num_threads(), *arguments)
-        v = v_centre.sum(0, dtype=np.float64)
-        v_viewmat = np.zeros((4, 4), np.float32)  # centre = -R^T t
-        v_viewmat[:3, :3] = -np.outer(W[:3, 3], v)
-        v_viewmat[:3, 3] = -W[:3, :3] @ v
-        return torch.from_numpy(v_means), torch.from_numpy(v_coefficients), torch.from_numpy(v_viewmat), None
+        v_viewmat = np.zeros_like(W)
+        found = []
+        for index, (centre, shades, v) in enumerate(zip(centres, colors, _array(v_colors), strict=True)):
+            v_means, v_coefficients, v_centres = empty(*m.shape), empty(*c.shape), empty(pieces, 3)
+            arguments = (m, centre, c, shades, v, v_means, v_coefficients, v_centres)
+            run(harmonics.backward, pieces, torch.get_num_threads(), *arguments)
+            v_centre = v_centres.sum(0, dtype=np.float64)
+            v_viewmat[index, :3, :3] = -np.outer(W[index, :3, 3], v_centre)  # centre = -R^T t
+            v_viewmat[index, :3, 3] = -W[index, :3, :3] @ v_centre
+            found.append((v_means, v_coefficients))
+        return *(torch.from_numpy(array) for array in _sum(found)), torch.from_numpy(v_viewmat), None
 
 
 class _Project(torch.autograd.Function):
-    """Gaussians and viewmat -> means2d (N, 2), conics (N, 3), depths (N,), opacities (N,), extents (N, 2) pixels."""
+    """Gaussians and viewmat (B, 4, 4) -> means2d (B, N, 2), conics (B, N, 3), depths (B, N), opacities (B, N),
+    extents (B, N, 2) pixels, radii (B, N, 2) whole pixels."""
 
     @staticmethod
     def forward(
         ctx: Any, means: Tensor, quats: Tensor | None, scales: Tensor | None, covariances: Tensor | None,
-        opacities: Tensor, viewmat: Tensor, camera: np.ndarray, gaussians: Gaussians,
+        opacities: Tensor, viewmat: Tensor, cameras: np.ndarray, gaussians: Gaussians,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         if covariances is not None:
             quats = scales = None
         inputs = (_array(means), _array(quats, 0, 4), _array(scales, 0, 3), _array(covariances, 0, 3, 3), _array(opacities))
-        count = len(inputs[0])
-        outputs = (empty(count, 2), empty(count, 3), empty(count), empty(count), empty(count, 2))
+        batch, count = len(cameras), len(inputs[0])
+        outputs = empty_together((batch, count, 2), (batch, count, 3), (batch, count), (batch, count), (batch, count, 2))
         pieces = _chunks(count, projection.CHUNK)
         finite = np.empty(pieces, np.float32)
         size = projection.ROWS * projection.CHUNK
-        run(projection.forward, pieces, torch.get_num_threads(), *inputs, camera, *outputs, finite, scratch=size)
+        for camera, *of_camera in zip(cameras, *outputs, strict=True):
+            run(projection.forward, pieces, torch.get_num_threads(), *inputs, camera, *of_camera, finite, scratch=size)
         _check_finite(finite, gaussians)
-        ctx.saved = (inputs, camera, outputs[-1])
+        extents = outputs[-1]
+        ctx.saved = (inputs, cameras, extents)
         ctx.set_materialize_grads(False)
-        tensors = tuple(torch.from_numpy(array) for array in outputs)
-        ctx.mark_non_differentiable(tensors[-1])
+        radii = np.maximum(np.ceil(extents), 0).astype(np.int32)
+        tensors = tuple(torch.from_numpy(array) for array in (*outputs, radii))
+        ctx.mark_non_differentiable(*tensors[-2:])
         return tensors
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *v: Tensor | None) -> _Grads:  # type: ignore[override]
-        inputs, camera, extents = ctx.saved
-        count, pieces = len(inputs[0]), _chunks(len(inputs[0]), projection.CHUNK)
-        shapes = ((count, 2), (count, 3), (count,), (count,))
-        incoming = [zeros(*shape) if g is None else _array(g) for g, shape in zip(v[:4], shapes, strict=True)]
-        outgoing = [empty(*array.shape) for array in inputs]
-        v_rows = empty(pieces, 12)
+        inputs, cameras, extents = ctx.saved
+        batch, count = extents.shape[:2]
+        pieces = _chunks(count, projection.CHUNK)
+        shapes = ((batch, count, 2), (batch, count, 3), (batch, count), (batch, count))
+        incoming = [np.zeros(shape, np.float32) if g is None else _array(g) for g, shape in zip(v, shapes, strict=False)]
         size = projection.ROWS * projection.CHUNK
-        arguments = (*inputs, camera, extents, *incoming, *outgoing, v_rows)
-        run(projection.backward, pieces, torch.get_num_threads(), *arguments, scratch=size)
-        v_viewmat = torch.zeros(4, 4)
-        v_viewmat[:3] = torch.from_numpy(v_rows.sum(0, dtype=np.float64).astype(np.float32).reshape(3, 4))
-        wanted = zip(outgoing, ctx.needs_input_grad, strict=False)
-        return *(torch.from_numpy(array) if needed else None for array, needed in wanted), v_viewmat, None, None
+        v_viewmat = np.zeros((batch, 4, 4), np.float32)
+        found = []
+        for index, (camera, extent, *of_camera) in enumerate(zip(cameras, extents, *incoming, strict=True)):
+            *outgoing, v_rows = empty_together(*(array.shape for array in inputs), (pieces, 12))
+            arguments = (*inputs, camera, extent, *of_camera, *outgoing, v_rows)
+            run(projection.backward, pieces, torch.get_num_threads(), *arguments, scratch=size)
+            v_viewmat[index, :3] = v_rows.sum(0, dtype=np.float64).reshape(3, 4)
+            found.append(outgoing)
+        wanted = zip(_sum(found), ctx.needs_input_grad, strict=False)
+        tensors = (torch.from_numpy(array) if needed else None for array, needed in wanted)
+        return *tensors, torch.from_numpy(v_viewmat), None, None
+
+
+def _sum(of_cameras: list[Any]) -> Any:
+    """Adds up what each camera says of the same arrays, into the first camera's."""
+    first, *others = of_cameras
+    for other in others:
+        for total, array in zip(first, other, strict=True):
+            total += array
+    return first
 
 
 class _Composite(torch.autograd.Function):
-    """What a screen of Gaussians looks like: image (C, H, W), alpha (H, W), depth (H, W)."""
+    """What screens of Gaussians look like: image (B, C, H, W), alpha (B, 1, H, W), depth (B, 1, H, W)."""
 
     @staticmethod
     def forward(
         ctx: Any, means2d: Tensor, conics: Tensor, opacities: Tensor, colors: Tensor, depths: Tensor, background: Tensor,
         extents: Tensor, width: int, height: int, gaussians: Gaussians,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        threads = torch.get_num_threads()
-        m, q, o, c, z, b = (_array(t) for t in (means2d, conics, opacities, colors, depths, background))
-        e = extents.numpy()
-        order = lists.ranks(z, e)
-        size = np.array([width, height])
-        tiles_x, tiles_y = _chunks(width, tiles.TILE_W), _chunks(height, tiles.TILE_H)
-        num_tiles = tiles_x * tiles_y
-        records, boxes = empty(len(order), lists.RECORD), empty(len(order), 4, dtype=np.int32)
-        counts, pairs = empty(lists.SHARES, num_tiles, dtype=np.int32), np.empty(lists.SHARES, np.int64)
-        finite = np.empty(lists.SHARES, np.float32)
-        arguments = (order, m, q, o, e, z, c, size, records, boxes, counts, pairs, finite)
-        run(lists.count_pairs, lists.SHARES, threads, *arguments)
-        _check_finite(finite, gaussians)
-        starts = lists.lay_out(counts, pairs)
-        total = int(starts[-1])
-        members, places = empty(total, dtype=np.int32), empty(total, dtype=np.int32)
-        pair_starts = empty(len(order) + 1, dtype=np.int64)
-        run(lists.fill, lists.SHARES, threads, boxes, tiles_x, counts, pairs, members, pair_starts, places)
-
-        channels, groups = c.shape[1], _chunks(num_tiles, lists.TILES_A_GROUP)
-        image = empty(channels, height, width)
-        T, alpha, depth = empty(height, width), empty(height, width), empty(height, width)
-        last = empty(height, width)
-        scene: tuple[np.ndarray, ...] = (starts, members, records, b)
-        if channels <= RECORD_CHANNELS:
-            scratch = compositing.SCRATCH_FLOATS
-            run(compositing.forward, groups, threads, *scene, image, T, alpha, depth, last, scratch=scratch)
-        else:
-            padded = _chunks(channels, 16) * 16
-            flat = empty(len(order) * padded)
-            run(features.pad_colors, _chunks(len(order), lists.RANKS_A_CHUNK), threads, order, c, flat)
-            scene = (starts, members, records, flat, b)
-            scratch = features.scratch_floats(padded)
-            run(features.forward, groups, threads, *scene, image, T, alpha, depth, last, scratch=scratch)
-        ctx.saved = (scene, T, depth, last, order, pair_starts, places, q, o, c.shape)
+        m, q, o, c, z, b, e = (_array(t) for t in (means2d, conics, opacities, colors, depths, background, extents))
+        batch, channels = len(m), c.shape[-1]
+        image = empty(batch, channels, height, width)
+        alpha, depth = empty(batch, 1, height, width), empty(batch, 1, height, width)
+        ctx.saved = []
+        for i in range(batch):
+            screen = (m[i], q[i], o[i], e[i], z[i], c if c.ndim == 2 else c[i])
+            ctx.saved.append(_composite(*screen, b[i], image[i], alpha[i, 0], depth[i, 0], gaussians))
+        ctx.color_shape = c.shape
         ctx.set_materialize_grads(False)
         return torch.from_numpy(image), torch.from_numpy(alpha), torch.from_numpy(depth)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_image: Tensor | None, v_alpha: Tensor | None, v_depth: Tensor | None) -> _Grads:  # type: ignore[override]
-        threads = torch.get_num_threads()
-        scene, T, depth, last, order, pair_starts, places, q, o, (count, channels) = ctx.saved
-        shape = T.shape
-        v_i = zeros(channels, *shape) if v_image is None else _array(v_image)
-        v_a = zeros(*shape) if v_alpha is None else _array(v_alpha)
-        v_d = _array(v_depth, 0, 0)
-        partial = empty(len(places), 7 + channels)
-        if channels <= RECORD_CHANNELS:
-            kernel, size = compositing.backward, compositing.SCRATCH_FLOATS
-        else:
-            kernel, size = features.backward, features.scratch_floats(_chunks(channels, 16) * 16)
-        groups = _chunks(len(scene[0]) - 1, lists.TILES_A_GROUP)
-        run(kernel, groups, threads, *scene, T, depth, last, v_i, v_a, v_d, partial, scratch=size)
-        v_m, v_q, v_z, v_o, v_c = (zeros(*s) for s in ((count, 2), (count, 3), (count,), (count,), (count, channels)))
-        pieces = _chunks(len(order), lists.RANKS_A_CHUNK)
-        run(lists.sum_pairs, pieces, threads, order, pair_starts, places, q, o, partial, v_m, v_q, v_z, v_o, v_c)
-        v_b = np.tensordot(v_i.reshape(channels, -1), T.reshape(-1), 1) if ctx.needs_input_grad[5] else None
-        tensors = [torch.from_numpy(array) for array in (v_m, v_q, v_o, v_c, v_z)]
-        return *tensors, None if v_b is None else torch.from_numpy(v_b), None, None, None, None
+        batch, channels, count = len(ctx.saved), ctx.color_shape[-1], ctx.color_shape[-2]
+        picture = ctx.saved[0].T.shape
+        v_i = np.zeros((batch, channels, *picture), np.float32) if v_image is None else _array(v_image)
+        v_a = np.zeros((batch, 1, *picture), np.float32) if v_alpha is None else _array(v_alpha)
+        v_d = np.empty((batch, 1, 0, 0), np.float32) if v_depth is None else _array(v_depth)
+        v_m, v_q, v_o, v_c, v_z = zeros_together(
+            (batch, count, 2), (batch, count, 3), (batch, count), (batch, count, channels), (batch, count)
+        )
+        for i, composed in enumerate(ctx.saved):
+            outgoing = (v_m[i], v_q[i], v_z[i], v_o[i], v_c[i])
+            _composite_backward(composed, v_i[i], v_a[i, 0], v_d[i, 0], outgoing)
+        if len(ctx.color_shape) == 2:  # the same colours for all cameras
+            v_c = v_c[0] if batch == 1 else v_c.sum(0)
+        v_b = None
+        if ctx.needs_input_grad[5]:
+            v_b = torch.stack(
+                [torch.from_numpy(np.tensordot(v, composed.T, 2)) for v, composed in zip(v_i, ctx.saved, strict=True)]
+            )
+        return *(torch.from_numpy(array) for array in (v_m, v_q, v_o, v_c, v_z)), v_b, None, None, None, None
+
+
+@dataclass(frozen=True)
+class _Composed:
+    """What the gradient of one picture needs."""
+
+    scene: tuple[np.ndarray, ...]  # what the compositing kernels read
+    T: np.ndarray  # (H, W)
+    depth: np.ndarray  # (H, W)
+    last: np.ndarray  # (H, W)
+    pairs: tuple[np.ndarray, ...]  # order, pair_starts, places: see lists.sum_pairs
+    conics: np.ndarray  # (N, 3)
+    opacities: np.ndarray  # (N,)
+
+
+def _composite(
+    m: np.ndarray, q: np.ndarray, o: np.ndarray, e: np.ndarray, z: np.ndarray, c: np.ndarray, b: np.ndarray,
+    image: np.ndarray, alpha: np.ndarray, depth: np.ndarray, gaussians: Gaussians,
+) -> _Composed:  # fmt: skip
+    """Writes one picture: image (C, H, W), alpha (H, W), depth (H, W)."""
+    threads = torch.get_num_threads()
+    channels, height, width = image.shape
+    order = lists.ranks(z, e)
+    size = np.array([width, height])
+    tiles_x, tiles_y = _chunks(width, tiles.TILE_W), _chunks(height, tiles.TILE_H)
+    records, boxes = empty(len(order), lists.RECORD), empty(len(order), 4, dtype=np.int32)
+    counts, pairs = empty(lists.SHARES, tiles_x * tiles_y, dtype=np.int32), np.empty(lists.SHARES, np.int64)
+    finite = np.empty(lists.SHARES, np.float32)
+    run(lists.count_pairs, lists.SHARES, threads, order, m, q, o, e, z, c, size, records, boxes, counts, pairs, finite)
+    _check_finite(finite, gaussians)
+    starts = lists.lay_out(counts, pairs)
+    total = int(starts[-1])
+    members, places = empty(total, dtype=np.int32), empty(total, dtype=np.int32)
+    pair_starts = np.empty(len(order) + 1, np.int64)
+    run(lists.fill, lists.SHARES, threads, boxes, tiles_x, counts, pairs, members, pair_starts, places)
+
+    groups = _chunks(tiles_x * tiles_y, lists.TILES_A_GROUP)
+    T, last = empty_together((height, width), (height, width))
+    scene: tuple[np.ndarray, ...] = (starts, members, records, b)
+    if channels <= RECORD_CHANNELS:
+        scratch = compositing.SCRATCH_FLOATS
+        run(compositing.forward, groups, threads, *scene, image, T, alpha, depth, last, scratch=scratch)
+    else:
+        padded = _chunks(channels, 16) * 16
+        flat = empty(len(order) * padded)
+        run(features.pad_colors, _chunks(len(order), lists.RANKS_A_CHUNK), threads, order, c, flat)
+        scene = (starts, members, records, flat, b)
+        scratch = features.scratch_floats(padded)
+        run(features.forward, groups, threads, *scene, image, T, alpha, depth, last, scratch=scratch)
+    return _Composed(scene, T, depth, last, (order, pair_starts, places), q, o)
+
+
+def _composite_backward(
+    composed: _Composed, v_i: np.ndarray, v_a: np.ndarray, v_d: np.ndarray, outgoing: tuple[np.ndarray, ...]
+) -> None:
+    """Adds the gradient of one picture to `outgoing`: v_means2d, v_conics, v_depths, v_opacities, v_colors, all zeros."""
+    threads, channels = torch.get_num_threads(), len(v_i)
+    scene, (order, _, places) = composed.scene, composed.pairs
+    partial = empty(len(places), 7 + channels)
+    if channels <= RECORD_CHANNELS:
+        kernel, size = compositing.backward, compositing.SCRATCH_FLOATS
+    else:
+        kernel, size = features.backward, features.scratch_floats(_chunks(channels, 16) * 16)
+    groups = _chunks(len(scene[0]) - 1, lists.TILES_A_GROUP)
+    picture = (composed.T, composed.depth, composed.last)
+    run(kernel, groups, threads, *scene, *picture, v_i, v_a, v_d, partial, scratch=size)
+    pieces = _chunks(len(order), lists.RANKS_A_CHUNK)
+    run(lists.sum_pairs, pieces, threads, *composed.pairs, composed.conics, composed.opacities, partial, *outgoing)
