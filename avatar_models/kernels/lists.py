@@ -103,7 +103,9 @@ def count_pairs(
     count, channels = len(order), colors.shape[1]
     planes = channels if channels <= 3 else 0
     width, height = size[0], size[1]
-    tiles_x = (width + TILE_W - 1) // TILE_W
+    tiles_x, tiles_y = (width + TILE_W - 1) // TILE_W, (height + TILE_H - 1) // TILE_H
+    stride = np.uint64(tiles_x + 1)
+    corners = np.empty((tiles_x + 1) * (tiles_y + 1), np.int32)
     while True:
         share = fetch_add(claims, 0, 1)
         if share >= SHARES:
@@ -111,8 +113,7 @@ def count_pairs(
         first, last = share_of(share, count)
         bad = f4(0.0)
         found = 0
-        here = counts[share]
-        here[:] = 0
+        corners[:] = 0
         for rank in range(first, last):
             i = order[rank]
             r = records[rank]
@@ -130,9 +131,18 @@ def count_pairs(
             box = boxes[rank]
             box[0], box[1], box[2], box[3] = x0, x1, y0, y1
             found += (x1 - x0) * (y1 - y0)
-            for ty in range(y0, y1):
-                for tx in range(x0, x1):
-                    here[np.uint64(ty * tiles_x + tx)] += 1
+            # A box adds one to all its tiles: written at its corners, summed along both axes below.
+            left, right, top, bottom = np.uint64(x0), np.uint64(x1), np.uint64(y0) * stride, np.uint64(y1) * stride
+            corners[top + left] += 1
+            corners[top + right] -= 1
+            corners[bottom + left] -= 1
+            corners[bottom + right] += 1
+        here = counts[share]
+        for ty in range(tiles_y):
+            run = np.int32(0)
+            for tx in range(tiles_x):
+                run += corners[ty * (tiles_x + 1) + tx]
+                here[ty * tiles_x + tx] = run + (here[(ty - 1) * tiles_x + tx] if ty > 0 else np.int32(0))
         pairs[share], finite[share] = found, bad
         fetch_add(claims, 8, 1)
 
