@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -24,3 +25,20 @@ class Gaussians:
 
     def __len__(self) -> int:
         return len(self.means)
+
+
+def half_turn_about_x(gaussians: Gaussians) -> Gaussians:
+    """The same Gaussians with y and z turned to -y and -z: from y up, as heads are, to y down, as 3DGS viewers expect.
+
+    Takes Gaussians with quats and scales. A harmonic keeps or changes its sign as its polynomial does.
+    """
+    if gaussians.quats is None:
+        raise ValueError("only Gaussians with quats and scales can be turned")
+    w, x, y, z = gaussians.quats.unbind(-1)
+    quats = torch.stack([-x, w, -z, y], -1)  # (0, 1, 0, 0) times the quaternion
+    means = gaussians.means * gaussians.means.new_tensor([1.0, -1.0, -1.0])
+    colors = gaussians.colors
+    if colors.ndim == 3:
+        signs = colors.new_tensor([1, -1, -1, 1, -1, 1, 1, -1, 1, -1, 1, -1, -1, 1, -1, 1])  # of Y_k(x, -y, -z) / Y_k(x, y, z)
+        colors = colors * signs[: colors.shape[1], None]
+    return Gaussians(means, quats, gaussians.scales, gaussians.opacities, colors)

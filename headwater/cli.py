@@ -82,6 +82,25 @@ def render(
 
 
 @app.command()
+def export(
+    avatar: Annotated[Path, typer.Argument(help="an avatar's folder, such as models/headgas/NAME")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="a .ply file")],
+    expression: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, may be given more than once")] = None,
+    compressed: Annotated[bool, typer.Option(help="the compressed layout of SuperSplat, about a quarter of the size")] = False,
+) -> None:
+    """Write an avatar with one expression as a PLY file for Gaussian splatting viewers."""
+    from avatar_models.avatar import AvatarError
+    from headwater.export import export_to_file
+    from headwater.render import RenderError
+
+    try:
+        count = export_to_file(avatar, output, expressions=expression or [], compressed=compressed)
+    except (RenderError, AvatarError) as error:
+        raise fail(str(error)) from None
+    console.print(f"wrote {output}: {count} Gaussians")
+
+
+@app.command()
 def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -> None:
     """Open MLflow on every run of this project."""
     from pipelines.params import ParamsError, load_params

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from avatar_models.avatar import avatar_files
+from avatar_models.headgas import HeadGas, HeadGasSizes
+from avatar_models.ply import read_ply
 from headwater import doctor
 from headwater.cli import app
 from headwater.compare import differing
@@ -137,13 +141,28 @@ def test_doctor_tries_the_servers_that_are_named(project: Path, monkeypatch: pyt
 
 
 def test_every_command_explains_itself() -> None:
-    for name in ("status", "doctor", "profile", "render", "ui", "compare", "assets", "retry"):
+    for name in ("status", "doctor", "profile", "render", "export", "ui", "compare", "assets", "retry"):
         assert run(name, "--help")[0] == 0
 
 
 def test_render_wants_one_way_to_be_driven(tmp_path: Path) -> None:
     assert "give either --driver" in run("render", str(tmp_path), "-o", "x.png")[1]
     assert "avatar.json is missing" in run("render", str(tmp_path), "-o", "x.png", "--expression", "a=1")[1]
+
+
+def test_an_export_is_a_ply_file_that_reads_back(tmp_path: Path) -> None:
+    facts = {"condition_names": ["smile"], "neutral": [0.0]}
+    model = HeadGas(HeadGasSizes(num_gaussians=50, condition_size=1, sh_degree=1))
+    model.initialise(torch.rand(50, 3), torch.rand(50, 3), torch.rand(4, 1))
+    for name, data in avatar_files("headgas", model.tensors(), {**facts, "sizes": model.sizes_as_dict()}).items():
+        (tmp_path / name).write_bytes(data)
+    assert "an export is a .ply file" in run("export", str(tmp_path), "-o", "x.obj")[1]
+    assert "Did you mean smile" in run("export", str(tmp_path), "-o", str(tmp_path / "x.ply"), "--expression", "smle=1")[1]
+    for words in ([], ["--compressed"]):
+        assert run("export", str(tmp_path), "-o", str(tmp_path / "x.ply"), "--expression", "smile=1", *words)[0] == 0
+        found = read_ply(tmp_path / "x.ply")
+        assert len(found) == 50 and found.colors.shape == (50, 4, 3)
+    assert not list(tmp_path.glob("*.tmp*"))
 
 
 def test_differences_are_listed_by_name() -> None:

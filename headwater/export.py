@@ -1,0 +1,30 @@
+"""An avatar with one expression as a file that Gaussian splatting viewers open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from avatar_models.avatar import load_avatar
+from avatar_models.gaussians import half_turn_about_x
+from avatar_models.ply import write_compressed_ply, write_ply
+from headwater.render import RenderError, expression_condition
+from pipelines.atomic import atomic_path
+
+
+@torch.no_grad()
+def export_to_file(folder: Path, output: Path, *, expressions: Sequence[str], compressed: bool) -> int:
+    """Writes the avatar of a folder as a PLY file, y down as in COLMAP; returns the number of Gaussians.
+
+    Raises RenderError, AvatarError.
+    """
+    if output.suffix.lower() != ".ply":
+        raise RenderError(f"{output}: an export is a .ply file")
+    avatar, facts = load_avatar(folder)
+    gaussians = half_turn_about_x(avatar.gaussians(expression_condition(facts, expressions)))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(output) as temporary:
+        (write_compressed_ply if compressed else write_ply)(temporary, gaussians)
+    return len(gaussians)
