@@ -1,12 +1,13 @@
-"""Linear blend skinning with five joints, FLAME's scheme without pose correctives.
+"""Linear blend skinning with five joints: FLAME's scheme.
 
-vertex = sum_j w_j (R_j (s - J_j) + J_j'), s = template + identity basis + expression basis (FLAME, Li et al. 2017,
-equations 1 to 3). Joints: 0 root, 1 neck (child of root), 2 jaw, 3 left eye, 4 right eye (children of neck).
+vertex = sum_j w_j (R_j (s - J_j) + J_j'), s = template + identity basis + expression basis + pose correctives (FLAME, Li et
+al. 2017, equations 1 to 5). Joints: 0 root, 1 neck (child of root), 2 jaw, 3 left eye, 4 right eye (children of neck).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,19 +28,19 @@ class Rig:
     joints: Tensor  # (5, 3) metres, of the template
     joint_identity_basis: Tensor  # (I, 5, 3) metres per unit coefficient
     weights: Tensor  # (V, 5), rows sum to 1
+    joint_expression_basis: Tensor | None = None  # (E, 5, 3) metres per unit coefficient; None where no joint moves
+    pose_basis: Tensor | None = None  # (36, V, 3) metres: correctives of neck, jaw and eyes; None where there are none
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Rig:
-        return Rig(*(array.to(device, dtype) for array in self.arrays()))
+        return replace(self, **{name: array.to(device, dtype) for name, array in self._present().items()})
 
     def arrays(self) -> tuple[Tensor, ...]:
-        return (
-            self.template,
-            self.identity_basis,
-            self.expression_basis,
-            self.joints,
-            self.joint_identity_basis,
-            self.weights,
-        )
+        """All arrays that the model has."""
+        return tuple(self._present().values())
+
+    def _present(self) -> dict[str, Any]:
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     def take(self, vertices: Tensor) -> Rig:
         """The same model on a part of its vertices (K,) int64: a fit that needs a thousand of them poses only those."""
@@ -50,6 +51,8 @@ class Rig:
             self.joints,
             self.joint_identity_basis,
             self.weights[vertices],
+            self.joint_expression_basis,
+            None if self.pose_basis is None else self.pose_basis[:, vertices],
         )
 
 
@@ -64,9 +67,14 @@ def pose(rig: Rig, identity: Tensor, expression: Tensor, neck: Tensor, jaw: Tens
     shape = rig.template + torch.einsum("bi,ivk->bvk", identity, rig.identity_basis)
     shape = shape + torch.einsum("be,evk->bvk", expression, rig.expression_basis)
     joints = (rig.joints + torch.einsum("bi,ijk->bjk", identity, rig.joint_identity_basis)).expand(frames, -1, -1)
+    if rig.joint_expression_basis is not None:
+        joints = joints + torch.einsum("be,ejk->bjk", expression, rig.joint_expression_basis)
 
-    R_neck, R_jaw, R_left, R_right = axis_angle_to_matrix(torch.stack([neck, jaw, eyes[:, :3], eyes[:, 3:]], 1)).unbind(1)
+    turns = axis_angle_to_matrix(torch.stack([neck, jaw, eyes[:, :3], eyes[:, 3:]], 1))  # (B, 4, 3, 3)
+    R_neck, R_jaw, R_left, R_right = turns.unbind(1)
     eye = torch.eye(3, dtype=shape.dtype, device=shape.device).expand(frames, 3, 3)
+    if rig.pose_basis is not None:
+        shape = shape + torch.einsum("bp,pvk->bvk", (turns - eye[:, None]).flatten(1), rig.pose_basis)
     R = torch.stack([eye, R_neck, R_neck @ R_jaw, R_neck @ R_left, R_neck @ R_right], 1)  # (B, 5, 3, 3)
     # a child joint is carried by the neck's rotation about the neck's joint
     pivot = joints[:, NECK : NECK + 1]
