@@ -30,5 +30,6 @@ lint: install
 	mypy
 	lint-imports
 
+# what the stages made; your videos in data/raw and the runs in MLflow stay
 clean:
-	rm -rf data models metrics plots report .headwater mlflow.db mlruns
+	rm -rf data/catalog data/frames data/tracks data/evaluation models metrics plots report .headwater

@@ -88,9 +88,9 @@ class Workspace:
 def make_workspace(folder: Path, changes: Mapping[str, Any] | None = None) -> Workspace:
     """Makes an empty project in folder that reads videos from its data/raw, with params.yaml changed as given."""
     folder.mkdir(parents=True)
-    for name in ("dvc.yaml", "params.yaml"):
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
-    for name in ("stages", "demo", "profiles"):
+    for name in ("stages", "pipelines", "demo", "profiles"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     workspace = Workspace(folder)
     workspace.set_params({"source.kind": "folder", "source.path": "data/raw", "source.watch": "data/raw", **(changes or {})})

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Raw head videos in, drivable Gaussian head avatars out.")
 console = Console()
@@ -18,7 +19,7 @@ console = Console()
 
 def fail(message: str) -> typer.Exit:
     """Says what is wrong on stderr; raise what this returns."""
-    Console(stderr=True).print(f"[red]error:[/red] {message}", highlight=False)
+    Console(stderr=True).print(f"[red]error:[/red] {escape(message)}", highlight=False)
     return typer.Exit(1)
 
 
@@ -57,7 +58,7 @@ def profile(
     except ProfileError as error:
         raise fail(str(error)) from None
     for key, before, after in changes:
-        console.print(f"{key}: {before} -> {after}", highlight=False)
+        console.print(f"{key}: {before} -> {after}", highlight=False, markup=False)
     console.print(f"params.yaml is set to [b]{name}[/b]. Next: dvc repro")
 
 
@@ -78,7 +79,7 @@ def render(
         count = render_to_file(avatar, output, driver=driver, expressions=expression or [], size=size)
     except (RenderError, AvatarError, SchemaError) as error:
         raise fail(str(error)) from None
-    console.print(f"wrote {output}: {count} picture{'s' if count != 1 else ''} of {size} x {size}")
+    console.print(f"wrote {escape(str(output))}: {count} picture{'s' if count != 1 else ''} of {size} x {size}")
 
 
 @app.command()
@@ -97,7 +98,7 @@ def export(
         count = export_to_file(avatar, output, expressions=expression or [], compressed=compressed)
     except (RenderError, AvatarError) as error:
         raise fail(str(error)) from None
-    console.print(f"wrote {output}: {count} Gaussians")
+    console.print(f"wrote {escape(str(output))}: {count} Gaussians")
 
 
 @app.command()
@@ -113,6 +114,9 @@ def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise fail(f"port {port} is taken; name another with --port {port + 1}")
+    if uri.startswith(("http://", "https://")):
+        console.print(f"the runs are kept by the MLflow server at {uri}: open that address", highlight=False)
+        return
     console.print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it; it takes some seconds to come up)")
     words = [
         sys.executable,
@@ -160,7 +164,7 @@ def retry(
     reason: Annotated[str, typer.Argument(help="why its items failed, as `headwater status` names it")],
 ) -> None:
     """Run a stage again with the failures of one reason tried anew."""
-    from pipelines.fanout.ledger import load_ledger
+    from pipelines.fanout.ledger import DVC_STAGE, load_ledger
 
     ledger = load_ledger(stage)
     known = sorted(path.stem for path in Path(".headwater/ledger").glob("*.json"))
@@ -170,7 +174,7 @@ def retry(
     if reason not in reasons:
         raise fail(f"no item of {stage} failed for {reason!r}; its reasons: {', '.join(reasons) or 'none, nothing failed'}")
     console.print(f"{reasons[reason]} items of {stage} are tried again")
-    words = ["dvc", "repro", "--force", "--single-item", stage]
+    words = ["dvc", "repro", "--force", "--single-item", DVC_STAGE.get(stage, stage)]
     # The stages run by `python`: it has to be the one that this command runs in, also where no environment is activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     code = subprocess.call([sys.executable, "-m", *words], env={**os.environ, "PATH": path, "HEADWATER_RETRY": reason})

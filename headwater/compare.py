@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipelines.params import load_params
@@ -142,14 +143,14 @@ def show_differences(console: Console, comparison: Comparison) -> None:
     if causes:
         table = Table("why", "what", first.name, second.name)
         for kind, name, a, b in causes:
-            table.add_row(kind, name, short(a), short(b))
+            table.add_row(kind, *(escape(cell) for cell in (name, short(a), short(b))))
         console.print(table)
     else:
         console.print("parameters, code, data, packages and model files are the same")
     effects = in_both(differing(first.metrics, second.metrics))
     table = Table("figure", first.name, second.name)
     for name, a, b in effects:
-        table.add_row(name, short(a), short(b))
+        table.add_row(*(escape(cell) for cell in (name, short(a), short(b))))
     if effects:
         console.print(table)
     else:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 MIN_FREE_GB = 5.0
@@ -47,7 +48,7 @@ def show(console: Console, findings: list[Finding]) -> None:
     table = Table("", "what", "found", "what to do")
     marks = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]fail[/red]"}
     for finding in findings:
-        table.add_row(marks[finding.state], finding.what, finding.found, finding.advice)
+        table.add_row(marks[finding.state], *(escape(words) for words in (finding.what, finding.found, finding.advice)))
     console.print(table)
 
 

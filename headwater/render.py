@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from avatar_models.avatar import Avatar, load_avatar, render
 from avatar_models.cameras import Camera, resized
+from pipelines.atomic import write_bytes_atomic
 from pipelines.evaluation import driven_camera
 from pipelines.subject import BACKGROUNDS, clip_tracks, read_tables
 from pipelines.video import write_video
@@ -42,8 +43,7 @@ def render_to_file(folder: Path, output: Path, *, driver: str, expressions: Sequ
     own = facts["camera"]
     camera = Camera(torch.tensor(own["K"])[None], torch.tensor(own["viewmat"])[None], own["width"], own["height"])
     picture = next(pictures(avatar, resized(camera, size, size), condition[None], level))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(output), picture[..., ::-1])
+    write_bytes_atomic(output, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
     return 1
 
 

@@ -10,7 +10,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.fanout.ledger import Ledger, load_ledger
+from pipelines.fanout.ledger import DVC_STAGE, Ledger, load_ledger
 from pipelines.stage_state import StageState, load_stage_state
 
 COLOURS = {"done": "green", "running": "yellow", "failed": "red", "killed": "red", "to run": "default"}
@@ -39,9 +39,9 @@ def show_status(console: Console) -> None:
         left = time_left(ledger) if ledger and state == "running" else ""
         table.add_row(name, f"[{COLOURS[state]}]{state}[/]", *counts(ledger), time_taken(last) + left)
     console.print(table)
-    for name in stages:
+    for name in (*stages, *DVC_STAGE):
         last, ledger = load_stage_state(name), load_ledger(name)
-        if last and states[name] == "failed":
+        if last and states.get(name) == "failed":
             console.print(f"{name} failed: {last.error}", highlight=False, markup=False)
         for reason, count in (ledger.reason_counts() if ledger else {}).items():
             console.print(f"{name}: {count} x {reason}; after mending: headwater retry {name} {reason}", highlight=False)

@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.fs
 
-from pipelines.atomic import FULL, sha256_file, write_bytes_atomic
+from pipelines.atomic import FULL, write_bytes_atomic
 from pipelines.keys import digest
 
 log = logging.getLogger(__name__)
@@ -203,18 +202,6 @@ class Entry:
     def copy_to(self, name: str, target: Path) -> None:
         """Copies a file out, checked against the manifest. Raises DamagedEntry, DiskFull."""
         write_bytes_atomic(target, self.read_bytes(name))
-
-    def local_file(self, name: str) -> Path:
-        """A path to read the file from on this machine: the file itself, or a copy of an object. Raises DamagedEntry."""
-        path = self.store.local_path(f"{_folder(self.key)}/{name}")
-        if path is None:
-            path = Path(tempfile.gettempdir()) / "headwater" / self.key / name
-            if not (path.exists() and sha256_file(path) == self.files[name]["sha256"]):
-                self.copy_to(name, path)
-        elif not path.exists():
-            raise DamagedEntry(self.key, name, "missing")
-        self._check(name, sha256_file(path))
-        return path
 
     def _check(self, name: str, found: str) -> None:
         if found != self.files[name]["sha256"]:

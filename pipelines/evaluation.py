@@ -26,7 +26,9 @@ from pipelines.frames import composite
 from pipelines.subject import BACKGROUNDS, Shots, clip_tracks, load_shots, read_tables, subject_clips
 from pipelines.video import write_video
 
-VERSION = 1
+VERSION = 2
+COMPARED = 400
+"""Training frames among which the nearest is looked for."""
 MODELS = Path("models/headgas")
 PAIR = "<"
 VIDEO_SIDE = 256  # each panel of a video, pixels
@@ -62,10 +64,10 @@ class JudgeAvatar:
     def own(self, avatar: Avatar, subject: str, out: EntryWriter) -> dict[str, Any]:
         """Figures of each held-out frame, and a video: input, avatar, error."""
         clips = subject_clips(self.data, subject, self.test_fraction)
-        held_out = load_some(self.data, [(clip.clip_id, clip.held_out) for clip in clips], self.max_frames, self.size)
+        held_out = load_some(self.data, first([(clip.clip_id, clip.held_out) for clip in clips], self.max_frames), self.size)
         if held_out is None:
             raise ItemRejected("no_held_out_frames", f"subject {subject}: none of its last frames passed the gates")
-        known = load_some(self.data, [(clip.clip_id, clip.train) for clip in clips], 200, self.size)
+        known = load_some(self.data, evenly([(clip.clip_id, clip.train) for clip in clips], COMPARED), self.size)
         assert known is not None  # it was trained
         wanted = pictures(held_out, self.level)
         made = render_shots(avatar, held_out.camera, held_out.conditions, self.level)
@@ -90,7 +92,7 @@ class JudgeAvatar:
     def cross(self, avatar: Avatar, facts: Mapping[str, Any], driver: str, out: EntryWriter) -> dict[str, Any]:
         """A video: the driver's input, and the target's avatar with the driver's expression and head rotation."""
         clips = subject_clips(self.data, driver, self.test_fraction)
-        shots = load_some(self.data, [(clip.clip_id, clip.held_out) for clip in clips], self.max_frames, self.size)
+        shots = load_some(self.data, first([(clip.clip_id, clip.held_out) for clip in clips], self.max_frames), self.size)
         if shots is None:
             raise ItemRejected("no_held_out_frames", f"driver {driver}: none of its last frames passed the gates")
         head = clip_tracks(self.data.tracks, clips[0].clip_id).head
@@ -103,13 +105,30 @@ class JudgeAvatar:
         return {"frames": len(shots)}
 
 
-def load_some(data: Any, clips: list[tuple[str, NDArray[np.int64]]], most: int, size: int) -> Shots | None:
-    """At most `most` consecutive frames, from the first segments that have any; None where there is none."""
-    wanted: list[tuple[str, NDArray[np.int64]]] = []
+ClipRows = list[tuple[str, NDArray[np.int64]]]
+"""Segments and which of their frames."""
+
+
+def first(clips: ClipRows, most: int) -> ClipRows:
+    """The first `most` frames: consecutive, for a video."""
+    ends = np.cumsum([len(rows) for _, rows in clips])
+    return [(clip_id, rows[: max(0, most - (end - len(rows)))]) for (clip_id, rows), end in zip(clips, ends, strict=True)]
+
+
+def evenly(clips: ClipRows, most: int) -> ClipRows:
+    """At most `most` frames, spread over all segments."""
+    total = sum(len(rows) for _, rows in clips)
+    chosen = np.unique(np.linspace(0, total - 1, min(most, total)).round().astype(int))
+    start, found = 0, []
     for clip_id, rows in clips:
-        rows = rows[: max(0, most - sum(len(found) for _, found in wanted))]
-        if len(rows):
-            wanted.append((clip_id, rows))
+        found.append((clip_id, rows[chosen[(chosen >= start) & (chosen < start + len(rows))] - start]))
+        start += len(rows)
+    return found
+
+
+def load_some(data: Any, clips: ClipRows, size: int) -> Shots | None:
+    """The frames; None where there is none."""
+    wanted = [(clip_id, rows) for clip_id, rows in clips if len(rows)]
     return load_shots(data, wanted, size) if wanted else None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from avatar_models.avatar import AvatarError
 from pipelines.atomic import DiskFull
+from pipelines.cache import CacheUnusable
 from pipelines.cluster import ClusterUnreachable
 from pipelines.fanout import RunStopped, TooManyQuarantined
 from pipelines.fanout.dispatcher import ClusterTooSmall
@@ -16,8 +17,8 @@ from pipelines.tables import SchemaError
 from pipelines.tracking import TrackingUnreachable
 
 EXPECTED = (
-    AvatarError, ClusterTooSmall, ClusterUnreachable, DiskFull, ParamsError, RunStopped, SchemaError, SourceError,
-    TooManyQuarantined, TrackingUnreachable,
+    AvatarError, CacheUnusable, ClusterTooSmall, ClusterUnreachable, DiskFull, ParamsError, RunStopped, SchemaError,
+    SourceError, TooManyQuarantined, TrackingUnreachable,
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ class ParamsError(ValueError):
 class Block(BaseModel):
     """A frozen block of params.yaml that refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def as_key(self) -> dict[str, Any]:
         """The block as plain JSON values, for a cache key or an MLflow parameter."""
@@ -100,7 +100,7 @@ class Preprocess(Block):
     max_fps: PositiveFloat = 30.0
     """Frames are picked by their times so that no more than this many a second are kept."""
     max_frames: PositiveInt = 1000
-    """Frames kept of one clip; a longer one is cut off there, and its catalog row says so."""
+    """Frames kept of one clip; a longer one is cut off there, and `preprocess` says so."""
     frame_buffer_mb: PositiveInt = 1024
     """Decoded frames that a worker may hold; a longer clip is decoded a second time in place of being held."""
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 95

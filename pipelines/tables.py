@@ -121,7 +121,7 @@ SEGMENTS = _table(
     "segments",
     1,
     [
-        _required("clip_id", pa.string()),  # catalog clip_id, or clip_id-s1, clip_id-s2 ... after a cut or a long gap
+        _required("clip_id", pa.string()),  # catalog clip_id, or clip_id~1, clip_id~2 ... after a cut or a long gap
         _required("catalog_clip_id", pa.string()),
         _required("subject_id", pa.string()),
         _required("camera_id", pa.string()),
@@ -182,5 +182,8 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     """Reads one Parquet table and checks that it is the wanted one."""
     if not path.exists():
         raise SchemaError(f"{path}: not found. `dvc repro` makes it.")
-    check_schema(pq.read_schema(path), schema, path)
-    return pq.read_table(path)
+    try:
+        check_schema(pq.read_schema(path), schema, path)
+        return pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise SchemaError(f"{path}: damaged ({error}). Delete it; `dvc repro` makes it again.") from None

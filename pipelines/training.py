@@ -6,6 +6,7 @@ step changes is in the checkpoint.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -25,7 +26,7 @@ from avatar_models.heads.interface import Head
 from avatar_models.losses import first_not_finite, photometric
 from avatar_models.metrics import psnr
 from avatar_models.splatting import splat
-from pipelines.atomic import atomic_path
+from pipelines.atomic import write_bytes_atomic
 from pipelines.cache import Entry, EntryWriter
 from pipelines.fanout import Item, ItemRejected
 from pipelines.frames import composite
@@ -175,8 +176,9 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "basis": self.basis.state_dict(),
         }
-        with atomic_path(path) as temporary:
-            torch.save(state, temporary)
+        data = io.BytesIO()  # torch's own writer loses what the system says of a full disk
+        torch.save(state, data)
+        write_bytes_atomic(path, data.getvalue())
 
     def load(self, path: Path) -> None:
         """Goes on from a checkpoint; one that cannot be read (a power cut) is passed over."""

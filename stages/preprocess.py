@@ -64,6 +64,10 @@ def main() -> None:
             compute=params.compute,
             things="clips",
         )
+        for clip_id, (observed, _) in sorted(result.entries.items()):
+            frames = observed.summary["frames"]
+            if frames["decoded"] == params.preprocess.max_frames:
+                print(f"preprocess: {clip_id}: the first {frames['decoded']} frames of {frames['in_clip']}; see max_frames")
         run.log_fan_out(result, fps=sum(catalog["fps"].to_pylist()) / max(catalog.num_rows, 1))
         run.log_metrics(figures)
 

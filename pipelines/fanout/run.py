@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipelines import tables
@@ -332,7 +333,8 @@ def _check_quarantine(result: FanOutResult, total: int, allowed: float) -> None:
 def _print_quarantine(result: FanOutResult) -> None:
     table = Table("item", "reason", "attempts", "message", title=f"{result.stage}: quarantine")
     for failure in result.quarantined[:20]:
-        table.add_row(failure.item, failure.reason, str(failure.attempts), failure.message.splitlines()[0][:160])
+        cells = (failure.item, failure.reason, str(failure.attempts), failure.message.splitlines()[0][:160])
+        table.add_row(*(escape(cell) for cell in cells))
     console = Console()
     console.print(table)
     if len(result.quarantined) > 20:

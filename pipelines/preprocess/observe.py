@@ -28,7 +28,7 @@ from pipelines.fanout import Item, ItemRejected
 from pipelines.params import Preprocess
 from pipelines.probe import ProbeError, VideoFacts, probe_video
 
-VERSION = 2
+VERSION = 3
 MATTE_COMPRESSION = 1  # PNG level: higher ones cost more time than they save room
 
 
@@ -72,7 +72,7 @@ class ObserveClip:
         pictures = self.replay(decoder, seen)
         summary = []
         for number, segment in enumerate(segments):
-            clip_id = clip["clip_id"] if len(segments) == 1 else f"{clip['clip_id']}-s{number + 1}"
+            clip_id = clip["clip_id"] if len(segments) == 1 else f"{clip['clip_id']}~{number + 1}"
             summary.append(self.store(out, number, clip_id, segment, seen, pictures))
         whole = clip["frame_end"] - clip["frame_start"]
         return {

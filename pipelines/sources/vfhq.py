@@ -6,6 +6,7 @@ the crop box is meant for, and the rate that the frame numbers count in. Frames 
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -59,7 +60,9 @@ def read_meta(meta: Path, paths: dict[str, Path], videos: Path) -> VideoClip:
     except ValueError as error:
         raise MetaError(f"holds a value that is no number: {error}") from None
     start, end = int(name["start"]) + 1, int(name["end"])  # the last frame is end - 1
-    if not (x0 < x1 and y0 < y1 and fps > 0 and start < end and height > 0 and width > 0):
+    if not all(map(math.isfinite, (x0, y0, x1, y1, fps))) or not (
+        x0 < x1 and y0 < y1 and fps > 0 and start < end and height > 0 and width > 0
+    ):
         raise MetaError(f"says nothing that can be: CROP {x0:g} {y0:g} {x1:g} {y1:g}, FPS {fps:g}, frames {start} to {end}")
     path = paths.get(name["video"], videos / f"{name['video']}.mp4")
     subject = safe_name(f"{name['video']}-P{name['person']}")

@@ -150,6 +150,10 @@ def test_render_wants_one_way_to_be_driven(tmp_path: Path) -> None:
     assert "avatar.json is missing" in run("render", str(tmp_path), "-o", "x.png", "--expression", "a=1")[1]
 
 
+def test_a_name_that_looks_like_markup_is_shown_as_it_is() -> None:
+    assert "models/Talk [hd]/[/b]" in run("export", "models/Talk [hd]/[/b]", "-o", "x.ply")[1]
+
+
 def test_an_export_is_a_ply_file_that_reads_back(tmp_path: Path) -> None:
     facts = {"condition_names": ["smile"], "neutral": [0.0]}
     model = HeadGas(HeadGasSizes(num_gaussians=50, condition_size=1, sh_degree=1))
