@@ -140,7 +140,7 @@ def parameters() -> Finding:
     try:
         params = load_params()
     except ParamsError as error:
-        return Finding("params.yaml", "fail", str(error), "mend it, or: headwater profile demo --force")
+        return Finding("params.yaml", "fail", str(error), "mend it, or: git checkout params.yaml")
     return Finding("params.yaml", "ok", f"source {params.source.kind} at {params.source.path}")
 
 

@@ -27,6 +27,7 @@ from pipelines.subject import BACKGROUNDS, Shots, clip_tracks, load_shots, read_
 from pipelines.video import write_video
 
 VERSION = 2
+MAX_PSNR = 100.0  # dB: of equal pictures, a still video's
 COMPARED = 400
 """Training frames among which the nearest is looked for."""
 MODELS = Path("models/headgas")
@@ -74,8 +75,8 @@ class JudgeAvatar:
         copied = pictures(known, self.level)[nearest_frames(held_out, known)]
         rows: dict[str, Any] = {
             "subject_id": [subject] * len(held_out), "clip_id": held_out.clip_ids, "frame": held_out.frames,
-            "psnr": psnr(made, wanted).numpy(), "ssim": ssim(made, wanted).numpy(),
-            "baseline_psnr": psnr(copied, wanted).numpy(), "baseline_ssim": ssim(copied, wanted).numpy(),
+            "psnr": psnr(made, wanted).clamp_max(MAX_PSNR).numpy(), "ssim": ssim(made, wanted).numpy(),
+            "baseline_psnr": psnr(copied, wanted).clamp_max(MAX_PSNR).numpy(), "baseline_ssim": ssim(copied, wanted).numpy(),
         }  # fmt: skip
         table = pa.table(
             {name: pa.array(values, METRICS_SCHEMA.field(name).type) for name, values in rows.items()},

@@ -129,7 +129,7 @@ class TrainHeadgas(Block):
     """Side in pixels at which the crops are trained on; at most preprocess.crop.size."""
     background: Literal["white", "black"] = "white"
     checkpoint_every: Annotated[int, Field(gt=0, multiple_of=25)] = 500
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class Evaluate(Block):
@@ -172,7 +172,9 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ParamsError(f"{path}: not found. Run from the project's folder, or make one: headwater profile demo") from None
+        raise ParamsError(
+            f"{path}: not found. Run from the project's folder, or get the file back: git checkout params.yaml"
+        ) from None
     except yaml.YAMLError as error:
         raise ParamsError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(raw, dict):

@@ -21,7 +21,7 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float) -> 
 
     Raises ValueError for no frames.
     """
-    rate = Fraction(fps).limit_denominator(1001)
+    rate = Fraction(max(fps, 1.0)).limit_denominator(1001)  # a segment of one frame has no rate
     count = 0
     with (
         atomic_path(path) as temporary,

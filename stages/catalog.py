@@ -12,16 +12,17 @@ from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.main import run_stage
 from pipelines.params import load_params
 from pipelines.runs import stage_run
-from pipelines.sources import list_clips
+from pipelines.sources import SourceError, list_clips
 from pipelines.sources.procedural import film_people
 
 FOLDER = Path("data/catalog")
+QUARANTINE = FOLDER / "quarantine.parquet"
 
 
 def assemble(result: FanOutResult) -> pa.Table:
     catalog, quarantine = catalog_table(result)
     tables.write_table(catalog, tables.CATALOG, FOLDER / "catalog.parquet")
-    tables.write_table(quarantine, tables.QUARANTINE, FOLDER / "quarantine.parquet")
+    tables.write_table(quarantine, tables.QUARANTINE, QUARANTINE)
     return catalog
 
 
@@ -39,7 +40,11 @@ def main() -> None:
         )
         for line in remarks(result):
             print(line)
-        print(f"catalog: {catalog.num_rows} clips of {len(set(catalog['subject_id'].to_pylist()))} subjects")
+        refused = len(listing.clips) - catalog.num_rows - len(result.quarantined)
+        aside = f"; {refused} refused, see {QUARANTINE}" if refused > 0 else ""
+        print(f"catalog: {catalog.num_rows} clips of {len(set(catalog['subject_id'].to_pylist()))} subjects{aside}")
+        if catalog.num_rows == 0:
+            raise SourceError(f"source.path {params.source.path}: no clip of it can be used; {QUARANTINE} has the reasons")
         run.log_fan_out(result)
         run.log_metrics({"clips": catalog.num_rows, "ignored": len(listing.ignored)})
 

@@ -40,7 +40,7 @@ def test_a_value_out_of_range_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="headwater profile demo"):
+    with pytest.raises(ParamsError, match="git checkout params.yaml"):
         load_params(tmp_path / "params.yaml")
 
 
