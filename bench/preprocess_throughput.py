@@ -21,6 +21,7 @@ from bench.workspace import real_clips
 from pipelines.cache import Cache, Entry
 from pipelines.catalog import catalog_table, probe_step, video_items
 from pipelines.cluster import ray_cluster
+from pipelines.cost import cost_of
 from pipelines.fanout import Item, fan_out
 from pipelines.params import Params, Source
 from pipelines.preprocess import clip_items, preprocess_steps
@@ -55,7 +56,7 @@ def main() -> None:
         catalog, _ = catalog_table(
             fan_out("catalog", [probe_step(params.compute)], video_items(list_folder(folder).clips), compute=params.compute)
         )
-        items = clip_items(catalog)
+        items = clip_items(catalog, params.preprocess)
         frames = sum(item.frames for item in items)
 
         # The longest clips first, dealt out in turn: the fairest split that a bare loop can have.
@@ -79,8 +80,8 @@ def main() -> None:
             ours = frames / (time.perf_counter() - start)
         print(f"{len(items)} clips, {frames} frames, {PROCESSES} processes")
         print(f"bare loop {bare:.1f} frames/s, preprocess {ours:.1f} frames/s (Ray running): {ours / bare:.0%}")
-        for step, seconds in result.seconds.items():
-            print(f"{step}: {seconds / frames * 1e3:.1f} ms a frame of one worker")
+        for step, seconds in cost_of(result).seconds_per_frame.items():
+            print(f"{step}: {seconds * 1e3:.1f} ms a frame of one worker")
 
 
 if __name__ == "__main__":

@@ -12,23 +12,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-import yaml
-
 from bench.incremental import show
 from bench.workspace import ROOT, make_workspace, real_clips
 from pipelines import tables
+from pipelines.dotted import flatten
+from pipelines.yaml_files import read_yaml
 
 
 def laptop_profile() -> dict[str, object]:
     """The laptop profile as dotted keys."""
-
-    def flatten(block: dict, prefix: str = "") -> dict[str, object]:
-        flat: dict[str, object] = {}
-        for key, value in block.items():
-            flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-        return flat
-
-    return flatten(yaml.safe_load((ROOT / "profiles" / "laptop.yaml").read_text()))
+    return flatten(read_yaml(ROOT / "profiles" / "laptop.yaml"))
 
 
 def main() -> None:

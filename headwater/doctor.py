@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,16 +86,16 @@ def gsplat() -> Finding:
 
 
 def ray() -> Finding:
+    from pipelines.cluster import check_answers
+
     importlib.import_module("ray")
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         return Finding("Ray", "ok", f"{version('ray')}, starts on this machine (RAY_ADDRESS is not set)")
-    host, _, port = address.rpartition("//")[2].rpartition(":")
-    if port.isdigit():
-        try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-        except OSError as error:
-            return Finding("Ray", "fail", f"RAY_ADDRESS={address}: {error}", "start the cluster (docs/cluster.md), or unset it")
+    try:
+        check_answers(address)
+    except OSError as error:
+        return Finding("Ray", "fail", f"RAY_ADDRESS={address}: {error}", "start the cluster (docs/cluster.md), or unset it")
     return Finding("Ray", "ok", f"{version('ray')}, cluster {address}")
 
 

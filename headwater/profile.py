@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipelines.atomic import write_bytes_atomic
+from pipelines.dotted import flatten
+from pipelines.yaml_files import YamlFileError, read_yaml
 
 
 class ProfileError(ValueError):
@@ -21,18 +24,18 @@ def apply_profile(params: Path, folder: Path, name: str, *, force: bool) -> list
     """Lays folder/NAME.yaml over params.yaml; returns (key, before, after) of what changed.
 
     A value that no profile would have put there is the user's own: without `force` it is kept and named in an error,
-    with it the old file is kept as params.yaml.bak.
+    with it the old file is kept as params.yaml.bak (.bak1, .bak2, ...).
     """
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 1000
-    profiles = {path.stem: dict(leaves(yaml.load(path))) for path in sorted(folder.glob("*.yaml"))}
+    profiles = {path.stem: flatten(_loaded(yaml, path)) for path in sorted(folder.glob("*.yaml"))}
     if name not in profiles:
         raise ProfileError(f"unknown profile {name!r}; there are: {', '.join(profiles) or f'none in {folder}'}")
     if not params.exists():
         raise ProfileError(f"{params}: not found; run this in the project's folder")
-    document = yaml.load(params)
-    current = dict(leaves(document))
+    document = _loaded(yaml, params)
+    current = flatten(document)
     changes = [(key, current.get(key), value) for key, value in profiles[name].items() if current.get(key) != value]
     own = [
         key for key, before, _ in changes if before is not None and all(before != other.get(key) for other in profiles.values())
@@ -40,14 +43,17 @@ def apply_profile(params: Path, folder: Path, name: str, *, force: bool) -> list
     if own and not force:
         values = ", ".join(f"{key} = {current[key]}" for key in own)
         raise ProfileError(
-            f"{params}: you have set {values}. Profile {name} would overwrite that; add --force (keeps {params}.bak)"
+            f"{params}: you have set {values}. Profile {name} would overwrite that; add --force "
+            f"(keeps the old file as {_backup(params)})"
         )
     if own:
-        shutil.copy(params, params.with_name(params.name + ".bak"))
+        shutil.copy(params, _backup(params))
     for key, _, value in changes:
         *blocks, last = key.split(".")
         block = document
         for part in blocks:
+            if not isinstance(block.setdefault(part, {}), Mapping):
+                raise ProfileError(f"{params}: {part} = {block[part]!r}, a block with {last} in it was expected")
             block = block[part]
         block[last] = value
     text = StringIO()
@@ -56,10 +62,19 @@ def apply_profile(params: Path, folder: Path, name: str, *, force: bool) -> list
     return changes
 
 
-def leaves(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of nested mappings."""
-    for key, value in block.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _loaded(yaml: YAML, path: Path) -> Any:
+    """The document with its comments. Raises ProfileError where it is no mapping."""
+    try:
+        read_yaml(path)  # tells what is wrong with a file better than the reader that keeps comments
+    except YamlFileError as error:
+        raise ProfileError(f"{error}. Mend it, or: git checkout {path}") from None
+    document = yaml.load(path)
+    if not isinstance(document, Mapping):
+        raise ProfileError(f"{path}: a mapping of blocks was expected. Mend it, or: git checkout {path}")
+    return document
+
+
+def _backup(params: Path) -> Path:
+    """params.yaml.bak, or with a number where earlier ones are kept."""
+    names = (f"{params.name}.bak{number or ''}" for number in itertools.count())
+    return next(path for path in map(params.with_name, names) if not path.exists())

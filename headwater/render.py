@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from avatar_models.avatar import Avatar, load_avatar, render
+from avatar_models.avatar import BACKGROUNDS, Avatar, load_avatar, render
 from avatar_models.cameras import Camera, resized
 from pipelines.atomic import write_bytes_atomic
 from pipelines.evaluation import driven_camera
-from pipelines.subject import BACKGROUNDS, clip_tracks, read_tables
+from pipelines.subject import clip_tracks, read_tables
 from pipelines.video import write_video
 
 

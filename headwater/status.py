@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from pipelines.fanout.ledger import DVC_STAGE, Ledger, load_ledger
 from pipelines.stage_state import StageState, load_stage_state
+from pipelines.yaml_files import YamlFileError, read_yaml
 
 COLOURS = {"done": "green", "running": "yellow", "failed": "red", "killed": "red", "to run": "default"}
 
@@ -24,9 +24,11 @@ def show_status(console: Console) -> None:
     """Prints a table of the stages and what to do next. Raises StatusError outside of a project."""
     if not Path("dvc.yaml").exists():
         raise StatusError("no dvc.yaml here; run this in the project's folder")
-    stages = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+    try:
+        stages, locked = declared_and_locked()
+    except YamlFileError as error:
+        raise StatusError(str(error)) from None
     lock = Path("dvc.lock")
-    locked: dict[str, Any] = (yaml.safe_load(lock.read_text()) or {}).get("stages", {}) if lock.exists() else {}
     table = Table("stage", "state", "items", "cached", "computed", "quarantined", "took")
     waiting, states = [], {}
     for name in stages:
@@ -49,6 +51,13 @@ def show_status(console: Console) -> None:
         console.print(f"next: dvc repro ({', '.join(waiting)})")
     else:
         console.print("all stages have run; `dvc repro` runs again what has changed since")
+
+
+def declared_and_locked() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The stages of dvc.yaml, and those of dvc.lock."""
+    lock = Path("dvc.lock")
+    locked = (read_yaml(lock) or {}) if lock.exists() else {}
+    return read_yaml(Path("dvc.yaml"))["stages"], locked.get("stages", {})
 
 
 def state_of(last: StageState | None, done: bool, locked_at: float) -> str:

@@ -20,6 +20,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says when there is no room: on the disk, or within the user's quota."""
 
 
+TEMPORARY = ".*.tmp"
+"""Names of files that are being written; a writer that is killed leaves one."""
+
+
 class DiskFull(RuntimeError):
     """There was no room for a file. The run stops: nothing finished is lost, and it resumes once there is room."""
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 import torch
 
-from avatar_models.avatar import load_avatar, render
+from avatar_models.avatar import BACKGROUNDS, load_avatar, render
 from avatar_models.cameras import Camera
 
 CAMERA = ("K", "viewmat")
@@ -43,7 +43,7 @@ class AvatarModel(mlflow.pyfunc.PythonModel):
                 conditions[:, names.index(column)] = torch.tensor(model_input[column].to_numpy(np.float32))
         own = self.facts["camera"]
         K, viewmat = (matrices(model_input, name, own[name]) for name in CAMERA)
-        level = 1.0 if self.facts["background"] == "white" else 0.0
+        level = BACKGROUNDS[self.facts["background"]]
         with torch.no_grad():
             images = render(self.avatar, Camera(K, viewmat, own["width"], own["height"]), conditions, torch.full((3,), level))
         return (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()

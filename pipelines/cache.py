@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.fs
 
-from pipelines.atomic import FULL, write_bytes_atomic
+from pipelines.atomic import FULL, TEMPORARY, write_bytes_atomic
 from pipelines.keys import digest
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,10 @@ class Store(Protocol):
 
     def remove_folder(self, name: str) -> None: ...
 
+    def remove_unfinished(self, name: str) -> None:
+        """Removes what writers that were killed have left in a folder."""
+        ...
+
     def local_path(self, name: str) -> Path | None:
         """Where the bytes lie on this machine, if they do."""
         ...
@@ -107,6 +111,10 @@ class FolderStore:
 
     def remove_folder(self, name: str) -> None:
         shutil.rmtree(self.root / name, ignore_errors=True)
+
+    def remove_unfinished(self, name: str) -> None:
+        for path in (self.root / name).glob(TEMPORARY):
+            path.unlink(missing_ok=True)
 
     def local_path(self, name: str) -> Path | None:
         return self.root / name
@@ -141,6 +149,9 @@ class ObjectStore:
     def remove_folder(self, name: str) -> None:
         if self.filesystem.get_file_info(f"{self.root}/{name}").type == pa.fs.FileType.Directory:
             self.filesystem.delete_dir(f"{self.root}/{name}")
+
+    def remove_unfinished(self, name: str) -> None:
+        pass  # an upload that was not finished has no name
 
     def local_path(self, name: str) -> Path | None:
         return None
@@ -243,6 +254,7 @@ class EntryWriter:
     def commit(self, summary: Mapping[str, Any], seconds: float) -> None:
         body = {"summary": dict(summary), "files": self.files, "seconds": round(seconds, 4)}
         self.store.put(_manifest(self.key), _sealed(body))
+        self.store.remove_unfinished(_folder(self.key))
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
@@ -277,7 +289,9 @@ class Cache:
         return EntryWriter(self.store, key, scratch)
 
     def remember_failure(self, key: str, failure: Failure) -> None:
+        """Scratch is kept: a retry with more time goes on from it."""
         self.store.put(_manifest(key), _sealed({"failure": asdict(failure)}))
+        self.store.remove_folder(_folder(key))
 
     def forget(self, key: str) -> None:
         """Removes an entry or a failure."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,10 @@ MAX_DRIFT_FRAMES = 0.5
 
 
 def video_items(clips: list[VideoClip]) -> list[Item]:
-    """An item for each video. Its size and time of change stand for its bytes here; the row has their digest."""
+    """An item for each video. Its size and times of change stand for its bytes here; the row has their digest.
+
+    The time of the inode's change is among them: `cp -p` and `touch` set the other one to whatever they like.
+    """
     by_video: dict[Path, list[VideoClip]] = defaultdict(list)
     for clip in clips:
         by_video[clip.path].append(clip)
@@ -37,7 +40,7 @@ def video_items(clips: list[VideoClip]) -> list[Item]:
         payload = {"path": str(path), "clips": [{**asdict(clip), "path": str(clip.path)} for clip in own]}
         try:
             facts = path.stat()
-            seen = [facts.st_size, facts.st_mtime_ns]
+            seen = [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
         except OSError as error:
             seen = [error.errno or 0, 0]
         items.append(Item(printable(str(path)), digest([payload_key(payload), seen]), payload))
@@ -164,8 +167,8 @@ def probe_step(compute: Compute) -> Step:
     return Step("probe", VERSION, ProbeVideo, {}, compute.decode)
 
 
-def catalog_table(result: FanOutResult) -> tuple[pa.Table, pa.Table]:
-    """(catalog by clip_id, quarantine) of a fan-out over videos."""
+def catalog_table(result: FanOutResult, unlisted: Sequence[tuple[str, str]] = ()) -> tuple[pa.Table, pa.Table]:
+    """(catalog by clip_id, quarantine) of a fan-out over videos; `unlisted` are the source's own refusals."""
     parts = [result.last(video).read_table("rows") for video in result.entries]
     table = pa.concat_tables(parts).sort_by("clip_id") if parts else tables.CATALOG.empty_table()
     refused = [
@@ -173,6 +176,7 @@ def catalog_table(result: FanOutResult) -> tuple[pa.Table, pa.Table]:
         for video in result.entries
         for clip in result.last(video).summary["refused"]
     ]
+    refused += [Failure(STAGE, name, 1, "bad_listing", "ItemRejected", f"{name}: {why}", "") for name, why in unlisted]
     failures = sorted([*result.quarantined, *refused], key=lambda failure: failure.item)
     return table, pa.Table.from_pylist([failure.__dict__ for failure in failures], schema=tables.QUARANTINE)
 

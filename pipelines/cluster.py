@@ -44,7 +44,7 @@ def ray_cluster(min_cpus: float = 0.0) -> Iterator[None]:
         return
     try:
         if address:
-            _check_answers(address)
+            check_answers(address)
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         else:
             ray.init(
@@ -68,8 +68,11 @@ def ray_cluster(min_cpus: float = 0.0) -> Iterator[None]:
         ray.shutdown()
 
 
-def _check_answers(address: str) -> None:
-    """Raises OSError when nobody listens at host:port; Ray itself would go on trying for minutes."""
+def check_answers(address: str) -> None:
+    """Raises OSError when nobody listens at host:port; Ray itself would go on trying for minutes.
+
+    `auto` and other words that are no host and port are left to Ray.
+    """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()

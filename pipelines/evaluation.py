@@ -17,13 +17,13 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from avatar_models.avatar import Avatar, load_avatar, render
+from avatar_models.avatar import BACKGROUNDS, Avatar, load_avatar, render
 from avatar_models.cameras import Camera, resized
 from avatar_models.metrics import psnr, ssim
 from pipelines.cache import Entry, EntryWriter
 from pipelines.fanout import Item, ItemRejected
 from pipelines.frames import composite
-from pipelines.subject import BACKGROUNDS, Shots, clip_tracks, load_shots, read_tables, subject_clips
+from pipelines.subject import Shots, clip_tracks, load_shots, read_tables, subject_clips
 from pipelines.video import write_video
 
 VERSION = 2
@@ -84,7 +84,7 @@ class JudgeAvatar:
         )
         out.write_table("metrics", table)
         panels = (np.concatenate([panel(w), panel(m), error_panel(w, m)], 1) for w, m in zip(wanted, made, strict=True))
-        store_video(out, panels, self.data.segments, clips[0].clip_id)
+        store_video(out, panels, self.data.segments, held_out.clip_ids[0])
         middle = len(held_out) // 2
         still = np.concatenate([panel(wanted[middle]), panel(made[middle]), error_panel(wanted[middle], made[middle])], 1)
         out.write_bytes("still.png", cv2.imencode(".png", still[..., ::-1])[1].tobytes())
@@ -102,7 +102,7 @@ class JudgeAvatar:
         camera = driven_camera(facts["camera"], shots.camera, self.size)
         made = render_shots(avatar, camera, shots.conditions, self.level)
         panels = (np.concatenate([panel(w), panel(m)], 1) for w, m in zip(pictures(shots, self.level), made, strict=True))
-        store_video(out, panels, self.data.segments, clips[0].clip_id)
+        store_video(out, panels, self.data.segments, shots.clip_ids[0])
         return {"frames": len(shots)}
 
 
@@ -176,7 +176,7 @@ def error_panel(wanted: torch.Tensor, made: torch.Tensor) -> NDArray[np.uint8]:
 
 
 def store_video(out: EntryWriter, frames: Iterator[NDArray[np.uint8]], segments: pa.Table, clip_id: str) -> None:
-    """Writes video.mp4 at the clip's own rate."""
+    """Writes video.mp4 at the rate of the segment that its first frame is from."""
     fps = next(row["fps"] for row in segments.to_pylist() if row["clip_id"] == clip_id)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import dataclass
 from functools import cache
@@ -9,10 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipelines.atomic import sha256_file
+from pipelines.dotted import flatten
 from pipelines.keys import digest
+from pipelines.params import load_params
+from pipelines.yaml_files import read_yaml
 
 CODE = (".py", ".npz", ".html")  # what the packages compute with
 PACKAGES = (
@@ -81,22 +83,21 @@ def tracked_outs() -> dict[str, str]:
 def stage_inputs(stage: str) -> list[DatasetDigest]:
     """The datasets that a stage reads: its dependencies in dvc.yaml, with the digests that dvc.lock has for them."""
     outs = tracked_outs()
-    declared = (
-        yaml.safe_load(Path("dvc.yaml").read_text())["stages"].get(stage, {}).get("deps", [])
-        if Path("dvc.yaml").exists()
-        else []
-    )
+    declared = read_yaml(Path("dvc.yaml"))["stages"].get(stage, {}).get("deps", []) if Path("dvc.yaml").exists() else []
+    paths = [_filled_in(path) for path in declared if not path.endswith(".py")]
     locked = {dep["path"]: dep.get("md5", "") for dep in _locked_stages().get(stage, {}).get("deps", [])}
-    return [
-        DatasetDigest(path, outs.get(path) or locked.get(path, ""))
-        for path in declared
-        if not path.endswith(".py") and "$" not in path
-    ]
+    return [DatasetDigest(path, outs.get(path) or locked.get(path, "")) for path in paths]
+
+
+def _filled_in(path: str) -> str:
+    """A path of dvc.yaml with its ${block.key} replaced by the value in params.yaml."""
+    values = flatten(load_params().model_dump(mode="json")) if "$" in path else {}
+    return re.sub(r"\$\{([\w.]+)\}", lambda found: str(values[found[1]]), path)
 
 
 def _locked_stages() -> dict[str, Any]:
     path = Path("dvc.lock")
-    return (yaml.safe_load(path.read_text()) or {}).get("stages", {}) if path.exists() else {}
+    return (read_yaml(path) or {}).get("stages", {}) if path.exists() else {}
 
 
 def package_versions() -> dict[str, str]:

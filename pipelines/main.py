@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from avatar_models.avatar import AvatarError
 from pipelines.atomic import DiskFull
-from pipelines.cache import CacheUnusable
+from pipelines.cache import CacheUnusable, DamagedEntry
 from pipelines.cluster import ClusterUnreachable
 from pipelines.fanout import RunStopped, TooManyQuarantined
 from pipelines.fanout.dispatcher import ClusterTooSmall
@@ -15,10 +15,11 @@ from pipelines.params import ParamsError
 from pipelines.sources import SourceError
 from pipelines.tables import SchemaError
 from pipelines.tracking import TrackingUnreachable
+from pipelines.yaml_files import YamlFileError
 
 EXPECTED = (
-    AvatarError, CacheUnusable, ClusterTooSmall, ClusterUnreachable, DiskFull, ParamsError, RunStopped, SchemaError,
-    SourceError, TooManyQuarantined, TrackingUnreachable,
+    AvatarError, CacheUnusable, ClusterTooSmall, ClusterUnreachable, DamagedEntry, DiskFull, ParamsError, RunStopped,
+    SchemaError, SourceError, TooManyQuarantined, TrackingUnreachable, YamlFileError,
 )  # fmt: skip
 
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipelines.yaml_files import YamlFileError, read_yaml
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -28,9 +29,9 @@ class ParamsError(ValueError):
 
 
 class Block(BaseModel):
-    """A frozen block of params.yaml that refuses unknown keys."""
+    """A frozen block of params.yaml that refuses unknown keys, and values of another type (`true` is not 1)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
     def as_key(self) -> dict[str, Any]:
         """The block as plain JSON values, for a cache key or an MLflow parameter."""
@@ -162,6 +163,15 @@ class Params(Block):
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
 
+    @model_validator(mode="after")
+    def _trained_on_what_is_stored(self) -> Params:
+        resolution, size = self.train_headgas.resolution, self.preprocess.crop.size
+        if resolution > size:
+            raise ValueError(
+                f"train_headgas.resolution = {resolution} is larger than the stored crops, preprocess.crop.size = {size}"
+            )
+        return self
+
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
     """Reads and checks params.yaml.
@@ -170,13 +180,13 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     unknown key (with the nearest known key) and a value out of range.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = read_yaml(path)
     except FileNotFoundError:
         raise ParamsError(
             f"{path}: not found. Run from the project's folder, or get the file back: git checkout params.yaml"
         ) from None
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+    except YamlFileError as error:
+        raise ParamsError(str(error)) from None
     if not isinstance(raw, dict):
         raise ParamsError(
             f"{path}: expected a mapping of blocks ({', '.join(Params.model_fields)}), found {type(raw).__name__}"
@@ -184,25 +194,31 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(detail) for detail in error.errors()]
+        lines = [explain(detail, Params) for detail in error.errors()]
         raise ParamsError(f"{path}: " + "; ".join(lines)) from None
 
 
-def _explain(detail: Any) -> str:
+def explain(detail: Any, root: type[Block]) -> str:
+    """One of pydantic's errors as a person would say it: the place, the value, and the nearest known key."""
     place = [str(part) for part in detail["loc"]]
     if detail["type"] == "extra_forbidden":
-        known = _known_keys(place[:-1])
+        known = _known_keys(place[:-1], root)
         near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.0)
         return f"unknown key '{'.'.join(place)}'. Did you mean '{'.'.join([*place[:-1], *near])}'?"
     if detail["type"] == "missing":
         return f"'{'.'.join(place)}' is missing"
-    return f"'{'.'.join(place)}' = {detail['input']!r}: {detail['msg']}"
+    if detail["type"] == "value_error":  # a rule over several blocks: its message names them
+        return str(detail["msg"]).removeprefix("Value error, ")
+    message = "a block of `name: value` was expected" if detail["type"] == "model_type" else detail["msg"]
+    return f"'{'.'.join(place)}' = {detail['input']!r}: {message}"
 
 
-def _known_keys(place: list[str]) -> list[str]:
-    block: type[BaseModel] = Params
+def _known_keys(place: list[str], block: type[BaseModel]) -> list[str]:
     for part in place:
+        if part.isdigit():  # a place in a list
+            continue
         annotation = block.model_fields[part].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        block = annotation
+        inner = next(iter(get_args(annotation)), annotation)
+        assert isinstance(inner, type) and issubclass(inner, BaseModel)
+        block = inner
     return list(block.model_fields)

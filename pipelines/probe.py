@@ -82,9 +82,14 @@ class VideoFacts:
             found.append(f"the file breaks off or is damaged after {self.frames_found} frames")
         if self.variable_rate:
             found.append(f"the frame rate varies ({self.fps:.3f} on average)")
-        elif self.fps_header and abs(self.fps - self.fps_header) > HEADER_RATE_TOLERANCE * self.fps_header:
+        elif claims_another_rate(self.fps_header, self.fps):
             found.append(f"the header claims {self.fps_header:.3f} frames/s, the time stamps give {self.fps:.3f}")
         return found
+
+
+def claims_another_rate(fps_header: float, fps: float) -> bool:
+    """Whether a header's rate (0 where it says nothing) is not the measured one."""
+    return fps_header > 0 and abs(fps - fps_header) > HEADER_RATE_TOLERANCE * fps_header
 
 
 def probe_video(path: Path) -> VideoFacts:

@@ -19,6 +19,7 @@ import avatar_models
 from avatar_models.avatar import FACTS, TENSORS
 from pipelines.atomic import sha256_file
 from pipelines.cost import cost_of
+from pipelines.dotted import flatten
 from pipelines.fanout import FanOutResult
 from pipelines.keys import digest
 from pipelines.lineage import (
@@ -105,21 +106,27 @@ class Run:
         if inputs:
             self.client.log_inputs(self.id, inputs)
 
-    def log_fan_out(self, result: FanOutResult, fps: float | None = None) -> None:
-        """Counts and cost of a fan-out; fps is the rate of the video that was worked on."""
+    def log_fan_out(self, result: FanOutResult, fps: float = 0.0, prefix: str = "") -> None:
+        """Counts and cost of a fan-out; fps is the rate of the video that was worked on, where it was video.
+
+        A stage's second fan-out needs a prefix for its figures.
+        """
         cost = cost_of(result)
-        counts = {
+        figures = {
             "items.cached": result.cached,
-            "items.computed": result.computed,
+            "items.computed": len(result.computed),
             "items.quarantined": len(result.quarantined),
+            "items.retries": result.retries,
+            "cost.wall_seconds": cost.wall_seconds,
         }
-        self.log_metrics({**counts, "items.retries": result.retries, "cost.wall_seconds": cost.wall_seconds})
+        self.log_metrics({f"{prefix}{name}": value for name, value in figures.items()})
         self.log_metrics({f"cost.{step}.seconds_per_item": value for step, value in cost.seconds_per_item.items()})
         self.log_metrics({f"cost.{step}.seconds_per_frame": value for step, value in cost.seconds_per_frame.items()})
         if cost.bottleneck:
             self.set_tags({BOTTLENECK_TAG: cost.bottleneck})
-        if fps and cost.seconds_per_frame:
-            self.log_metrics({"cost.clip_hours_per_day_per_worker": cost.clip_hours_per_day(fps)})
+        hours = cost.clip_hours_per_day(len(result.steps), fps)
+        if hours is not None:
+            self.log_metrics({"cost.clip_hours_per_day_per_worker": hours})
 
     def log_avatar(self, folder: Path) -> None:
         """Makes the avatar of a folder a version of the model `headgas-SUBJECT`, unless its newest version is the same one.
@@ -205,17 +212,6 @@ def _show_on_parent(parent: Run, run: Run, stage: str, seconds: float) -> None:
     known = parent.client.get_run(parent.id).data.metrics
     took = {name.removesuffix(TOOK): value for name, value in known.items() if name.endswith(TOOK)}
     parent.set_tags({BOTTLENECK_TAG: max(took, key=lambda name: took[name])})
-
-
-def flatten(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in block.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def _start(client: Any, experiment_id: str, name: str, parent: str | None, tags: Mapping[str, str]) -> Run:

@@ -22,7 +22,6 @@ FRAMES_FOLDER, TRACKS_FOLDER = Path("data/frames"), Path("data/tracks")
 NECK_LEFT, NECK_RIGHT, BELOW_NECK = (0.06, -0.128, -0.03), (-0.06, -0.128, -0.03), (0.0, -0.19, -0.03)
 """A line across the middle of the neck and a place below it, in the head's frame, metres."""
 NECK_SOFTNESS = 0.04  # of the picture's height
-BACKGROUNDS = {"white": 1.0, "black": 0.0}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from avatar_models.avatar import avatar_files, condition_names
+from avatar_models.avatar import BACKGROUNDS, avatar_files, condition_names
 from avatar_models.blending import RankOneAdam
 from avatar_models.cameras import Camera, project
 from avatar_models.headgas import HeadGas, HeadGasSizes, parameter_groups
@@ -31,7 +30,7 @@ from pipelines.cache import Entry, EntryWriter
 from pipelines.fanout import Item, ItemRejected
 from pipelines.frames import composite
 from pipelines.params import TrainHeadgas
-from pipelines.subject import BACKGROUNDS, Shots, Tables, load_shots, read_tables, subject_clips, subject_identity
+from pipelines.subject import Shots, Tables, load_shots, read_tables, subject_clips, subject_identity
 
 VERSION = 2
 CURVE_EVERY = 25
@@ -184,7 +183,7 @@ class Training:
         """Goes on from a checkpoint; one that cannot be read (a power cut) is passed over."""
         try:
             state = torch.load(path, weights_only=True, map_location=self.device)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except Exception as error:  # torch's reader raises whatever the damage leads it to
             print(f"{path}: the checkpoint cannot be read ({type(error).__name__}); training starts over", flush=True)
             return
         self.step, self.curve = state["step"], state["curve"]

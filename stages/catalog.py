@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,41 +13,52 @@ from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.main import run_stage
 from pipelines.params import load_params
 from pipelines.runs import stage_run
-from pipelines.sources import SourceError, list_clips
+from pipelines.sources import Listing, SourceError, list_clips
 from pipelines.sources.procedural import film_people
 
 FOLDER = Path("data/catalog")
 QUARANTINE = FOLDER / "quarantine.parquet"
 
 
-def assemble(result: FanOutResult) -> pa.Table:
-    catalog, quarantine = catalog_table(result)
+def assemble(result: FanOutResult, listing: Listing) -> tuple[pa.Table, pa.Table]:
+    catalog, quarantine = catalog_table(result, listing.refused)
     tables.write_table(catalog, tables.CATALOG, FOLDER / "catalog.parquet")
     tables.write_table(quarantine, tables.QUARANTINE, QUARANTINE)
-    return catalog
+    return catalog, quarantine
 
 
 def main() -> None:
     params = load_params()
     with stage_run("catalog", params) as run:
         if params.source.kind == "procedural":
-            run.log_fan_out(film_people(Path(params.source.path), params.compute))
+            run.log_fan_out(film_people(Path(params.source.path), params.compute), prefix="film.")
         listing = list_clips(params.source)
         for path, reason in listing.ignored:
             print(f"ignored {path!r}: {reason}")
         step = probe_step(params.compute)
-        result, catalog = run_and_assemble(
-            "catalog", [step], video_items(listing.clips), assemble, compute=params.compute, things="videos"
+        result, (catalog, quarantine) = run_and_assemble(
+            "catalog",
+            [step],
+            video_items(listing.clips),
+            lambda result: assemble(result, listing),
+            compute=params.compute,
+            things="videos",
         )
         for line in remarks(result):
             print(line)
-        refused = len(listing.clips) - catalog.num_rows - len(result.quarantined)
-        aside = f"; {refused} refused, see {QUARANTINE}" if refused > 0 else ""
+        meant = len(listing.clips) + len(listing.refused)
+        refused = meant - catalog.num_rows
+        aside = f"; {refused} cannot be used, see {QUARANTINE}" if refused else ""
         print(f"catalog: {catalog.num_rows} clips of {len(set(catalog['subject_id'].to_pylist()))} subjects{aside}")
-        if catalog.num_rows == 0:
-            raise SourceError(f"source.path {params.source.path}: no clip of it can be used; {QUARANTINE} has the reasons")
         run.log_fan_out(result)
-        run.log_metrics({"clips": catalog.num_rows, "ignored": len(listing.ignored)})
+        run.log_metrics({"clips": catalog.num_rows, "refused": refused, "ignored": len(listing.ignored)})
+        if catalog.num_rows == 0 or refused > params.compute.max_quarantined * meant:
+            reasons = Counter(quarantine["reason"].to_pylist()).most_common(3)
+            raise SourceError(
+                f"source.path {params.source.path}: {refused} of {meant} clips cannot be used "
+                f"({', '.join(f'{count} x {reason}' for reason, count in reasons)}); {QUARANTINE} names each with its "
+                f"reason. compute.max_quarantined allows {params.compute.max_quarantined:.0%}, and one must be left"
+            )
 
 
 if __name__ == "__main__":

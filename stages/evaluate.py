@@ -57,8 +57,9 @@ def assemble(result: FanOutResult) -> dict[str, dict[str, float]]:
     parts, means = [METRICS_SCHEMA.empty_table()], {}
     for name in result.entries:
         entry = result.last(name)
-        entry.copy_to("video.mp4", FOLDER / "videos" / f"{name.replace(PAIR, '-by-')}.mp4")
-        if PAIR not in name:
+        target, _, driver = name.partition(PAIR)
+        entry.copy_to("video.mp4", FOLDER / "cross" / target / f"{driver}.mp4" if driver else FOLDER / "videos" / f"{name}.mp4")
+        if not driver:
             entry.copy_to("still.png", FOLDER / "stills" / f"{name}.png")
             parts.append(entry.read_table("metrics"))
             means[name] = dict(entry.summary)
@@ -92,8 +93,8 @@ def main() -> None:
                 child.log_metrics(figures)
                 child.log_artifact(FOLDER / "videos" / f"{subject}.mp4", "videos")
                 child.log_artifact(FOLDER / "stills" / f"{subject}.png", "pictures")
-        for video in sorted((FOLDER / "videos").glob("*-by-*.mp4")):
-            run.log_artifact(video, "cross")
+        if (FOLDER / "cross").exists():
+            run.log_artifact(FOLDER / "cross")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def main() -> None:
         result, figures = run_and_assemble(
             "preprocess",
             preprocess_steps(params),
-            clip_items(catalog),
+            clip_items(catalog, params.preprocess),
             assemble,
             compute=params.compute,
             things="clips",
@@ -68,7 +68,8 @@ def main() -> None:
             frames = observed.summary["frames"]
             if frames["decoded"] == params.preprocess.max_frames:
                 print(f"preprocess: {clip_id}: the first {frames['decoded']} frames of {frames['in_clip']}; see max_frames")
-        run.log_fan_out(result, fps=sum(catalog["fps"].to_pylist()) / max(catalog.num_rows, 1))
+        kept_fps = [min(fps, params.preprocess.max_fps) for fps in catalog["fps"].to_pylist()]
+        run.log_fan_out(result, fps=sum(kept_fps) / max(len(kept_fps), 1))
         run.log_metrics(figures)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from pipelines.fanout.item import Item, ItemRejected, Step, Work
 from pipelines.fanout.ledger import Ledger, load_ledger
-from pipelines.fanout.run import FanOutResult, RunStopped, TooManyQuarantined, fan_out, run_and_assemble
+from pipelines.fanout.run import FanOutResult, RunStopped, StepWork, TooManyQuarantined, fan_out, run_and_assemble
 
 __all__ = [
     "FanOutResult",
@@ -23,6 +23,7 @@ __all__ = [
     "Ledger",
     "RunStopped",
     "Step",
+    "StepWork",
     "TooManyQuarantined",
     "Work",
     "fan_out",

@@ -31,6 +31,8 @@ class Item:
     """sha256 of all content that the result depends on."""
     payload: Mapping[str, Any] = field(default_factory=dict)
     """What the worker gets; small and picklable."""
+    made_from: str = ""
+    """What people know it by (a path), named before its failures' messages. The result must not depend on it."""
     frames: int = 0
     """Its share of the work, for frames/s; 0 where frames mean nothing."""
 

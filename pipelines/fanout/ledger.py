@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -30,8 +30,6 @@ class Ledger:
     reasons: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.time)  # Unix seconds
     finished: float | None = None
-    seconds: dict[str, float] = field(default_factory=dict)  # per step, summed over computed items
-    frames: int = 0  # of computed items
 
     def set(self, item: str, state: State, reason: str = "") -> None:
         self.states[item] = state
@@ -52,4 +50,7 @@ class Ledger:
 def load_ledger(stage: str) -> Ledger | None:
     """The ledger of a stage's last run here, or None where it never ran."""
     path = LEDGER_FOLDER / f"{stage}.json"
-    return Ledger(**json.loads(path.read_text())) if path.exists() else None
+    if not path.exists():
+        return None
+    stored = json.loads(path.read_text())
+    return Ledger(**{known.name: stored[known.name] for known in fields(Ledger) if known.name in stored})

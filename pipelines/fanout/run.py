@@ -42,6 +42,20 @@ class TooManyQuarantined(RuntimeError):
 
 
 @dataclass
+class StepWork:
+    """What was done of one step: attempts that succeeded, summed over workers."""
+
+    seconds: float = 0.0
+    items: int = 0
+    frames: int = 0
+
+    def add(self, seconds: float, items: int, frames: int) -> None:
+        self.seconds += seconds
+        self.items += items
+        self.frames += frames
+
+
+@dataclass
 class FanOutResult:
     """What became of every item. Everything is ordered by item id, whatever order the work was done in."""
 
@@ -50,22 +64,33 @@ class FanOutResult:
     entries: dict[str, list[Entry]] = field(default_factory=dict)
     """Item id -> the entry of each step, for items that reached the end."""
     quarantined: list[Failure] = field(default_factory=list)
-    computed: int = 0
-    cached: int = 0
+    computed: set[str] = field(default_factory=set)
+    """Items of which at least one step was done in this run."""
     retries: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Step name -> seconds of work in this run, summed over workers; empty when all was cached."""
-    frames: int = 0
-    """Frames of the items computed in this run."""
+    work: dict[str, StepWork] = field(default_factory=dict)
+    """Step name -> what was done of it in this run; empty when all was cached."""
     wall_seconds: float = 0.0
+
+    @property
+    def cached(self) -> int:
+        """Number of items that were there already."""
+        return len(self.entries.keys() - self.computed)
 
     def last(self, item_id: str) -> Entry:
         return self.entries[item_id][-1]
 
+    def add_earlier(self, earlier: FanOutResult) -> None:
+        """Counts what an earlier run over the same items did too."""
+        self.computed |= earlier.computed & self.entries.keys()
+        self.retries += earlier.retries
+        self.wall_seconds += earlier.wall_seconds
+        for name, done in earlier.work.items():
+            self.work.setdefault(name, StepWork()).add(done.seconds, done.items, done.frames)
+
     def summary_line(self, things: str = "items") -> str:
-        total = self.cached + self.computed + len(self.quarantined)
+        total = len(self.entries) + len(self.quarantined)
         return (
-            f"{self.stage}: {total} {things}: {self.cached} cached, {self.computed} computed, "
+            f"{self.stage}: {total} {things}: {self.cached} cached, {len(self.computed)} computed, "
             f"{len(self.quarantined)} quarantined"
         )
 
@@ -109,7 +134,6 @@ def fan_out(
     }
     result.quarantined.sort(key=lambda failure: failure.item)
     ledger.finished = time.time()
-    ledger.seconds, ledger.frames = result.seconds, result.frames
     ledger.save()
     _check_quarantine(result, len(items), compute.max_quarantined)
     return result
@@ -134,9 +158,7 @@ def run_and_assemble(
     except DamagedEntry:
         _forget_damaged(result, Cache(compute.cache))
         again = fan_out(stage, steps, items, compute=compute)
-        again.seconds = {
-            name: again.seconds.get(name, 0) + result.seconds.get(name, 0) for name in {*again.seconds, *result.seconds}
-        }
+        again.add_earlier(result)
         result, assembled = again, assemble(again)
     print(result.summary_line(things), flush=True)
     if result.quarantined:
@@ -173,13 +195,11 @@ class _Run:
         with ThreadPoolExecutor(LOOK_UPS) as pool:
             for item, (known, failure) in zip(self.items, pool.map(self._known, self.items), strict=True):
                 if failure is not None:
-                    # The same content may fail under another item's name: the row names this one.
-                    self._quarantine(replace(failure, stage=self.result.stage, item=item.id))
+                    self._quarantine(item, failure)
                 elif len(known) < len(self.steps):
                     self.todo.append((item, len(known)))
                 else:
                     self.result.entries[item.id] = known
-                    self.result.cached += 1
                     self.ledger.set(item.id, "cached")
 
     def _known(self, item: Item) -> tuple[list[Entry], Failure | None]:
@@ -263,7 +283,7 @@ class _Run:
             raise (DiskFull(report.message) if report.reason == "disk_full" else RunStopped(report.message))
         name = self.steps[task.step].name
         if report.status == "done":
-            self.result.seconds[name] = self.result.seconds.get(name, 0.0) + report.seconds
+            self.result.work.setdefault(name, StepWork()).add(report.seconds, 1, task.item.frames)
             if task.step == len(self.steps) - 1 or self._is_complete(task.item):
                 self._finish(task.item, progress)
         elif will_retry:
@@ -280,7 +300,7 @@ class _Run:
                 report.traceback,
             )
             self.cache.remember_failure(task.key, failure)
-            self._quarantine(failure)
+            self._quarantine(task.item, failure)
             progress.done += 1
             progress.quarantined += 1
 
@@ -292,15 +312,16 @@ class _Run:
         if not all(isinstance(entry, Entry) for entry in entries):
             raise RunStopped(f"{item.id}: its entry vanished from the cache {self.cache.uri} as soon as it was written")
         self.result.entries[item.id] = [entry for entry in entries if isinstance(entry, Entry)]
-        self.result.computed += 1
-        self.result.frames += item.frames
+        self.result.computed.add(item.id)
         self.ledger.set(item.id, "computed")
         progress.done += 1
         progress.frames += item.frames
 
-    def _quarantine(self, failure: Failure) -> None:
-        self.result.quarantined.append(failure)
-        self.ledger.set(failure.item, "quarantined", failure.reason)
+    def _quarantine(self, item: Item, failure: Failure) -> None:
+        """Books a failure under this item's own names: what is remembered may come from a file that has moved since."""
+        message = f"{item.made_from}: {failure.message}" if item.made_from else failure.message
+        self.result.quarantined.append(replace(failure, stage=self.result.stage, item=item.id, message=message))
+        self.ledger.set(item.id, "quarantined", failure.reason)
 
 
 def _retry_from_environment() -> set[str]:

@@ -5,14 +5,17 @@ The rules for cuts, gaps, several faces and small ones are in docs/preprocess.md
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
 from avatar_models.heads import load_head
 from pipelines.fanout import Item, Step
 from pipelines.lineage import detector_hashes
-from pipelines.params import Params
+from pipelines.params import Params, Preprocess
 from pipelines.preprocess.fit import VERSION as FIT_VERSION
 from pipelines.preprocess.fit import FitClip
 from pipelines.preprocess.observe import VERSION as OBSERVE_VERSION
@@ -22,7 +25,7 @@ OBSERVE_PARAMS = ("max_fps", "max_frames", "jpeg_quality", "cut_threshold", "max
 FIT_PARAMS = ("head", "fit_iterations", "fit_smoothness", "gates")
 
 
-def clip_items(catalog: pa.Table) -> list[Item]:
+def clip_items(catalog: pa.Table, options: Preprocess) -> list[Item]:
     """An item for each clip of the catalog."""
     items = []
     for row in catalog.to_pylist():
@@ -32,8 +35,15 @@ def clip_items(catalog: pa.Table) -> list[Item]:
         }
         # The ids go into the tables, so two clips of equal content are two items.
         fingerprint = f"{row['fingerprint']}:{row['clip_id']}:{row['subject_id']}:{row['camera_id']}:{row['split']}"
-        items.append(Item(row["clip_id"], fingerprint, facts, frames=row["frame_end"] - row["frame_start"]))
+        items.append(Item(row["clip_id"], fingerprint, facts, row["source"], frames_to_keep(row, options)))
     return items
+
+
+def frames_to_keep(row: Mapping[str, Any], options: Preprocess) -> int:
+    """About how many frames of a catalog row are worked on, at its mean rate."""
+    frames = int(row["frame_end"] - row["frame_start"])
+    thinned = math.ceil(frames * min(1.0, options.max_fps / row["fps"])) if row["fps"] > 0 else frames
+    return min(thinned, options.max_frames)
 
 
 def preprocess_steps(params: Params) -> list[Step]:

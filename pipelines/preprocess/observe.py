@@ -58,17 +58,15 @@ class ObserveClip:
         try:
             facts = probe_video(path)
         except ProbeError as error:
-            raise ItemRejected(error.reason, f"{path}: {error.message}") from None
+            raise ItemRejected(error.reason, error.message) from None
         decoder = open_decoder(path, facts, self.buffer_bytes)
         seen = self.look(decoder, facts, clip)
         if not seen.observations:
-            raise ItemRejected(
-                "undecodable", f"{path}: no frame of {clip['frame_start']} to {clip['frame_end']} could be decoded"
-            )
+            raise ItemRejected("undecodable", f"no frame of {clip['frame_start']} to {clip['frame_end']} could be decoded")
         found = [observation is not None for observation in seen.observations]
         segments = split_segments(seen.times, found, seen.cuts, self.options.max_gap_s)
         if not segments:
-            raise ItemRejected("no_face", f"{path}: no face in any of {len(found)} frames")
+            raise ItemRejected("no_face", f"no face in any of {len(found)} frames")
         pictures = self.replay(decoder, seen)
         summary = []
         for number, segment in enumerate(segments):

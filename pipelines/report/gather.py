@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from avatar_models.cameras import Camera, project
 from avatar_models.heads import load_head
 from pipelines import tables
+from pipelines.dotted import flatten
 from pipelines.evaluation import METRICS_SCHEMA
 from pipelines.lineage import detector_hashes, package_versions
 from pipelines.params import Params
+from pipelines.probe import claims_another_rate
 from pipelines.report.charts import Line, line_chart
-from pipelines.runs import flatten
 from pipelines.subject import Tables, read_tables
 
 EVALUATION = Path("data/evaluation")
@@ -88,10 +89,9 @@ def data_uri(path: Path, kind: str) -> str:
 def cross_videos(shown: list[str]) -> list[tuple[str, str, str]]:
     """(target, driver, video) of the pairs among the shown subjects."""
     found = []
-    for path in sorted((EVALUATION / "videos").glob("*-by-*.mp4")):
-        target, _, driver = path.stem.partition("-by-")
-        if target in shown:
-            found.append((target, driver, data_uri(path, "video/mp4")))
+    for path in sorted((EVALUATION / "cross").glob("*/*.mp4")):
+        if path.parent.name in shown:
+            found.append((path.parent.name, path.stem, data_uri(path, "video/mp4")))
     return found
 
 
@@ -102,7 +102,7 @@ def clip_row(row: dict[str, Any]) -> dict[str, Any]:
         notes.append(f"header promises {row['frames_header']} frames, {row['frames_found']} found")
     if row["variable_rate"]:
         notes.append("variable rate")
-    elif row["fps_header"] and abs(row["fps"] - row["fps_header"]) > 0.01 * row["fps_header"]:
+    elif claims_another_rate(row["fps_header"], row["fps"]):
         notes.append(f"header says {row['fps_header']:.2f} fps")
     if row["rotation"]:
         notes.append(f"turned by {row['rotation']}°")

@@ -32,10 +32,11 @@ class VideoClip:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source holds: clips, and entries that are left out with the reason why."""
+    """What a source holds: clips, entries that are none, and entries that were meant to be one; each with the reason why."""
 
     clips: list[VideoClip]
     ignored: list[tuple[str, str]] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
 
 
 def list_clips(source: Source) -> Listing:
@@ -53,8 +54,11 @@ def list_clips(source: Source) -> Listing:
 
 
 def safe_name(name: str) -> str:
-    """A name of [A-Za-z0-9._-] that cannot leave a folder; where characters had to go, a short digest keeps it unique."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:80]
+    """A name of [A-Za-z0-9._-] that cannot leave a folder nor be that of a table in it.
+
+    Where characters had to go, a short digest keeps it unique.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-").removesuffix(".parquet")[:80]
     return (
         plain if plain == name else f"{plain or 'clip'}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
     )

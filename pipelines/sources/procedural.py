@@ -7,51 +7,55 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-import yaml
+from pydantic import Field, ValidationError
 
 from pipelines.cache import Entry, EntryWriter
 from pipelines.fanout import FanOutResult, Item, Step, run_and_assemble
 from pipelines.keys import digest
-from pipelines.params import Compute
+from pipelines.params import Block, Compute, explain
 from pipelines.sources import Listing, SourceError, VideoClip, safe_name
+from pipelines.yaml_files import YamlFileError, read_yaml
 
 VERSION = 2
 VIDEOS = Path("data/catalog/videos")
-FIELDS = {"name": str, "seed": int, "seconds": float, "fps": float, "size": int}
 
 
-@dataclass(frozen=True)
-class Role:
+class Role(Block):
     """One made-up person's part."""
 
-    name: str
-    seed: int
-    seconds: float
-    fps: float
-    size: int
+    name: Annotated[str, Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(gt=0, le=3600)]
+    fps: Annotated[float, Field(gt=0, le=240)]
+    size: Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
+    """Side of the picture in pixels."""
+
+    @property
+    def frames(self) -> int:
+        return round(self.seconds * self.fps)
+
+
+class Recipe(Block):
+    people: Annotated[list[Role], Field(min_length=1)]
 
 
 def read_recipe(path: Path) -> list[Role]:
     """The people of a recipe. Raises SourceError that names what is wrong."""
     try:
-        people = yaml.safe_load(path.read_text(encoding="utf-8"))["people"]
+        roles = Recipe.model_validate(read_yaml(path)).people
     except FileNotFoundError:
         raise SourceError(f"source.path {path}: no such recipe") from None
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise SourceError(f"source.path {path}: expected a list `people:` ({error})") from None
-    roles = []
-    for person in people:
-        if set(person) != set(FIELDS):
-            raise SourceError(f"source.path {path}: a person has the fields {', '.join(FIELDS)}, this one {', '.join(person)}")
-        values = {name: kind(person[name]) for name, kind in FIELDS.items()}
-        if values["seconds"] * values["fps"] < 2 or values["size"] < 64:
-            raise SourceError(f"source.path {path}: {values['name']} needs two frames at least, of 64 pixels at least")
-        roles.append(Role(**values))
+    except YamlFileError as error:
+        raise SourceError(f"source.path {error}") from None
+    except ValidationError as error:
+        raise SourceError(f"source.path {path}: " + "; ".join(explain(detail, Recipe) for detail in error.errors())) from None
+    for role in roles:
+        if role.frames < 2:
+            raise SourceError(f"source.path {path}: {role.name} has {role.frames} frames, two are needed at least")
     names = [safe_name(role.name) for role in roles]
     if len(set(names)) != len(names):
         raise SourceError(f"source.path {path}: names must differ, found {', '.join(names)}")
@@ -79,9 +83,9 @@ class FilmPerson:
         from avatar_models.people import camera_for, film, make_person, perform, posed_vertices, viewmats
         from pipelines.video import write_video
 
-        role = Role(**item.payload["role"])
+        role = Role.model_validate(item.payload["role"])
         person = make_person(role.seed)
-        performance = perform(role.seed, round(role.seconds * role.fps), role.fps)
+        performance = perform(role.seed, role.frames, role.fps)
         K, distance = camera_for(role.size)
         views = viewmats(performance, distance)
         with tempfile.TemporaryDirectory() as folder:
@@ -100,10 +104,7 @@ class FilmPerson:
 def film_people(path: Path, compute: Compute) -> FanOutResult:
     """Films the people of a recipe into data/catalog/videos."""
     roles = read_recipe(path)
-    items = [
-        Item(safe_name(role.name), digest(role.__dict__), {"role": role.__dict__}, frames=round(role.seconds * role.fps))
-        for role in roles
-    ]
+    items = [Item(safe_name(role.name), digest(role.as_key()), {"role": role.as_key()}, frames=role.frames) for role in roles]
 
     def assemble(result: FanOutResult) -> None:
         for name in result.entries:

@@ -23,22 +23,22 @@ class MetaError(ValueError):
 def list_vfhq(folder: Path) -> Listing:
     """The clips of a VFHQ folder, sorted. A video that is missing is found out when the clip is opened.
 
-    A person of one video is a subject. Meta files that cannot be read are listed as ignored with the reason.
+    A person of one video is a subject. Meta files that cannot be read are listed as refused with the reason.
     """
     metas, videos = folder / "meta_info", folder / "videos"
     for needed in (metas, videos):
         if not needed.is_dir():
             raise SourceError(f"source.path {folder}: no folder {needed.name}/ in it; VFHQ's layout has videos/ and meta_info/")
     paths = {path.stem: path for path in sorted(videos.iterdir()) if path.suffix.lower() in VIDEO_SUFFIXES}
-    clips, ignored = [], []
+    clips, refused = [], []
     for meta in sorted(metas.glob("*.txt")):
         try:
             clips.append(read_meta(meta, paths, videos))
         except MetaError as error:
-            ignored.append((str(meta), str(error)))
+            refused.append((str(meta), str(error)))
     if not clips:
-        raise SourceError(f"source.path {folder}: meta_info/ holds no clip that can be read ({len(ignored)} files refused)")
-    return Listing(clips, ignored)
+        raise SourceError(f"source.path {folder}: meta_info/ holds no clip that can be read ({len(refused)} files refused)")
+    return Listing(clips, refused=refused)
 
 
 def read_meta(meta: Path, paths: dict[str, Path], videos: Path) -> VideoClip:

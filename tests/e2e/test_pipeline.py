@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import av
+import cv2
 import pytest
 import yaml
 
@@ -61,6 +63,21 @@ def test_figures_and_curves_are_shown_by_dvc(finished: Workspace) -> None:
     assert "psnr" in finished.run("dvc", "metrics", "show").output
     plots = finished.run("dvc", "plots", "show")
     assert plots.status == 0 and "index.html" in plots.output, plots.output
+
+
+def test_an_avatar_is_rendered_with_an_expression_and_driven_by_another(finished: Workspace) -> None:
+    target, driver = sorted(path.name for path in (finished.folder / "models/headgas").iterdir() if path.is_dir())
+    words = ("render", f"models/headgas/{target}", "--size", "96")
+    still = finished.run("headwater", *words, "-o", "smile.png", "--expression", "mouthSmileLeft=1")
+    assert still.status == 0 and cv2.imread(str(finished.folder / "smile.png")).shape == (96, 96, 3), still.output
+    video = finished.run("headwater", *words, "-o", "driven.mp4", "--driver", driver)
+    assert video.status == 0, video.output
+    with av.open(str(finished.folder / "driven.mp4")) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    segments = tables.read_table(finished.folder / "data/tracks/segments.parquet", tables.SEGMENTS).to_pylist()
+    assert frames == next(row["num_frames"] for row in segments if row["clip_id"] == driver)
+    wrong = finished.run("headwater", *words, "-o", "driven.mp4", "--driver", driver[:-1])
+    assert wrong.status == 1 and f"Did you mean {driver}?" in wrong.output
 
 
 def test_an_experiment_with_another_training_parameter_touches_no_clip(finished: Workspace) -> None:

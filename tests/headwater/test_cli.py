@@ -18,7 +18,8 @@ from avatar_models.ply import read_ply
 from headwater import doctor
 from headwater.cli import app
 from headwater.compare import differing
-from headwater.profile import apply_profile, leaves
+from headwater.profile import apply_profile
+from pipelines.fanout import Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNNER = CliRunner()
@@ -113,6 +114,20 @@ def test_retry_names_the_reasons_that_there_are(project: Path) -> None:
     assert "has not run here" in run("retry", "preprocess", "timeout")[1]
 
 
+def test_retry_hands_the_reason_to_dvc(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Ledger("film", {"ann": "quarantined"}, {"ann": "timeout"}).save()
+    assert "its reasons: timeout" in run("retry", "film", "no_face")[1]
+    called: list[tuple[list[str], str]] = []
+
+    def call(words: list[str], env: dict[str, str]) -> int:
+        called.append((words[2:], env["HEADWATER_RETRY"]))
+        return 0
+
+    monkeypatch.setattr("subprocess.call", call)
+    assert run("retry", "film", "timeout")[0] == 0
+    assert called == [(["dvc", "repro", "--force", "--single-item", "catalog"], "timeout")]
+
+
 def test_outside_of_a_project_the_way_in_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("status") == (1, "error: no dvc.yaml here; run this in the project's folder")
@@ -171,4 +186,3 @@ def test_an_export_is_a_ply_file_that_reads_back(tmp_path: Path) -> None:
 
 def test_differences_are_listed_by_name() -> None:
     assert differing({"a": 1, "b": 2}, {"b": 3, "c": 4}) == [("a", 1, None), ("b", 2, 3), ("c", None, 4)]
-    assert dict(leaves({"x": {"y": 1}, "z": 2})) == {"x.y": 1, "z": 2}

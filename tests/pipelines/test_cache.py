@@ -53,6 +53,17 @@ def test_failures_are_remembered_and_forgotten(cache: Cache) -> None:
     assert cache.find(KEY) is None
 
 
+def test_what_a_killed_writer_left_goes_with_the_next_commit(tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path))
+    left = tmp_path / KEY[:2] / KEY / ".a.0123.tmp"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"al")
+    writer = cache.writer(KEY)
+    writer.write_bytes("a", b"alpha")
+    writer.commit({}, 0.0)
+    assert not left.exists() and isinstance(cache.find(KEY), Entry)
+
+
 def test_keys_depend_on_all_that_matters_and_on_no_order() -> None:
     same = content_key(step="s", version=1, params={"a": [1.5], "b": 2}, assets={}, inputs="x")
     assert same == KEY

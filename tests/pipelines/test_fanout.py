@@ -111,6 +111,14 @@ def test_a_second_run_computes_nothing_and_remembers_failures(compute: Compute, 
     assert after == {**before, "item1": before["item1"] + 2}
 
 
+def test_a_remembered_failure_is_told_under_the_name_that_the_file_has_now(compute: Compute, tmp_path: Path) -> None:
+    for place in ("old/a.mp4", "new/a.mp4"):
+        item = Item("a", "content", {"deed": "reject"}, place)
+        result = fan_out("stage", [behave(tmp_path)], [Item("b", "b", {"deed": ""}), item], compute=compute)
+        assert [failure.message.partition(":")[0] for failure in result.quarantined] == [place]
+    assert attempts(tmp_path / "log-behave")["a"] == 1
+
+
 def test_one_item_more_computes_one_item(compute: Compute, tmp_path: Path) -> None:
     items = make_items(*[""] * 11)
     fan_out("stage", [behave(tmp_path)], items[:10], compute=compute)
@@ -162,10 +170,11 @@ def test_a_damaged_entry_is_noticed_and_made_again(compute: Compute, tmp_path: P
         folder.with_suffix(".json").write_text("{")
     else:
         value.unlink()
-    _, values = run_and_assemble(
+    result, values = run_and_assemble(
         "stage", steps, items, lambda r: {item: r.last(item).read_bytes("value") for item in r.entries}, compute=compute
     )
     assert values == {"item0": b"item0", "item1": b"item1"}
+    assert (result.cached, result.computed, result.work["behave"].items) == (1, {"item1"}, 1)
     assert attempts(tmp_path / "log-behave") == {"item0": 1, "item1": 2}
     assert isinstance(Cache(compute.cache).find(key), Entry)
 

@@ -52,6 +52,34 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
         load_params(path)
 
 
+@pytest.mark.parametrize("value", ["yes", "true", "3.0", "'7'"])
+def test_a_number_is_a_number(tmp_path: Path, value: str) -> None:
+    path = write_params(tmp_path)
+    path.write_text(path.read_text() + f"preprocess: {{max_frames: {value}}}\n")
+    with pytest.raises(ParamsError, match=r"'preprocess.max_frames' = .*valid integer"):
+        load_params(path)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = write_params(tmp_path)
+    path.write_text(path.read_text() + "report:\n  title: a\n  title: b\n")
+    with pytest.raises(ParamsError, match=r'params.yaml: not valid YAML: found duplicate key "title".* \(line \d+\)'):
+        load_params(path)
+
+
+def test_what_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_bytes(b"a: \xff")
+    with pytest.raises(ParamsError, match=r"params.yaml: not UTF-8 text \(byte 3\)"):
+        load_params(tmp_path / "params.yaml")
+    with pytest.raises(ParamsError, match="Is a directory"):
+        load_params(tmp_path)
+
+
+def test_no_avatar_is_trained_on_more_pixels_than_are_stored(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"train_headgas.resolution = 512 is larger .* preprocess.crop.size = 256"):
+        load_params(write_params(tmp_path, train_headgas={"resolution": 512}))
+
+
 def test_profiles_set_the_same_keys_so_that_switching_leaves_nothing_behind() -> None:
     def keys(block: dict, prefix: str = "") -> set[str]:
         return set().union(*(keys(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}"} for k, v in block.items()))

@@ -18,10 +18,11 @@ from avatar_models.headgas import HeadGas, HeadGasSizes
 from headwater.compare import CompareError, compare_runs, show_differences
 from pipelines import repro
 from pipelines.cost import cost_of
-from pipelines.fanout import FanOutResult
-from pipelines.params import Params, Source, TrainHeadgas, load_params
+from pipelines.dotted import flatten
+from pipelines.fanout import FanOutResult, Step, StepWork
+from pipelines.params import Params, Source, TrainHeadgas, Workers, load_params
 from pipelines.repro import KIND_TAG
-from pipelines.runs import flatten, stage_run
+from pipelines.runs import stage_run
 from pipelines.tracking import TrackingUnreachable, connect, tracking_uri
 
 PARAMS = "source: {kind: folder, path: v, watch: v}\ntrain_headgas: {steps: 7}\n"
@@ -39,6 +40,10 @@ def params(project: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     monkeypatch.chdir(project)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return load_params()
+
+
+def step(name: str) -> Step:
+    return Step(name, 1, lambda params: lambda item, upstream, out: {}, {}, Workers())
 
 
 def runs_of(params: Params, kind: str) -> list:  # type: ignore[type-arg]
@@ -67,7 +72,8 @@ def tiny_avatar(folder: Path) -> Path:
 
 
 def test_a_stage_is_nested_in_a_parent_and_a_subject_in_the_stage(params: Params, project: Path) -> None:
-    result = FanOutResult("train_headgas", [], computed=4, cached=1, seconds={"observe": 6.0, "fit": 2.0}, frames=100)
+    result = FanOutResult("train_headgas", [step("observe"), step("fit")], computed={"a", "b", "c", "d"})
+    result.work = {"observe": StepWork(6.0, 4, 100), "fit": StepWork(2.0, 4, 100)}
     with stage_run("train_headgas", params) as run:
         run.log_fan_out(result, fps=25.0)
         with run.child("ann") as child:
@@ -197,9 +203,17 @@ def test_compare_says_which_parameter_differs(params: Params) -> None:
 
 
 def test_no_cost_a_frame_where_items_are_not_frames() -> None:
-    cost = cost_of(FanOutResult("evaluate", [], computed=2, seconds={"evaluate": 3.0}))
+    cost = cost_of(FanOutResult("evaluate", [step("evaluate")], work={"evaluate": StepWork(3.0, 2)}))
     assert cost.seconds_per_frame == {} and cost.seconds_per_item == {"evaluate": 1.5}
-    assert cost_of(FanOutResult("evaluate", [], cached=2)).seconds_per_item == {}
+    assert cost_of(FanOutResult("evaluate", [step("evaluate")])).seconds_per_item == {}
+
+
+def test_a_step_that_came_from_the_cache_is_in_no_mean() -> None:
+    half_warm = FanOutResult("preprocess", [step("observe"), step("fit")])
+    half_warm.work = {"observe": StepWork(6.0, 1, 50), "fit": StepWork(8.0, 4, 200)}
+    assert cost_of(half_warm).seconds_per_frame == {"observe": pytest.approx(0.12), "fit": pytest.approx(0.04)}
+    only_fit = FanOutResult("preprocess", half_warm.steps, work={"fit": StepWork(8.0, 4, 200)})
+    assert cost_of(only_fit).clip_hours_per_day(2, 25.0) is None
 
 
 def test_nested_names_are_flat() -> None:

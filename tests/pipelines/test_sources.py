@@ -84,7 +84,7 @@ def test_a_vfhq_clip_is_read_as_the_data_set_means_it(tmp_path: Path) -> None:
 def test_a_bad_meta_file_is_left_out_with_the_reason(tmp_path: Path, name: str, text: str, reason: str) -> None:
     listing = list_vfhq(vfhq(vfhq(tmp_path), name, text))
     assert len(listing.clips) == 1
-    assert reason in listing.ignored[0][1]
+    assert reason in listing.refused[0][1]
 
 
 def facts(fps: float, count: int) -> VideoFacts:

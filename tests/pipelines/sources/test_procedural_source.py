@@ -63,9 +63,9 @@ def test_the_demo_recipe_reads() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("people: [{name: ada, seed: 1}]", "fields"),
+        ("people: [{name: ada, seed: 1}]", "'people.0.seconds' is missing"),
         ("persons: []", "people"),
-        ("people: [{name: a, seed: 1, seconds: 0, fps: 25, size: 96}]", "two frames"),
+        ("people: [{name: a, seed: 1, seconds: 0.01, fps: 25, size: 96}]", "two are needed"),
         ("people: [" + 2 * "{name: a, seed: 1, seconds: 1, fps: 25, size: 96}, " + "]", "differ"),
     ],
 )

@@ -1,0 +1,17 @@
+"""Nested mappings as dotted names: train_headgas.steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def flatten(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every value that is no mapping, under its dotted name, in the order of the file."""
+    flat: dict[str, Any] = {}
+    for name, value in block.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
