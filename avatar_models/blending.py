@@ -38,14 +38,17 @@ class RankOneAdam:
         self.m, self.v = torch.zeros_like(F), torch.zeros_like(F)
         self.steps = 0
         self._factors: list[tuple[Tensor, Tensor]] = []  # (e, v_f) of each blend since the last step
-        self._ahead: tuple[Tensor, Tensor] | None = None  # the announced (e, f)
+        self._ahead: tuple[Tensor, Tensor, int] | None = None  # the announced (e, f), and the version of F that f is of
 
     def blend(self, e: Tensor, F: Tensor) -> Tensor:
         """f (M,) of the optimiser's own F, whose gradient goes to the next :meth:`step`. F.grad stays None."""
         if F is not self.F:
             raise ValueError("this optimiser blends its own basis only")
+        if e.shape != F.shape[:1]:
+            raise ValueError(f"e must be ({len(F)},) for a basis of {tuple(F.shape)}, is {tuple(e.shape)}")
         known, self._ahead = self._ahead, None
-        f = known[1] if known is not None and torch.equal(known[0], e.detach()) else None
+        fits = known is not None and known[2] == F._version and torch.equal(known[0], e.detach())
+        f = known[1] if known is not None and fits else None
         return _Blend.apply(e, F, self._factors, f)  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -71,9 +74,10 @@ class RankOneAdam:
         options = (self.rate, b1, b2, self.eps, 1 - b1**t, 1 - b2**t)
         ahead = torch.empty(0) if ahead is None else ahead.detach().clone()
         f = empty(self.F.shape[1] if len(ahead) else 0)
+        torch.autograd.graph.increment_version(self.F)  # numpy changes it behind autograd's back
         _run(kernels.adam, self.F, *state, e.numpy(), v_f.numpy(), ahead.numpy(), f, *options, scratch=kernels.BLOCK)
         if len(ahead):
-            self._ahead = ahead, torch.from_numpy(f)
+            self._ahead = ahead, torch.from_numpy(f), self.F._version
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs beside F."""
@@ -90,21 +94,23 @@ class RankOneAdam:
 class _Blend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, e: Tensor, F: Tensor, factors: list[tuple[Tensor, Tensor]], known: Tensor | None) -> Tensor:
-        ctx.e, ctx.F, ctx.factors = e.detach(), F.detach(), factors
+        ctx.factors = factors
+        ctx.save_for_backward(e, F if ctx.needs_input_grad[0] else None)
         if known is not None:
             return known
         if F.is_cuda:
-            return ctx.e @ ctx.F
+            return e @ F
         f = empty(F.shape[1])
-        _run(kernels.blend, F, ctx.e.contiguous().numpy(), ctx.F.numpy(), f)
+        _run(kernels.blend, F, e.detach().contiguous().numpy(), F.detach().numpy(), f)
         return torch.from_numpy(f)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_f: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        e, F = ctx.saved_tensors
         if ctx.needs_input_grad[1]:
-            ctx.factors.append((ctx.e, v_f.contiguous()))
-        return (ctx.F @ v_f if ctx.needs_input_grad[0] else None), None, None, None
+            ctx.factors.append((e.detach(), v_f.contiguous()))
+        return (F.detach() @ v_f if ctx.needs_input_grad[0] else None), None, None, None
 
 
 def _run(kernel: Any, F: Tensor, *arguments: Any, scratch: int | None = None) -> None:

@@ -17,7 +17,7 @@ class Gaussians:
     """
 
     means: Tensor  # (N, 3) metres
-    quats: Tensor | None  # (N, 4) wxyz, any norm but zero
+    quats: Tensor | None  # (N, 4) wxyz, of any length from 1e-18 to 1e18
     scales: Tensor | None  # (N, 3) metres, positive
     opacities: Tensor  # (N,) in [0, 1]
     colors: Tensor  # (N, C) or (N, K, 3)

@@ -23,6 +23,9 @@ def photometric(image: Tensor, target: Tensor, lambda_l1: float, lambda_ssim: fl
     Keys: loss, l1, dssim; only loss carries a gradient, and only to `image`. float32 images on a CPU go to one fused
     kernel; on CUDA the fused_ssim package is used where it is installed.
     """
+    if image.shape != target.shape or image.ndim != 4:
+        raise ValueError(f"image and target must both be (B, C, H, W), are {tuple(image.shape)} and {tuple(target.shape)}")
+    target = target.to(image.dtype)
     if image.device.type == "cpu" and image.dtype == torch.float32:
         loss, l1, dssim = _FusedPhotometric.apply(image, target, lambda_l1, lambda_ssim)
     else:
@@ -69,7 +72,7 @@ class _FusedPhotometric(torch.autograd.Function):
             v_x = empty(*x.shape)
             by_l1, by_ssim = lambda_l1 / x.size, -lambda_ssim / x.size
             run(kernels.gradient, pieces, threads, x, y, *maps, by_l1, by_ssim, v_x, scratch=scratch)
-            ctx.gradient = torch.from_numpy(v_x.reshape(image.shape))
+            ctx.save_for_backward(torch.from_numpy(v_x.reshape(image.shape)))
         found = tuple(torch.tensor(value, dtype=torch.float32) for value in (l1, 1.0 - ssim))
         ctx.mark_non_differentiable(*found)
         return torch.tensor(lambda_l1 * l1 + lambda_ssim * (1.0 - ssim), dtype=torch.float32), *found
@@ -77,4 +80,4 @@ class _FusedPhotometric(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        return ctx.gradient * v_loss, None, None, None
+        return ctx.saved_tensors[0] * v_loss, None, None, None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,12 +19,22 @@ import numba
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels of just these sources are kept: below NUMBA_CACHE_DIR, or the user's cache folder."""
+    """Where compiled kernels of just these sources are kept: NUMBA_CACHE_DIR, the user's cache folder, or a temporary one."""
     digest = hashlib.sha256(numba.__version__.encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    base = os.environ.get("NUMBA_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headwater"
-    return Path(base) / f"kernels-{digest.hexdigest()[:16]}"
+    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    first = os.environ.get("NUMBA_CACHE_DIR") or Path(home) / "headwater"
+    # A container or a batch node may have no home that can be written.
+    for base in (Path(first), Path(tempfile.gettempdir()) / f"headwater-{os.getuid() if hasattr(os, 'getuid') else 'kernels'}"):
+        folder = base / f"kernels-{digest.hexdigest()[:16]}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+    return folder
 
 
 @contextmanager
@@ -31,11 +42,7 @@ def _cached_in(folder: Path) -> Iterator[None]:
     """Has the kernels that are defined inside cached in a folder; other users of numba in the process are left alone."""
     before = numba.config.CACHE_DIR
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         numba.config.CACHE_DIR = str(folder)
-    except OSError:  # a home that cannot be written: compiled beside the sources or, at worst, in every process
-        pass
-    try:
         yield
     finally:
         numba.config.CACHE_DIR = before

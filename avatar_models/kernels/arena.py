@@ -1,26 +1,86 @@
 """Arrays on memory that is used again.
 
 A fresh large array costs a page fault for every 4 kB that is written, which is more than the kernels' own time. Blocks go
-back to a pool when the last array or tensor on them is gone, up to KEPT_BYTES in all.
+back to a pool when the last array or tensor on them is gone. The pool keeps up to KEPT_BYTES; for more, it lets go of the
+sizes that nobody has asked for longest.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+import os
+import threading
+from collections import OrderedDict, deque
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 KEPT_BYTES = 256 * 1024**2
-"""Idle memory that the pool keeps; what comes back beyond it is given to the system."""
+"""Idle memory that the pool keeps."""
 
 LINE = 64
 """Bytes of a cache line."""
 
-_idle: dict[int, list[np.ndarray]] = defaultdict(list)
-_idle_bytes = 0
+
+class Pool:
+    """Idle buffers by size, the size that was used last at the end."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.idle: OrderedDict[int, list[np.ndarray]] = OrderedDict()
+        self.bytes = 0
+        self.returned: deque[np.ndarray] = deque()
+        self.lock = threading.Lock()
+
+    def take(self, size: int) -> np.ndarray:
+        """A buffer of just `size` bytes."""
+        with self.lock:
+            self._put_away()
+            buffers = self.idle.get(size)
+            if buffers:
+                self.idle.move_to_end(size)
+                self.bytes -= size
+                return buffers.pop()
+        return np.empty(size, np.uint8)
+
+    def give_back(self, buffer: np.ndarray) -> None:
+        """Called as an array dies, which may be anywhere, inside of `take` too: so it never waits for the lock."""
+        self.returned.append(buffer)
+        if self.lock.acquire(blocking=False):
+            try:
+                self._put_away()
+            finally:
+                self.lock.release()
+
+    def _put_away(self) -> None:
+        while self.returned:
+            buffer = self.returned.popleft()
+            size = len(buffer)
+            if size > self.most:
+                continue
+            while self.bytes + size > self.most:
+                longest, buffers = next(iter(self.idle.items()))
+                if buffers:
+                    buffers.pop()
+                    self.bytes -= longest
+                else:
+                    del self.idle[longest]
+            self.idle.setdefault(size, []).append(buffer)
+            self.idle.move_to_end(size)
+            self.bytes += size
+
+
+_pool = Pool(KEPT_BYTES)
+
+
+def _new_pool() -> None:
+    global _pool
+    _pool = Pool(KEPT_BYTES)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_pool)  # another thread of the parent may have held the lock
 
 
 class _Block:
@@ -40,11 +100,7 @@ class _Block:
         }
 
     def __del__(self) -> None:
-        global _idle_bytes
-        size = len(self.buffer)
-        if _idle_bytes + size <= KEPT_BYTES:
-            _idle_bytes += size
-            _idle[size].append(self.buffer)
+        _pool.give_back(self.buffer)
 
 
 def empty(*shape: int, dtype: Any = np.float32) -> np.ndarray:
@@ -76,14 +132,7 @@ def zeros_together(*shapes: tuple[int, ...]) -> list[np.ndarray]:
 
 def _block(size: int) -> np.ndarray:
     """At least `size` bytes."""
-    global _idle_bytes
-    size = _size_class(size + LINE)
-    try:
-        buffer = _idle[size].pop()
-        _idle_bytes -= size
-    except IndexError:
-        buffer = np.empty(size, np.uint8)
-    return np.asarray(_Block(buffer))
+    return np.asarray(_Block(_pool.take(_size_class(size + LINE))))
 
 
 def _size_class(size: int) -> int:

@@ -23,6 +23,7 @@ MX, MY, CA, CB, CC, REACH, OPACITY, EXTENT_Y, DEPTH, RED, GREEN, BLUE = range(12
 
 RANKS_A_CHUNK = 256
 
+MAX_PAIRS = 2**31 - 1  # places of pairs are int32
 SHARES = 8
 """The ranks are written into the lists in so many shares at once; a fixed number, and the lists do not depend on it."""
 

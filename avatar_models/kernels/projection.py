@@ -62,7 +62,8 @@ def _covariances_of_chunk_backward(s: Any, n: int) -> None:
         w, x, y, z = s[QW + i], s[QX + i], s[QY + i], s[QZ + i]
         unit = f4(1.0) / np.sqrt(w * w + x * x + y * y + z * z)
         w, x, y, z = w * unit, x * unit, y * unit, z * unit
-        sx, sy, sz = s[SX + i], s[SY + i], s[SZ + i]
+        seen = s[SEEN + i] > f4(0.0)
+        sx, sy, sz = s[SX + i] if seen else f4(0.0), s[SY + i] if seen else f4(0.0), s[SZ + i] if seen else f4(0.0)
         r00, r01, r02 = f4(1) - f4(2) * (y * y + z * z), f4(2) * (x * y - w * z), f4(2) * (x * z + w * y)
         r10, r11, r12 = f4(2) * (x * y + w * z), f4(1) - f4(2) * (x * x + z * z), f4(2) * (y * z - w * x)
         r20, r21, r22 = f4(2) * (x * z - w * y), f4(2) * (y * z + w * x), f4(1) - f4(2) * (x * x + y * y)
@@ -97,7 +98,7 @@ def _load(s: Any, start: int, n: int, means: Any, quats: Any, scales: Any, covar
         k = start + i
         s[X + i], s[Y + i], s[Z + i] = means[k, 0], means[k, 1], means[k, 2]
         s[OPACITY + i] = opacities[k]
-        bad += (means[k, 0] + means[k, 1] + means[k, 2] + opacities[k]) * f4(0.0)
+        bad += (means[k, 0] + means[k, 1] + means[k, 2] + opacities[k]) * f4(0.0)  # NaN where one is not finite
     if len(covariances):
         for i in range(n):
             k = start + i
@@ -111,7 +112,8 @@ def _load(s: Any, start: int, n: int, means: Any, quats: Any, scales: Any, covar
             k = start + i
             s[QW + i], s[QX + i], s[QY + i], s[QZ + i] = quats[k, 0], quats[k, 1], quats[k, 2], quats[k, 3]
             s[SX + i], s[SY + i], s[SZ + i] = scales[k, 0], scales[k, 1], scales[k, 2]
-            bad += (quats[k, 0] + quats[k, 1] + quats[k, 2] + quats[k, 3]) * f4(0.0)
+            norm2 = quats[k, 0] ** 2 + quats[k, 1] ** 2 + quats[k, 2] ** 2 + quats[k, 3] ** 2
+            bad += (norm2 + f4(1.0) / norm2) * f4(0.0)
             bad += (scales[k, 0] + scales[k, 1] + scales[k, 2]) * f4(0.0)
         _covariances_of_chunk(s, n)
     return bad
@@ -315,6 +317,11 @@ def backward(
             v_iz += v_ux * x + v_uy * y
             px, py = v_ux * iz, v_uy * iz
             pz = (s[V_DEPTH + i] if seen else f4(0.0)) - iz * iz * v_iz
+            # What was not seen may be anything, infinite too: zeros are chosen, not multiplied with.
+            lx, ly = lx if seen else f4(0.0), ly if seen else f4(0.0)
+            px, py, pz = px if seen else f4(0.0), py if seen else f4(0.0), pz if seen else f4(0.0)
+            v00, v01, v02 = v00 if seen else f4(0.0), v01 if seen else f4(0.0), v02 if seen else f4(0.0)
+            v10, v11, v12 = v10 if seen else f4(0.0), v11 if seen else f4(0.0), v12 if seen else f4(0.0)
             s[PX + i], s[PY + i], s[PZ + i] = px, py, pz
             s[N00 + i], s[N01 + i], s[N02 + i] = gx * v00, gx * v01, gx * v02
             s[N10 + i], s[N11 + i], s[N12 + i] = gy * v10, gy * v11, gy * v12

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -51,8 +52,17 @@ class _Team:
             member.join()
 
     def _serve(self) -> None:
-        while (job := self.jobs.get()) is not None:
+        while self._do_next():
+            pass
+
+    def _do_next(self) -> bool:
+        """Does a job and forgets it, since it holds on to its arrays. A kernel that cannot run tells its caller so."""
+        job = self.jobs.get()
+        if job is None:
+            return False
+        with suppress(Exception):
             job()
+        return True
 
 
 _team = _Team()

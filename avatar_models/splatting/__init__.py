@@ -45,9 +45,13 @@ def splat(
     Differentiable in all tensors of `gaussians`, in `camera.viewmat` and in `background`.
     `antialiased` dims a Gaussian by the share of its screen size that the added 0.3 px^2 makes up (Yu et al. 2024).
 
-    Raises ValueError for shapes that do not fit and for values that are not finite, with the first bad Gaussian's index.
+    Raises ValueError for shapes that do not fit, and on a CPU for Gaussians with values that are not finite or a quaternion
+    without length, with the first one's index (plain colours are looked at where they are seen). On CUDA Gaussians are not
+    looked at: it would make every call wait for the device.
     """
     _check(gaussians, camera)
+    if not 0 < near < far:
+        raise ValueError(f"near and far must be 0 < near < far, are {near} and {far}")
     background = _background(gaussians, camera, background)
     if gaussians.means.is_cuda:
         from avatar_models.splatting.cuda import splat_cuda as backend
@@ -71,6 +75,12 @@ def _background(gaussians: Gaussians, camera: Camera, background: Tensor | None)
 
 
 def _check(gaussians: Gaussians, camera: Camera) -> None:
+    if not len(camera):
+        raise ValueError("at least one camera is needed")
+    if gaussians.means.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"Gaussians must be float32 or float64, are {gaussians.means.dtype}")
+    if gaussians.means.ndim != 2:
+        raise ValueError(f"means must be (N, 3), are {tuple(gaussians.means.shape)}")
     count = len(gaussians)
     wanted: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
         "means": (gaussians.means, (count, 3)),
@@ -92,13 +102,25 @@ def _check(gaussians: Gaussians, camera: Camera) -> None:
         raise ValueError(f"colors must be ({count}, 1 to {MAX_CHANNELS}), are {tuple(colors.shape)}")
     if not math.isfinite(float(camera.viewmat.detach().sum() + camera.K.detach().sum())):
         raise ValueError("the camera's K or viewmat is not finite")
+    if not bool((torch.diagonal(camera.K.detach()[:, :2, :2], dim1=1, dim2=2) > 0).all()):
+        raise ValueError("the camera's focal lengths must be positive")
 
 
-def first_not_finite(gaussians: Gaussians) -> str:
-    """Names the first value that is NaN or infinite and its Gaussian; empty where all are finite."""
-    for name in ("means", "quats", "scales", "covariances", "opacities", "colors"):
-        tensor = getattr(gaussians, name)
-        if tensor is not None and not bool(torch.isfinite(tensor).all()):
-            bad = int((~torch.isfinite(tensor.detach().reshape(len(tensor), -1))).any(1).nonzero()[0])
-            return f"{name} of Gaussian {bad} are not finite: {tensor[bad].detach().flatten()[:4].tolist()}"
-    return ""
+def first_unusable(gaussians: Gaussians) -> str:
+    """Names the first Gaussian with a value that is NaN or infinite, or else with one that float32 cannot compute with."""
+    names = ("means", "quats", "scales", "covariances", "opacities", "colors")
+    rows = {name: t.detach().float().reshape(len(t), -1) for name in names if (t := getattr(gaussians, name)) is not None}
+    for name, values in rows.items():
+        if bool((bad := ~torch.isfinite(values).all(1)).any()):
+            return _named(name, values, bad, "are not finite")
+    if "quats" in rows:
+        length = rows["quats"].square().sum(1)
+        if bool((bad := ~torch.isfinite(length + 1 / length)).any()):
+            return _named("quats", rows["quats"], bad, "have no length that float32 can divide by")
+    name, values = max(rows.items(), key=lambda row: float(row[1].abs().max()))
+    return _named(name, values, values.abs().amax(1) == values.abs().max(), "are too large for float32")
+
+
+def _named(name: str, values: Tensor, bad: Tensor, what: str) -> str:
+    index = int(bad.nonzero()[0])
+    return f"{name} of Gaussian {index} {what}: {values[index, :4].tolist()}"

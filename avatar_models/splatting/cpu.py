@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from avatar_models.gaussians import Gaussians
 from avatar_models.kernels import compositing, features, harmonics, lists, projection, tiles
 from avatar_models.kernels.arena import empty, empty_together, zeros_together
 from avatar_models.kernels.threads import run
-from avatar_models.splatting import Splats, first_not_finite
+from avatar_models.splatting import Splats, first_unusable
 from avatar_models.splatting.projection import EPS2D
 
 RECORD_CHANNELS = 3
@@ -73,7 +72,7 @@ def _chunks(count: int, size: int) -> int:
 
 def _check_finite(chunks: np.ndarray, gaussians: Gaussians) -> None:
     if np.isnan(chunks).any():
-        raise ValueError(first_not_finite(gaussians))
+        raise ValueError(first_unusable(gaussians))
 
 
 class _Shade(torch.autograd.Function):
@@ -82,23 +81,23 @@ class _Shade(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, means: Tensor, coefficients: Tensor, viewmat: Tensor, gaussians: Gaussians) -> Tensor:
         m, c, W = _array(means), _array(coefficients), _array(viewmat)
-        centres = [-V[:3, :3].T @ V[:3, 3] for V in W]
         colors, pieces = empty(len(W), len(m), 3), _chunks(len(m), harmonics.CHUNK)
         finite = np.empty(pieces, np.float32)
-        for centre, shades in zip(centres, colors, strict=True):
+        for centre, shades in zip(_centres(W), colors, strict=True):
             run(harmonics.forward, pieces, torch.get_num_threads(), m, centre, c, shades, finite)
         _check_finite(finite, gaussians)
-        ctx.saved = (m, centres, c, colors, W)
-        return torch.from_numpy(colors)
+        found = torch.from_numpy(colors)
+        ctx.save_for_backward(means, coefficients, viewmat, found)
+        return found
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_colors: Tensor) -> _Grads:  # type: ignore[override]
-        m, centres, c, colors, W = ctx.saved
+        m, c, W, colors = (_array(tensor) for tensor in ctx.saved_tensors)
         pieces = _chunks(len(m), harmonics.CHUNK)
         v_viewmat = np.zeros_like(W)
         found = []
-        for index, (centre, shades, v) in enumerate(zip(centres, colors, _array(v_colors), strict=True)):
+        for index, (centre, shades, v) in enumerate(zip(_centres(W), colors, _array(v_colors), strict=True)):
             v_means, v_coefficients, v_centres = empty(*m.shape), empty(*c.shape), empty(pieces, 3)
             arguments = (m, centre, c, shades, v, v_means, v_coefficients, v_centres)
             run(harmonics.backward, pieces, torch.get_num_threads(), *arguments)
@@ -107,6 +106,11 @@ class _Shade(torch.autograd.Function):
             v_viewmat[index, :3, 3] = -W[index, :3, :3] @ v_centre
             found.append((v_means, v_coefficients))
         return *(torch.from_numpy(array) for array in _sum(found)), torch.from_numpy(v_viewmat), None
+
+
+def _centres(W: np.ndarray) -> list[np.ndarray]:
+    """Where each camera (4, 4) stands in the world, (3,)."""
+    return [-V[:3, :3].T @ V[:3, 3] for V in W]
 
 
 class _Project(torch.autograd.Function):
@@ -120,7 +124,7 @@ class _Project(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:  # fmt: skip
         if covariances is not None:
             quats = scales = None
-        inputs = (_array(means), _array(quats, 0, 4), _array(scales, 0, 3), _array(covariances, 0, 3, 3), _array(opacities))
+        inputs = _shapes(means, quats, scales, covariances, opacities)
         batch, count = len(cameras), len(inputs[0])
         outputs = empty_together((batch, count, 2), (batch, count, 3), (batch, count), (batch, count), (batch, count, 2))
         pieces = _chunks(count, projection.CHUNK)
@@ -130,17 +134,19 @@ class _Project(torch.autograd.Function):
             run(projection.forward, pieces, torch.get_num_threads(), *inputs, camera, *of_camera, finite, scratch=size)
         _check_finite(finite, gaussians)
         extents = outputs[-1]
-        ctx.saved = (inputs, cameras, extents)
-        ctx.set_materialize_grads(False)
         radii = np.maximum(np.ceil(extents), 0).astype(np.int32)
         tensors = tuple(torch.from_numpy(array) for array in (*outputs, radii))
+        ctx.cameras = cameras
+        ctx.save_for_backward(means, quats, scales, covariances, opacities, tensors[-2])
+        ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*tensors[-2:])
         return tensors
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *v: Tensor | None) -> _Grads:  # type: ignore[override]
-        inputs, cameras, extents = ctx.saved
+        *tensors, last = ctx.saved_tensors
+        inputs, extents = _shapes(*tensors), _array(last)
         batch, count = extents.shape[:2]
         pieces = _chunks(count, projection.CHUNK)
         shapes = ((batch, count, 2), (batch, count, 3), (batch, count), (batch, count))
@@ -148,15 +154,22 @@ class _Project(torch.autograd.Function):
         size = projection.ROWS * projection.CHUNK
         v_viewmat = np.zeros((batch, 4, 4), np.float32)
         found = []
-        for index, (camera, extent, *of_camera) in enumerate(zip(cameras, extents, *incoming, strict=True)):
+        for index, (camera, extent, *of_camera) in enumerate(zip(ctx.cameras, extents, *incoming, strict=True)):
             *outgoing, v_rows = empty_together(*(array.shape for array in inputs), (pieces, 12))
             arguments = (*inputs, camera, extent, *of_camera, *outgoing, v_rows)
             run(projection.backward, pieces, torch.get_num_threads(), *arguments, scratch=size)
             v_viewmat[index, :3] = v_rows.sum(0, dtype=np.float64).reshape(3, 4)
             found.append(outgoing)
         wanted = zip(_sum(found), ctx.needs_input_grad, strict=False)
-        tensors = (torch.from_numpy(array) if needed else None for array, needed in wanted)
-        return *tensors, torch.from_numpy(v_viewmat), None, None
+        v_inputs = (torch.from_numpy(array) if needed else None for array, needed in wanted)
+        return *v_inputs, torch.from_numpy(v_viewmat), None, None
+
+
+def _shapes(
+    means: Tensor, quats: Tensor | None, scales: Tensor | None, covariances: Tensor | None, opacities: Tensor
+) -> tuple[np.ndarray, ...]:
+    """What the projection kernels read of the Gaussians, with empty arrays for what is not given."""
+    return _array(means), _array(quats, 0, 4), _array(scales, 0, 3), _array(covariances, 0, 3, 3), _array(opacities)
 
 
 def _sum(of_cameras: list[Any]) -> Any:
@@ -180,49 +193,66 @@ class _Composite(torch.autograd.Function):
         batch, channels = len(m), c.shape[-1]
         image = empty(batch, channels, height, width)
         alpha, depth = empty(batch, 1, height, width), empty(batch, 1, height, width)
-        ctx.saved = []
+        saved: list[Tensor | None] = []
         for i in range(batch):
             screen = (m[i], q[i], o[i], e[i], z[i], c if c.ndim == 2 else c[i])
-            ctx.saved.append(_composite(*screen, b[i], image[i], alpha[i, 0], depth[i, 0], gaussians))
+            composed = _composite(*screen, b[i], image[i], alpha[i, 0], depth[i, 0], gaussians)
+            saved += [None if array is None else torch.from_numpy(array) for array in composed]
+        found = (torch.from_numpy(image), torch.from_numpy(alpha), torch.from_numpy(depth))
+        # As tensors, so that autograd notices a change in place and lets go of them after backward.
+        ctx.save_for_backward(conics, opacities, background, found[2], *saved)
         ctx.color_shape = c.shape
         ctx.set_materialize_grads(False)
-        return torch.from_numpy(image), torch.from_numpy(alpha), torch.from_numpy(depth)
+        return found
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_image: Tensor | None, v_alpha: Tensor | None, v_depth: Tensor | None) -> _Grads:  # type: ignore[override]
-        batch, channels, count = len(ctx.saved), ctx.color_shape[-1], ctx.color_shape[-2]
-        picture = ctx.saved[0].T.shape
+        conics, opacities, background, depths, *saved = ctx.saved_tensors
+        q, o, b, d = (_array(t) for t in (conics, opacities, background, depths))
+        size = len(_Composed._fields)
+        pictures = [
+            _Composed._make(None if t is None else t.numpy() for t in saved[start : start + size])
+            for start in range(0, len(saved), size)
+        ]
+        batch, channels, count = len(pictures), ctx.color_shape[-1], ctx.color_shape[-2]
+        picture = pictures[0].T.shape
         v_i = np.zeros((batch, channels, *picture), np.float32) if v_image is None else _array(v_image)
         v_a = np.zeros((batch, 1, *picture), np.float32) if v_alpha is None else _array(v_alpha)
         v_d = np.empty((batch, 1, 0, 0), np.float32) if v_depth is None else _array(v_depth)
         v_m, v_q, v_o, v_c, v_z = zeros_together(
             (batch, count, 2), (batch, count, 3), (batch, count), (batch, count, channels), (batch, count)
         )
-        for i, composed in enumerate(ctx.saved):
+        for i, composed in enumerate(pictures):
             outgoing = (v_m[i], v_q[i], v_z[i], v_o[i], v_c[i])
-            _composite_backward(composed, v_i[i], v_a[i, 0], v_d[i, 0], outgoing)
+            _composite_backward(composed, q[i], o[i], b[i], d[i, 0], v_i[i], v_a[i, 0], v_d[i, 0], outgoing)
         if len(ctx.color_shape) == 2:  # the same colours for all cameras
             v_c = v_c[0] if batch == 1 else v_c.sum(0)
         v_b = None
         if ctx.needs_input_grad[5]:
             v_b = torch.stack(
-                [torch.from_numpy(np.tensordot(v, composed.T, 2)) for v, composed in zip(v_i, ctx.saved, strict=True)]
+                [torch.from_numpy(np.tensordot(v, composed.T, 2)) for v, composed in zip(v_i, pictures, strict=True)]
             )
         return *(torch.from_numpy(array) for array in (v_m, v_q, v_o, v_c, v_z)), v_b, None, None, None, None
 
 
-@dataclass(frozen=True)
-class _Composed:
-    """What the gradient of one picture needs."""
+class _Composed(NamedTuple):
+    """What the gradient of one picture needs beside what went in and came out; see the kernels of `lists`."""
 
-    scene: tuple[np.ndarray, ...]  # what the compositing kernels read
+    starts: np.ndarray  # (tiles + 1,)
+    members: np.ndarray  # (pairs,)
+    records: np.ndarray  # (seen, RECORD)
+    flat: np.ndarray | None  # (seen * padded channels,) where there are more than RECORD_CHANNELS
     T: np.ndarray  # (H, W)
-    depth: np.ndarray  # (H, W)
     last: np.ndarray  # (H, W)
-    pairs: tuple[np.ndarray, ...]  # order, pair_starts, places: see lists.sum_pairs
-    conics: np.ndarray  # (N, 3)
-    opacities: np.ndarray  # (N,)
+    order: np.ndarray  # (seen,)
+    pair_starts: np.ndarray  # (seen + 1,)
+    places: np.ndarray  # (pairs,)
+
+    def scene(self, background: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What the compositing kernels read."""
+        colors = () if self.flat is None else (self.flat,)
+        return self.starts, self.members, self.records, *colors, background
 
 
 def _composite(
@@ -240,41 +270,48 @@ def _composite(
     finite = np.empty(lists.SHARES, np.float32)
     run(lists.count_pairs, lists.SHARES, threads, order, m, q, o, e, z, c, size, records, boxes, counts, pairs, finite)
     _check_finite(finite, gaussians)
+    total = int(pairs.sum())
+    if total > lists.MAX_PAIRS:
+        raise ValueError(
+            f"{total:,} pairs of a Gaussian and a tile of {tiles.TILE_W} x {tiles.TILE_H} pixels, {lists.MAX_PAIRS:,} is "
+            f"the most: the {len(order):,} Gaussians seen in {width} x {height} pixels are too large"
+        )
     starts = lists.lay_out(counts, pairs)
-    total = int(starts[-1])
     members, places = empty(total, dtype=np.int32), empty(total, dtype=np.int32)
     pair_starts = np.empty(len(order) + 1, np.int64)
     run(lists.fill, lists.SHARES, threads, boxes, tiles_x, counts, pairs, members, pair_starts, places)
 
     groups = _chunks(tiles_x * tiles_y, lists.TILES_A_GROUP)
     T, last = empty_together((height, width), (height, width))
-    scene: tuple[np.ndarray, ...] = (starts, members, records, b)
-    if channels <= RECORD_CHANNELS:
-        scratch = compositing.SCRATCH_FLOATS
-        run(compositing.forward, groups, threads, *scene, image, T, alpha, depth, last, scratch=scratch)
-    else:
+    flat = None
+    if channels > RECORD_CHANNELS:
         padded = _chunks(channels, 16) * 16
         flat = empty(len(order) * padded)
         run(features.pad_colors, _chunks(len(order), lists.RANKS_A_CHUNK), threads, order, c, flat)
-        scene = (starts, members, records, flat, b)
-        scratch = features.scratch_floats(padded)
-        run(features.forward, groups, threads, *scene, image, T, alpha, depth, last, scratch=scratch)
-    return _Composed(scene, T, depth, last, (order, pair_starts, places), q, o)
+    composed = _Composed(starts, members, records, flat, T, last, order, pair_starts, places)
+    compositor, scratch = _compositor(channels)
+    run(compositor.forward, groups, threads, *composed.scene(b), image, T, alpha, depth, last, scratch=scratch)
+    return composed
+
+
+def _compositor(channels: int) -> tuple[Any, int]:
+    """The module whose kernels composite so many channels, and the floats of scratch that they need."""
+    if channels <= RECORD_CHANNELS:
+        return compositing, compositing.SCRATCH_FLOATS
+    return features, features.scratch_floats(_chunks(channels, 16) * 16)
 
 
 def _composite_backward(
-    composed: _Composed, v_i: np.ndarray, v_a: np.ndarray, v_d: np.ndarray, outgoing: tuple[np.ndarray, ...]
-) -> None:
+    composed: _Composed, q: np.ndarray, o: np.ndarray, b: np.ndarray, depth: np.ndarray,
+    v_i: np.ndarray, v_a: np.ndarray, v_d: np.ndarray, outgoing: tuple[np.ndarray, ...],
+) -> None:  # fmt: skip
     """Adds the gradient of one picture to `outgoing`: v_means2d, v_conics, v_depths, v_opacities, v_colors, all zeros."""
     threads, channels = torch.get_num_threads(), len(v_i)
-    scene, (order, _, places) = composed.scene, composed.pairs
-    partial = empty(len(places), 7 + channels)
-    if channels <= RECORD_CHANNELS:
-        kernel, size = compositing.backward, compositing.SCRATCH_FLOATS
-    else:
-        kernel, size = features.backward, features.scratch_floats(_chunks(channels, 16) * 16)
-    groups = _chunks(len(scene[0]) - 1, lists.TILES_A_GROUP)
-    picture = (composed.T, composed.depth, composed.last)
-    run(kernel, groups, threads, *scene, *picture, v_i, v_a, v_d, partial, scratch=size)
-    pieces = _chunks(len(order), lists.RANKS_A_CHUNK)
-    run(lists.sum_pairs, pieces, threads, *composed.pairs, composed.conics, composed.opacities, partial, *outgoing)
+    partial = empty(len(composed.places), 7 + channels)
+    compositor, scratch = _compositor(channels)
+    groups = _chunks(len(composed.starts) - 1, lists.TILES_A_GROUP)
+    picture = (composed.T, depth, composed.last)
+    run(compositor.backward, groups, threads, *composed.scene(b), *picture, v_i, v_a, v_d, partial, scratch=scratch)
+    pieces = _chunks(len(composed.order), lists.RANKS_A_CHUNK)
+    pairs = (composed.order, composed.pair_starts, composed.places)
+    run(lists.sum_pairs, pieces, threads, *pairs, q, o, partial, *outgoing)

@@ -72,9 +72,37 @@ def test_a_blend_that_was_announced_is_the_same_to_the_bit(columns: int) -> None
             basis.step(ahead)
     assert torch.equal(plain.F, announced.F)
     assert torch.equal(plain.blend(conditions[-1], plain.F), announced.blend(conditions[-1], announced.F))
-    other = conditions[0]  # not the one announced: blended afresh
-    announced.step(ahead=conditions[1])
-    assert torch.equal(plain.blend(other, plain.F), announced.blend(other, announced.F))
+
+
+@pytest.mark.parametrize("change", ["another condition", "another basis"])
+def test_a_blend_that_was_announced_for_something_else_is_not_used(change: str) -> None:
+    F, conditions = start()
+    basis = RankOneAdam(F.requires_grad_(), 0.01)
+    basis.blend(conditions[0], F).square().mean().backward()
+    basis.step(ahead=conditions[1])
+    if change == "another basis":
+        with torch.no_grad():
+            F.mul_(2)
+    wanted = conditions[1 if change == "another basis" else 2]
+    assert torch.allclose(basis.blend(wanted, F), wanted @ F, atol=1e-5)
+
+
+def test_a_gradient_by_a_basis_that_has_moved_on_is_refused() -> None:
+    F, conditions = start()
+    basis = RankOneAdam(F.requires_grad_(), 0.01)
+    late = conditions[1].clone().requires_grad_()
+    basis.blend(conditions[0], F).square().mean().backward()
+    loss = basis.blend(late, F).sum()
+    basis.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("length", [0, 3, 9])
+def test_a_condition_of_another_length_is_refused(length: int) -> None:
+    F, _ = start()
+    with pytest.raises(ValueError, match=rf"e must be \(7,\) .* is \({length},\)"):
+        RankOneAdam(F, 0.01).blend(torch.ones(length), F)
 
 
 def test_another_basis_is_refused() -> None:

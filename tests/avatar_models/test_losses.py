@@ -47,3 +47,11 @@ def test_equal_images_lose_nothing_and_a_bad_term_is_named() -> None:
     terms = photometric(image, target, 0.8, 0.2)
     assert first_not_finite(terms) is None
     assert first_not_finite({**terms, "dssim": torch.tensor(float("nan"))}) == "dssim"
+
+
+def test_images_of_other_shapes_are_refused_and_other_types_are_taken() -> None:
+    image, target = pair(1, 3, 20, 20)
+    with pytest.raises(ValueError, match=r"\(1, 3, 20, 20\) and \(1, 1, 20, 20\)"):
+        photometric(image, target[:, :1], 0.8, 0.2)
+    found, wanted = photometric(image, target.half(), 0.8, 0.2), photometric(image, target.half().float(), 0.8, 0.2)
+    assert torch.equal(found["loss"], wanted["loss"])

@@ -6,12 +6,15 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
+import weakref
 from typing import Any
 
 import numba
 import numpy as np
 import pytest
 
+from avatar_models.kernels import threads
 from avatar_models.kernels.lanes import fetch_add
 from avatar_models.kernels.threads import run, scratch_floats
 
@@ -26,16 +29,41 @@ def count(claims: Any, counts: Any) -> None:
         fetch_add(claims, 8, 1)
 
 
-def counted(pieces: int, threads: int) -> np.ndarray:
+def counted(pieces: int, team: int) -> np.ndarray:
     counts = np.zeros(pieces, np.int64)
-    run(count, pieces, threads, counts)
+    run(count, pieces, team, counts)
     return counts
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("team", [1, 2, 5])
 @pytest.mark.parametrize("pieces", [0, 1, 7, 5000])
-def test_every_piece_is_done_once(pieces: int, threads: int) -> None:
-    assert (counted(pieces, threads) == 1).all()
+def test_every_piece_is_done_once(pieces: int, team: int) -> None:
+    assert (counted(pieces, team) == 1).all()
+
+
+def test_a_kernel_that_cannot_run_tells_its_caller_and_harms_no_helper() -> None:
+    counted(10, 3)
+
+    def broken(claims: np.ndarray) -> None:
+        raise ArithmeticError("no such kernel")
+
+    for _ in range(5):
+        with pytest.raises(ArithmeticError, match="no such kernel"):
+            run(broken, 10, 3)
+    assert all(member.is_alive() for member in threads._team.members)
+    assert (counted(1000, 3) == 1).all()
+
+
+def test_a_helper_that_waits_holds_no_arrays() -> None:
+    counts = np.zeros(100, np.int64)
+    run(count, 100, 3, counts)
+    watched = weakref.ref(counts)
+    del counts
+    for _ in range(100):
+        if watched() is None:
+            return
+        time.sleep(0.01)  # a helper may still be on its way back from the kernel
+    raise AssertionError("the array is alive a second after its last use")
 
 
 def _in_child() -> None:

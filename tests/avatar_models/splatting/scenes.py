@@ -31,3 +31,33 @@ def as_float32(gaussians: Gaussians) -> Gaussians:
     return Gaussians(
         *(t.float() for t in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.colors))
     )
+
+
+def strange_scene(seed: int) -> tuple[Gaussians, Camera]:
+    """A random scene with one of the things that break rasterisers."""
+    g = torch.Generator().manual_seed(seed)
+    count = [0, 1, 40, 120][seed % 4]
+    normal = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64)  # noqa: E731
+    means, quats, scales = normal(count, 3) * 0.15, normal(count, 4), torch.exp(normal(count, 3)) * 0.02
+    opacities, colors = torch.sigmoid(2 * normal(count)), torch.rand(count, 1 + seed % 5, generator=g, dtype=torch.float64)
+    oddity = seed // 4 % 8
+    some = slice(0, count // 3)
+    if oddity == 1:
+        means[some, 2] -= 3.0  # behind the camera
+    elif oddity == 2:
+        scales[some] *= 100.0  # huge
+    elif oddity == 3:
+        scales[some] *= 1e-4  # far below a pixel
+    elif oddity == 4:
+        scales[some, 0] = 1e-9  # flat
+    elif oddity == 5:
+        opacities[some] = 1.0
+    elif oddity == 6:
+        means[some, 0] += 5.0  # outside the picture
+    elif oddity == 7:
+        means[some, 2] = means[0, 2] if count else 0.0  # all at one depth
+    viewmat = torch.eye(4, dtype=torch.float64)[None].clone()
+    viewmat[0, 2, 3] = 0.9
+    width, height = 33 + seed % 30, 25 + seed % 41
+    K = torch.tensor([[[1.8 * width, 0, width / 2], [0, 1.7 * width, height / 2], [0, 0, 1]]], dtype=torch.float64)
+    return Gaussians(means, quats, scales, opacities, colors), Camera(K, viewmat, width, height)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -11,40 +12,10 @@ from avatar_models.cameras import Camera
 from avatar_models.gaussians import Gaussians
 from avatar_models.splatting import splat
 from avatar_models.splatting.reference import splat_reference
-from tests.avatar_models.splatting.scenes import as_float32, scene
+from tests.avatar_models.splatting.scenes import as_float32, scene, strange_scene
 
 FLIPPED = 1 / 3000
 """Share of pixels in which a Gaussian may stand on the other side of a threshold (1/255, 1e-4) than in float64."""
-
-
-def strange_scene(seed: int) -> tuple[Gaussians, Camera]:
-    """A random scene with one of the things that break rasterisers."""
-    g = torch.Generator().manual_seed(seed)
-    count = [0, 1, 40, 120][seed % 4]
-    normal = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64)  # noqa: E731
-    means, quats, scales = normal(count, 3) * 0.15, normal(count, 4), torch.exp(normal(count, 3)) * 0.02
-    opacities, colors = torch.sigmoid(2 * normal(count)), torch.rand(count, 1 + seed % 5, generator=g, dtype=torch.float64)
-    oddity = seed // 4 % 8
-    some = slice(0, count // 3)
-    if oddity == 1:
-        means[some, 2] -= 3.0  # behind the camera
-    elif oddity == 2:
-        scales[some] *= 100.0  # huge
-    elif oddity == 3:
-        scales[some] *= 1e-4  # far below a pixel
-    elif oddity == 4:
-        scales[some, 0] = 1e-9  # flat
-    elif oddity == 5:
-        opacities[some] = 1.0
-    elif oddity == 6:
-        means[some, 0] += 5.0  # outside the picture
-    elif oddity == 7:
-        means[some, 2] = means[0, 2] if count else 0.0  # all at one depth
-    viewmat = torch.eye(4, dtype=torch.float64)[None].clone()
-    viewmat[0, 2, 3] = 0.9
-    width, height = 33 + seed % 30, 25 + seed % 41
-    K = torch.tensor([[[1.8 * width, 0, width / 2], [0, 1.7 * width, height / 2], [0, 0, 1]]], dtype=torch.float64)
-    return Gaussians(means, quats, scales, opacities, colors), Camera(K, viewmat, width, height)
 
 
 @pytest.mark.parametrize("first", range(0, 200, 20))
@@ -100,3 +71,61 @@ def test_each_kind_of_bad_number_is_refused(name: str, value: float) -> None:
     bad[41].fill_(value)
     with pytest.raises(ValueError, match=f"{name} of Gaussian 41 are not finite"):
         splat(replace(gaussians, **{name: bad}), camera)
+
+
+@pytest.mark.parametrize("length", [0.0, 1e-20, 1e20])
+def test_a_quaternion_without_a_length_is_refused(length: float) -> None:
+    gaussians, camera = scene(seed=4)
+    assert gaussians.quats is not None
+    gaussians.quats[9] *= length
+    with pytest.raises(ValueError, match="quats of Gaussian 9 have no length that float32 can divide by"):
+        splat(gaussians, camera)
+
+
+def test_numbers_that_overflow_are_named() -> None:
+    gaussians, camera = scene(seed=4, sh=4)
+    gaussians.colors[33] = 3e38
+    with pytest.raises(ValueError, match="colors of Gaussian 33 are too large for float32"):
+        splat(gaussians, camera)
+
+
+def test_what_cannot_be_asked_for_is_refused() -> None:
+    gaussians, camera = scene(seed=4)
+    for options in ({"near": 0.0}, {"near": float("nan")}, {"near": 2.0, "far": 1.0}):
+        with pytest.raises(ValueError, match="0 < near < far"):
+            splat(gaussians, camera, **options)
+    with pytest.raises(ValueError, match="at least one camera"):
+        splat(gaussians, camera[:0])
+    with pytest.raises(ValueError, match=r"float32 or float64, are torch.bfloat16"):
+        splat(replace(gaussians, means=gaussians.means.bfloat16()), camera)
+    with pytest.raises(ValueError, match="focal lengths must be positive"):
+        splat(gaussians, replace(camera, K=camera.K * 0))
+
+
+@pytest.mark.parametrize("options", [{"near": 0.85}, {"far": 0.9}, {"near": 0.7, "far": 0.95}, {"radius_clip": 6.0}])
+def test_what_is_near_far_or_small_is_left_out_as_in_the_reference(options: dict[str, float]) -> None:
+    gaussians, camera = scene(seed=8)
+    found, wanted = splat(gaussians, camera, **options), splat_reference(gaussians, camera, torch.zeros(2, 3), **options)
+    assert (found.image - wanted.image).abs().max() < 2e-5 and torch.equal(found.radii, wanted.radii)
+    seen = (wanted.radii > 0).all(-1).sum()
+    assert 0 < seen < (splat_reference(gaussians, camera, torch.zeros(2, 3)).radii > 0).all(-1).sum()
+
+
+def test_more_pairs_than_can_be_counted_are_refused() -> None:
+    """Checked with a low limit: two thousand million pairs take more memory than a test may have."""
+    gaussians, camera = scene(seed=8)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(ValueError, match=r"pairs of a Gaussian and a tile .* 100 is the most"),
+    ):
+        patch.setattr("avatar_models.kernels.lists.MAX_PAIRS", 100)
+        splat(gaussians, camera)
+
+
+def test_two_python_threads_render_at_once() -> None:
+    scenes = [scene(seed, count=400) for seed in range(4)]
+    alone = [splat(*pair).image for pair in scenes]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            together = pool.map(lambda pair: splat(*pair).image, scenes)
+            assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
