@@ -58,6 +58,8 @@ class RankOneAdam:
         `ahead` (E,) is the condition that will be blended next, where it is known: both are done in one pass over F.
         """
         self._ahead = None
+        if ahead is not None and ahead.shape != self.F.shape[:1]:
+            raise ValueError(f"ahead must be ({len(self.F)},), is {tuple(ahead.shape)}")
         if not self._factors:
             return
         e, v_f = (torch.stack(factors) for factors in zip(*self._factors, strict=True))

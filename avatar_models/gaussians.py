@@ -13,7 +13,7 @@ class Gaussians:
     """N anisotropic Gaussians in world space (metres), after all activations.
 
     Their shape is given by quats and scales, or by covariances in their place. colors is (N, C) plain channels (1 to
-    64), or (N, K, 3) spherical-harmonic coefficients with K = (degree + 1)^2.
+    512), or (N, K, 3) spherical-harmonic coefficients with K = (degree + 1)^2.
     """
 
     means: Tensor  # (N, 3) metres
@@ -42,3 +42,33 @@ def half_turn_about_x(gaussians: Gaussians) -> Gaussians:
         signs = colors.new_tensor([1, -1, -1, 1, -1, 1, 1, -1, 1, -1, 1, -1, -1, 1, -1, 1])  # of Y_k(x, -y, -z) / Y_k(x, y, z)
         colors = colors * signs[: colors.shape[1], None]
     return Gaussians(means, quats, gaussians.scales, gaussians.opacities, colors)
+
+
+def unusable(gaussians: Gaussians) -> str:
+    """Names the first Gaussian with a value that is NaN or infinite, or without a length of its quaternion; or nothing."""
+    rows = _rows(gaussians)
+    for name, values in rows.items():
+        if bool((bad := ~torch.isfinite(values).all(1)).any()):
+            return _named(name, values, bad, "are not finite")
+    if "quats" in rows:
+        length = rows["quats"].square().sum(1)
+        if bool((bad := ~torch.isfinite(length + 1 / length)).any()):
+            return _named("quats", rows["quats"], bad, "have no length that float32 can divide by")
+    return ""
+
+
+def largest(gaussians: Gaussians) -> str:
+    """Names the Gaussian with the largest value, for where sums of finite values overflow."""
+    rows = _rows(gaussians)
+    name, values = max(rows.items(), key=lambda row: float(row[1].abs().max()))
+    return _named(name, values, values.abs().amax(1) == values.abs().max(), "are too large for float32")
+
+
+def _rows(gaussians: Gaussians) -> dict[str, Tensor]:
+    names = ("means", "quats", "scales", "covariances", "opacities", "colors")
+    return {name: t.detach().float().reshape(len(t), -1) for name in names if (t := getattr(gaussians, name)) is not None}
+
+
+def _named(name: str, values: Tensor, bad: Tensor, what: str) -> str:
+    index = int(bad.nonzero()[0])
+    return f"{name} of Gaussian {index} {what}: {values[index, :4].tolist()}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from avatar_models.gaussians import Gaussians
+from avatar_models.gaussians import Gaussians, unusable
 
 SH_C0 = 0.28209479177387814
 MIN_OPACITY = 1e-6
@@ -23,7 +23,8 @@ MAX_LOG_SCALE = 20.0
 def write_ply(path: Path, gaussians: Gaussians) -> None:
     """Writes Gaussians with quats and scales in the layout of 3DGS (Kerbl et al. 2023), binary.
 
-    Colours (N, 3) become SH of degree 0. Raises ValueError for covariances and for other numbers of channels.
+    Colours (N, 3) become SH of degree 0. Raises ValueError for covariances, for other numbers of channels, for none
+    at all, and for values that are not finite.
     """
     columns = _columns(gaussians)
     table = np.zeros(len(gaussians), [(name, "<f4") for name in columns])
@@ -84,7 +85,7 @@ def read_ply(path: Path) -> Gaussians:
         vertex = elements["vertex"]
         columns = _decompressed(elements) if "chunk" in elements else {name: vertex[name] for name in vertex.dtype.names or ()}
         return _gaussians(columns)
-    except (KeyError, ValueError) as error:
+    except (IndexError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a binary PLY file of Gaussians ({error})") from None
 
 
@@ -139,6 +140,10 @@ def _columns(gaussians: Gaussians) -> dict[str, np.ndarray]:
     """The properties of 3DGS's layout in its order, float32."""
     if gaussians.quats is None or gaussians.scales is None:
         raise ValueError("a PLY file holds quats and scales; these Gaussians have covariances")
+    if not len(gaussians):
+        raise ValueError("there are no Gaussians to write")
+    if bad := unusable(gaussians):
+        raise ValueError(bad)
     to = lambda tensor: tensor.detach().cpu().float().numpy()  # noqa: E731
     colors = to(gaussians.colors)
     if colors.ndim == 2:

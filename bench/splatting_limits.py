@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from avatar_models.kernels import compositing, lists, tiles
 from avatar_models.kernels.lanes import LANES, fetch_add, jit
 from avatar_models.kernels.threads import run
 from avatar_models.splatting import cpu
-from bench.splatting import both_ways, head
+from bench.splatting import best, both_ways, head
 
 # Counted in the source, a pixel that a Gaussian's rows touch; a multiply-add is two, a comparison or a choice one.
 FORWARD_FLOPS, BACKWARD_FLOPS = 43, 67
@@ -58,16 +57,6 @@ def _read(claims: Any, x: Any, out: Any) -> None:
             total += part[i]
         out[piece] = total
         fetch_add(claims, 8, 1)
-
-
-def best(call: Callable[[], object], rounds: int = 40) -> float:
-    """Seconds."""
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def count_pixels(count: int, size: int) -> tuple[int, int, int]:

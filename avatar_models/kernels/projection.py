@@ -158,7 +158,7 @@ def forward(
             x = w00 * s[X + i] + w01 * s[Y + i] + w02 * s[Z + i] + t0
             y = w10 * s[X + i] + w11 * s[Y + i] + w12 * s[Z + i] + t1
             depth = w20 * s[X + i] + w21 * s[Y + i] + w22 * s[Z + i] + t2
-            seen = (depth > near) & (depth < far)
+            seen = (depth >= near) & (depth <= far)
             z = depth if seen else f4(1.0)
             iz = f4(1.0) / z
             mx, my = fx * x * iz + cx, fy * y * iz + cy

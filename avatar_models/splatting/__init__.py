@@ -16,7 +16,7 @@ from torch import Tensor
 from avatar_models.cameras import Camera
 from avatar_models.gaussians import Gaussians
 
-MAX_CHANNELS = 64
+MAX_CHANNELS = 512  # gsplat's limit too
 
 
 @dataclass(frozen=True)
@@ -104,23 +104,3 @@ def _check(gaussians: Gaussians, camera: Camera) -> None:
         raise ValueError("the camera's K or viewmat is not finite")
     if not bool((torch.diagonal(camera.K.detach()[:, :2, :2], dim1=1, dim2=2) > 0).all()):
         raise ValueError("the camera's focal lengths must be positive")
-
-
-def first_unusable(gaussians: Gaussians) -> str:
-    """Names the first Gaussian with a value that is NaN or infinite, or else with one that float32 cannot compute with."""
-    names = ("means", "quats", "scales", "covariances", "opacities", "colors")
-    rows = {name: t.detach().float().reshape(len(t), -1) for name in names if (t := getattr(gaussians, name)) is not None}
-    for name, values in rows.items():
-        if bool((bad := ~torch.isfinite(values).all(1)).any()):
-            return _named(name, values, bad, "are not finite")
-    if "quats" in rows:
-        length = rows["quats"].square().sum(1)
-        if bool((bad := ~torch.isfinite(length + 1 / length)).any()):
-            return _named("quats", rows["quats"], bad, "have no length that float32 can divide by")
-    name, values = max(rows.items(), key=lambda row: float(row[1].abs().max()))
-    return _named(name, values, values.abs().amax(1) == values.abs().max(), "are too large for float32")
-
-
-def _named(name: str, values: Tensor, bad: Tensor, what: str) -> str:
-    index = int(bad.nonzero()[0])
-    return f"{name} of Gaussian {index} {what}: {values[index, :4].tolist()}"

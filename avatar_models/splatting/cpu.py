@@ -11,11 +11,11 @@ from torch.autograd.function import once_differentiable
 
 from avatar_models import kernels
 from avatar_models.cameras import Camera
-from avatar_models.gaussians import Gaussians
+from avatar_models.gaussians import Gaussians, largest, unusable
 from avatar_models.kernels import compositing, features, harmonics, lists, projection, tiles
 from avatar_models.kernels.arena import empty, empty_together, zeros_together
 from avatar_models.kernels.threads import run
-from avatar_models.splatting import Splats, first_unusable
+from avatar_models.splatting import Splats
 from avatar_models.splatting.projection import EPS2D
 
 RECORD_CHANNELS = 3
@@ -72,7 +72,7 @@ def _chunks(count: int, size: int) -> int:
 
 def _check_finite(chunks: np.ndarray, gaussians: Gaussians) -> None:
     if np.isnan(chunks).any():
-        raise ValueError(first_unusable(gaussians))
+        raise ValueError(unusable(gaussians) or largest(gaussians))
 
 
 class _Shade(torch.autograd.Function):

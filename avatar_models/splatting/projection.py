@@ -44,7 +44,7 @@ def project_gaussians(
     K, viewmat = camera.K[index], camera.viewmat[index]
     W, t = viewmat[:3, :3], viewmat[:3, 3]
     x, y, z = (gaussians.means @ W.mT + t).unbind(-1)
-    seen = (z > near) & (z < far)
+    seen = (z >= near) & (z <= far)
     z = torch.where(seen, z, torch.ones_like(z))
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
     means2d = torch.stack([fx * x / z + cx, fy * y / z + cy], -1)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 import types
-from dataclasses import fields
 
 import pytest
 import torch
 
 from avatar_models.cameras import Camera
-from avatar_models.gaussians import Gaussians
 from avatar_models.splatting import splat
-from tests.avatar_models.splatting.scenes import as_float32, scene
+from tests.avatar_models.splatting.scenes import SIZE, as_float32, scene
+from tests.avatar_models.splatting.test_gradients import leaves, rendered
 
 
 def test_the_cuda_backend_asks_gsplat_for_what_the_signature_means(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,8 +36,12 @@ def test_the_cuda_backend_asks_gsplat_for_what_the_signature_means(monkeypatch: 
     from avatar_models.splatting.cuda import splat_cuda
 
     background = torch.ones(2, 3)
-    found = splat_cuda(gaussians, camera, background, near=0.01, far=10.0, radius_clip=0.0, antialiased=True)
+    found = splat_cuda(gaussians, camera, background, near=0.02, far=10.0, radius_clip=3.0, antialiased=True)
     assert (asked["sh_degree"], asked["rasterize_mode"], asked["eps2d"]) == (1, "antialiased", 0.3)
+    assert (asked["near_plane"], asked["far_plane"], asked["radius_clip"]) == (0.02, 10.0, 3.0)
+    assert (asked["width"], asked["height"], asked["backgrounds"], asked["covars"]) == (SIZE, SIZE + 5, None, None)
+    given = {name: getattr(gaussians, name) for name in ("means", "quats", "scales", "opacities", "colors")}
+    assert all(asked[name] is tensor for name, tensor in {**given, "viewmats": camera.viewmat, "Ks": camera.K}.items())
     assert found.image.shape == (2, 3, camera.height, camera.width)
     assert torch.allclose(found.image, torch.tensor(0.25 + 0.5)) and torch.allclose(found.depth, torch.tensor(2.0))
     assert found.radii.shape == (2, 150, 2)
@@ -49,9 +52,15 @@ def test_the_cuda_backend_asks_gsplat_for_what_the_signature_means(monkeypatch: 
 def test_gsplat_and_the_kernels_agree(channels: int, sh: int, antialiased: bool) -> None:
     gaussians, camera = scene(seed=6, channels=channels, sh=sh)
     gaussians, camera = as_float32(gaussians), Camera(camera.K.float(), camera.viewmat.float(), camera.width, camera.height)
-    on_gpu = Gaussians(*(t if t is None else t.cuda() for t in (getattr(gaussians, f.name) for f in fields(gaussians))))
-    background = torch.linspace(0, 1, 3 if sh else channels)
-    wanted = splat(gaussians, camera, background, antialiased=antialiased)
-    found = splat(on_gpu, camera.to("cuda"), background.cuda(), antialiased=antialiased)
-    for name in ("image", "alpha", "depth"):
-        assert (getattr(found, name).cpu() - getattr(wanted, name)).abs().max() < 1e-3, name
+    background = torch.linspace(0, 1, 3 if sh else channels).expand(2, -1)
+    pictures, gradients = [], []
+    for device in ("cpu", "cuda"):
+        named = {name: t.detach().to(device).requires_grad_() for name, t in leaves(gaussians, camera, background).items()}
+        found = rendered(named, camera.to(device), splat, antialiased=antialiased)
+        ((found.image - 0.5).square() + found.alpha + found.depth).sum().backward()
+        pictures.append({name: getattr(found, name).detach().cpu() for name in ("image", "alpha", "depth")})
+        gradients.append({name: t.grad.cpu() for name, t in named.items()})  # type: ignore[union-attr]
+    for name, picture in pictures[0].items():
+        assert (pictures[1][name] - picture).abs().max() < 1e-3, name
+    for name, gradient in gradients[0].items():
+        assert (gradients[1][name] - gradient).norm() < 1e-2 * gradient.norm(), name

@@ -29,7 +29,7 @@ def rendered(named: dict[str, Tensor], camera: Camera, function, **options) -> S
 
 @pytest.mark.parametrize(
     ("channels", "sh", "antialiased"),
-    [(channels, 0, False) for channels in (1, 2, 3, 4, 7, 16, 17, 32, 64)]
+    [(channels, 0, False) for channels in (1, 2, 3, 4, 7, 16, 17, 32, 64, 65, 200)]
     + [(3, sh, False) for sh in (1, 4, 9, 16)]
     + [(3, 0, True), (3, 4, True), (8, 0, True)],
 )
