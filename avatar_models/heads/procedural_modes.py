@@ -262,7 +262,28 @@ def identity_modes(mesh: HeadMesh) -> tuple[tuple[str, ...], Array, Array]:
     scales = [(0, "headWidth", 0.045), (1, "headHeight", 0.04), (2, "headDepth", 0.05)]
     for axis, name, amount in scales:
         joints[list(fields).index(name), : JAW + 1, axis] = amount * JOINTS_MM[: JAW + 1, axis]
+    for mode, of_joints in zip(modes, joints, strict=True):
+        motion = _motion_of_face(mesh, mode)
+        mode -= motion(mesh.vertices)
+        of_joints -= motion(JOINTS_MM)
     return tuple(fields), modes, joints
+
+
+def _motion_of_face(mesh: HeadMesh, mode: Array) -> Callable[[Array], Array]:
+    """The shift, turn and growth of the whole head that is nearest to what a mode does to the face, as a field over points.
+
+    One camera cannot tell a larger head from a nearer one, nor a mode that turns the face from a turn of the head: a shape
+    space without them (as after Procrustes' alignment) leaves each to the pose alone.
+    """
+    x, y, z = mesh.vertices.T
+    face = (mesh.part == SKIN) & (z > 0) & (y > -95) & (y < 70)
+
+    def motions(points: Array) -> Array:  # (N, 3, 7): shifts, turns about the axes, growth
+        turns = np.cross(np.eye(3)[None], points[:, None]).transpose(0, 2, 1)
+        return np.concatenate([np.broadcast_to(np.eye(3), (len(points), 3, 3)), turns, points[:, :, None]], 2)
+
+    amounts = np.linalg.lstsq(motions(mesh.vertices[face]).reshape(-1, 7), mode[face].ravel(), rcond=None)[0]
+    return lambda points: motions(points) @ amounts
 
 
 # -- skinning ---------------------------------------------------------------------------------------------------------
