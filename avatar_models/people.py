@@ -13,34 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from avatar_models.colors import HAIRS, IRISES, SKINS
 from avatar_models.heads.procedural import procedural_head
 from avatar_models.heads.procedural_mesh import EYE_LEFT, EYE_RIGHT, head_mesh
 from avatar_models.heads.procedural_paint import Palette, paint
-from avatar_models.mesh_render import rasterise, vertex_normals
+from avatar_models.mesh_render import rasterise
+from avatar_models.shading import shaded
 
 Array = NDArray[np.float64]
 SUPERSAMPLING = 2
 IDENTITY_SIGMA = 0.8
-SKINS = (
-    (0.88, 0.66, 0.54),
-    (0.80, 0.57, 0.44),
-    (0.64, 0.42, 0.31),
-    (0.47, 0.30, 0.22),
-    (0.92, 0.72, 0.62),
-    (0.72, 0.50, 0.37),
-)
-HAIRS = (
-    (0.10, 0.07, 0.06),
-    (0.24, 0.14, 0.08),
-    (0.55, 0.38, 0.18),
-    (0.42, 0.18, 0.09),
-    (0.45, 0.44, 0.43),
-    (0.06, 0.06, 0.07),
-)
-IRISES = ((0.25, 0.15, 0.08), (0.22, 0.38, 0.52), (0.28, 0.38, 0.22), (0.38, 0.28, 0.14))
 SHIRTS = ((0.18, 0.30, 0.46), (0.46, 0.20, 0.22), (0.22, 0.36, 0.28), (0.30, 0.28, 0.34), (0.55, 0.50, 0.42))
 WALLS = ((0.74, 0.78, 0.80), (0.80, 0.76, 0.70), (0.70, 0.75, 0.71), (0.77, 0.73, 0.79))
-LIGHT = np.array([0.35, 0.5, 0.8]) / np.linalg.norm([0.35, 0.5, 0.8])
 
 
 @dataclass(frozen=True)
@@ -173,13 +157,13 @@ def film(person: Person, performance: Performance, frame: int, size: int, view: 
     K_big = K * [[SUPERSAMPLING], [SUPERSAMPLING], [1.0]]
     head = posed_vertices(person, performance, frame)
     faces = procedural_head().faces.numpy()
-    shade = _shaded(head, faces, view, paint(person.palette))
+    shade = shaded(head, faces, view, paint(person.palette), wet=np.isin(head_mesh().part, (EYE_LEFT, EYE_RIGHT)))
     torso, torso_faces = _torso()
     # The torso stands still while the head turns: it is placed in the camera's frame.
     still = np.tile(np.eye(4), (1, 1))
     still[:3, :3], still[:3, 3] = np.diag([1.0, -1.0, -1.0]), view[:3, 3]
     placed = (torso @ still[:3, :3].T + still[:3, 3] - view[:3, 3]) @ view[:3, :3]
-    cloth = _shaded(placed, torso_faces, view, np.tile(np.asarray(person.shirt, np.float32), (len(torso), 1)))
+    cloth = shaded(placed, torso_faces, view, np.tile(np.asarray(person.shirt, np.float32), (len(torso), 1)))
 
     vertices = np.concatenate([head, placed.astype(np.float32)])
     all_faces = np.concatenate([faces, torso_faces + len(head)])
@@ -198,21 +182,6 @@ def _wall(size: int, color: tuple[float, float, float]) -> NDArray[np.float32]:
     wall = (vignette[..., None] * np.asarray(color)).astype(np.float32)
     wall.flags.writeable = False
     return wall
-
-
-def _shaded(
-    vertices: NDArray[np.floating], faces: NDArray[np.int64], view: Array, color: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Vertex colours (V, 3) under a soft key light from the upper left, a sky and a small highlight, fixed to the camera."""
-    normals = vertex_normals(vertices, faces) @ (np.diag([1.0, -1.0, -1.0]) @ view[:3, :3]).T
-    key = np.clip(0.15 + 0.85 * normals @ LIGHT, 0.0, None)
-    sky = 0.5 + 0.5 * normals[:, 1]
-    half = (LIGHT + [0, 0, 1]) / np.linalg.norm(LIGHT + [0, 0, 1])
-    shine = np.clip(normals @ half, 0, None)
-    part = head_mesh().part
-    on_eye = np.isin(part, (EYE_LEFT, EYE_RIGHT)) if len(part) == len(vertices) else np.zeros(len(vertices), bool)
-    highlight = np.where(on_eye, 0.5 * shine**60, 0.06 * shine**12)
-    return (color * (0.36 + 0.52 * key + 0.16 * sky)[:, None] + highlight[:, None]).astype(np.float32)
 
 
 def _torso() -> tuple[Array, NDArray[np.int64]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 
 def canonical_json(value: Any) -> bytes:
@@ -16,6 +18,15 @@ def canonical_json(value: Any) -> bytes:
 def digest(value: Any) -> str:
     """sha256 of a JSON value."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def digest_arrays(arrays: Iterable[np.ndarray]) -> str:
+    """sha256 of arrays' types, shapes and bytes."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 def content_key(*, step: str, version: int, params: Mapping[str, Any], assets: Mapping[str, str], inputs: str) -> str:

@@ -9,6 +9,7 @@ from avatar_models.avatar import AvatarError
 from pipelines.atomic import DiskFull
 from pipelines.cache import CacheUnusable, DamagedEntry
 from pipelines.cluster import ClusterUnreachable
+from pipelines.heads import HeadError, HeadFileError
 from pipelines.fanout import RunStopped, TooManyQuarantined
 from pipelines.fanout.dispatcher import ClusterTooSmall
 from pipelines.params import ParamsError
@@ -18,7 +19,8 @@ from pipelines.tracking import TrackingUnreachable
 from pipelines.yaml_files import YamlFileError
 
 EXPECTED = (
-    AvatarError, CacheUnusable, ClusterTooSmall, ClusterUnreachable, DamagedEntry, DiskFull, ParamsError, RunStopped,
+    AvatarError, CacheUnusable, ClusterTooSmall, ClusterUnreachable, DamagedEntry, DiskFull, HeadError,
+    HeadFileError, ParamsError, RunStopped,
     SchemaError, SourceError, TooManyQuarantined, TrackingUnreachable, YamlFileError,
 )  # fmt: skip
 

@@ -110,7 +110,9 @@ class Preprocess(Block):
     max_gap_s: PositiveFloat = 1.0
     """A face lost for longer than this splits the clip in two; a shorter loss leaves a gap in the frame index."""
     crop: Crop = Crop()
-    head: Literal["procedural"] = "procedural"
+    head: Literal["procedural", "ict", "flame"] = "procedural"
+    head_file: str = ""
+    """The model's own file: ict_facekit.npz or ICT-FaceKit's folder for ict, generic_model.pkl or flame2023.pkl for flame."""
     fit_iterations: PositiveInt = 15
     fit_smoothness: Annotated[float, Field(ge=0.0)] = 1.0
     gates: Gates = Gates()

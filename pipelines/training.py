@@ -20,7 +20,6 @@ from avatar_models.avatar import BACKGROUNDS, avatar_files, condition_names
 from avatar_models.blending import RankOneAdam
 from avatar_models.cameras import Camera, project
 from avatar_models.headgas import HeadGas, HeadGasSizes, parameter_groups
-from avatar_models.heads import load_head
 from avatar_models.heads.interface import Head
 from avatar_models.losses import first_not_finite, photometric
 from avatar_models.metrics import psnr
@@ -29,6 +28,7 @@ from pipelines.atomic import write_bytes_atomic
 from pipelines.cache import Entry, EntryWriter
 from pipelines.fanout import Item, ItemRejected
 from pipelines.frames import composite
+from pipelines.heads import tracked_head
 from pipelines.params import TrainHeadgas
 from pipelines.subject import Shots, Tables, load_shots, read_tables, subject_clips, subject_identity
 
@@ -63,7 +63,7 @@ class HeadGasTrainer:
             raise ItemRejected("no_training_frames", f"subject {item.id}: all its good frames are held out for testing")
         shots = load_shots(self.data, wanted, self.options.resolution)
         identity = subject_identity(self.data, wanted[0][0])
-        head = load_head(identity["head"])
+        head = tracked_head()
         training = Training(self.options, shots, head, torch.tensor(identity["identity"]), self.device)
         training.run(out.scratch / "checkpoint.pt", self.checkpoint_every)
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from avatar_models.heads.storage import save_head
 from pipelines import tables
-from pipelines.atomic import write_bytes_atomic
+from pipelines.atomic import atomic_path, write_bytes_atomic
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.frames import write_frames
+from pipelines.heads import HEAD_FILE, load_head
 from pipelines.main import run_stage
 from pipelines.params import load_params
 from pipelines.preprocess import clip_items, preprocess_steps
@@ -56,6 +58,9 @@ def main() -> None:
     params = load_params()
     with stage_run("preprocess", params) as run:
         catalog = tables.read_table(CATALOG, tables.CATALOG)
+        head = load_head(params.preprocess.head, params.preprocess.head_file)
+        with atomic_path(HEAD_FILE) as temporary:
+            save_head(temporary, head)
         result, figures = run_and_assemble(
             "preprocess",
             preprocess_steps(params),

@@ -16,7 +16,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from avatar_models.heads.skinning import NUM_JOINTS, Rig
+from avatar_models.heads.skinning import LEFT_EYE, NUM_JOINTS, RIGHT_EYE, Rig
 from avatar_models.pickles import PickleRefused, load_pickle
 
 NUM_IDENTITY, NUM_EXPRESSION = 300, 100
@@ -35,6 +35,12 @@ class FlameModel:
     rig: Rig
     faces: Tensor  # (F, 3) int64
     expression_names: tuple[str, ...]
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """Regions (V,) bool by what turns with which joint."""
+        left, right = self.rig.weights[:, LEFT_EYE] > 0.5, self.rig.weights[:, RIGHT_EYE] > 0.5
+        return {"skin": ~(left | right), "eyes_left": left, "eyes_right": right}
 
 
 def read_flame(path: Path) -> FlameModel:

@@ -1,4 +1,4 @@
-"""What every parametric head offers, whatever model stands behind it.
+"""What every linear head model offers: a surface from identity, expression and pose, and the detector's points on it.
 
 World frame of all heads (FLAME's): origin between the ears and a little below the eyes, x to the subject's left, y up,
 z out of the face, metres. Joints turn by axis-angle in radians. B frames, V vertices, F triangles, I identity and
@@ -7,27 +7,38 @@ E expression coefficients.
 
 from __future__ import annotations
 
-from typing import Protocol
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+import numpy as np
 from torch import Tensor
 
-from avatar_models.heads.skinning import Rig
+from avatar_models.heads.embedding import LandmarkEmbedding
+from avatar_models.heads.skinning import Rig, joints, pose
 
-NUM_LANDMARKS = 478
 
-
-class Head(Protocol):
+@dataclass(frozen=True)
+class Head:
     """A linear head model with neck, jaw and two eyes as joints."""
 
     name: str
-    num_identity: int
-    num_expression: int
-    expression_names: tuple[str, ...]
     rig: Rig
     faces: Tensor  # (F, 3) int64, counter-clockwise seen from outside
-    landmark_faces: Tensor  # (478,) int64, index into faces
-    landmark_barycentric: Tensor  # (478, 3), rows sum to 1
-    landmark_weights: Tensor  # (478,) in [0, 1]: how well a detected point is tied to one place of the surface
+    expression_names: tuple[str, ...]
+    one_sided: bool
+    """Whether expressions go from 0 to 1 (ARKit's kind), or are normal with deviation 1 (a PCA's)."""
+    embedding: LandmarkEmbedding
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    """Regions by name, (V,) bool: skin, face (its front), eyes_left, eyes_right, and what else a model tells apart."""
+
+    @property
+    def num_identity(self) -> int:
+        return len(self.rig.identity_basis)
+
+    @property
+    def num_expression(self) -> int:
+        return len(self.rig.expression_basis)
 
     def vertices(self, identity: Tensor, expression: Tensor, neck: Tensor, jaw: Tensor, eyes: Tensor) -> Tensor:
         """Posed surface (B, V, 3) in metres, differentiable in all arguments.
@@ -35,12 +46,19 @@ class Head(Protocol):
         identity (B or 1, I), expression (B, E), neck (B, 3), jaw (B, 3), eyes (B, 6) left then right; one dtype
         (float32 or float64) and device, which the result has too.
         """
-        ...
+        return pose(self.rig.to(expression.device, expression.dtype), identity, expression, neck, jaw, eyes)
+
+    def joints(self, identity: Tensor, expression: Tensor) -> Tensor:
+        """Where root, neck, jaw and the two eyes turn about, (B, 5, 3) in metres, at rest."""
+        return joints(self.rig.to(expression.device, expression.dtype), identity, expression)
 
     def landmarks(self, vertices: Tensor) -> Tensor:
         """The detector's 478 points (B, 478, 3) on the surface given as vertices (B, V, 3)."""
-        ...
+        return self.embedding.points(vertices, self.faces)
 
     def hash(self) -> str:
-        """sha256 over the arrays of the model: what a track was made with."""
-        ...
+        """sha256 over the arrays of the model and its embedding: what a track was made with."""
+        found = hashlib.sha256()
+        for array in (*self.rig.arrays(), self.faces, *self.embedding.arrays()):
+            found.update(np.ascontiguousarray(array.numpy()).tobytes())
+        return found.hexdigest()

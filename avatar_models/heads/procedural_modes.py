@@ -275,7 +275,7 @@ def _motion_of_face(mesh: HeadMesh, mode: Array) -> Callable[[Array], Array]:
     One camera cannot tell a larger head from a nearer one, nor a mode that turns the face from a turn of the head: a shape
     space without them (as after Procrustes' alignment) leaves each to the pose alone.
     """
-    x, y, z = mesh.vertices.T
+    y, z = mesh.vertices[:, 1], mesh.vertices[:, 2]
     face = (mesh.part == SKIN) & (z > 0) & (y > -95) & (y < 70)
 
     def motions(points: Array) -> Array:  # (N, 3, 7): shifts, turns about the axes, growth

@@ -56,6 +56,14 @@ class Rig:
         )
 
 
+def joints(rig: Rig, identity: Tensor, expression: Tensor) -> Tensor:
+    """Joints at rest (B, 5, 3) in metres; identity (B or 1, I), expression (B, E)."""
+    found = (rig.joints + torch.einsum("bi,ijk->bjk", identity, rig.joint_identity_basis)).expand(len(expression), -1, -1)
+    if rig.joint_expression_basis is not None:
+        found = found + torch.einsum("be,ejk->bjk", expression, rig.joint_expression_basis)
+    return found
+
+
 def pose(rig: Rig, identity: Tensor, expression: Tensor, neck: Tensor, jaw: Tensor, eyes: Tensor) -> Tensor:
     """Posed vertices (B, V, 3) in metres; arguments as in :meth:`avatar_models.heads.interface.Head.vertices`."""
     if identity.shape[-1] != len(rig.identity_basis) or expression.shape[-1] != len(rig.expression_basis):
@@ -66,9 +74,7 @@ def pose(rig: Rig, identity: Tensor, expression: Tensor, neck: Tensor, jaw: Tens
     frames = len(expression)
     shape = rig.template + torch.einsum("bi,ivk->bvk", identity, rig.identity_basis)
     shape = shape + torch.einsum("be,evk->bvk", expression, rig.expression_basis)
-    joints = (rig.joints + torch.einsum("bi,ijk->bjk", identity, rig.joint_identity_basis)).expand(frames, -1, -1)
-    if rig.joint_expression_basis is not None:
-        joints = joints + torch.einsum("be,ejk->bjk", expression, rig.joint_expression_basis)
+    at_rest = joints(rig, identity, expression)
 
     turns = axis_angle_to_matrix(torch.stack([neck, jaw, eyes[:, :3], eyes[:, 3:]], 1))  # (B, 4, 3, 3)
     R_neck, R_jaw, R_left, R_right = turns.unbind(1)
@@ -77,10 +83,10 @@ def pose(rig: Rig, identity: Tensor, expression: Tensor, neck: Tensor, jaw: Tens
         shape = shape + torch.einsum("bp,pvk->bvk", (turns - eye[:, None]).flatten(1), rig.pose_basis)
     R = torch.stack([eye, R_neck, R_neck @ R_jaw, R_neck @ R_left, R_neck @ R_right], 1)  # (B, 5, 3, 3)
     # a child joint is carried by the neck's rotation about the neck's joint
-    pivot = joints[:, NECK : NECK + 1]
-    carried = (joints - pivot) @ R_neck.mT + pivot
-    posed = torch.cat([joints[:, ROOT : NECK + 1], carried[:, JAW:]], 1)
-    t = posed - (R @ joints[..., None])[..., 0]  # (B, 5, 3)
+    pivot = at_rest[:, NECK : NECK + 1]
+    carried = (at_rest - pivot) @ R_neck.mT + pivot
+    posed = torch.cat([at_rest[:, ROOT : NECK + 1], carried[:, JAW:]], 1)
+    t = posed - (R @ at_rest[..., None])[..., 0]  # (B, 5, 3)
 
     R_vertex = torch.einsum("vj,bjkl->bvkl", rig.weights, R)
     t_vertex = torch.einsum("vj,bjk->bvk", rig.weights, t)

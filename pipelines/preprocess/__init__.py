@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from avatar_models.heads import load_head
 from pipelines.fanout import Item, Step
+from pipelines.heads import load_head
 from pipelines.lineage import detector_hashes
 from pipelines.params import Params, Preprocess
 from pipelines.preprocess.fit import VERSION as FIT_VERSION
@@ -49,11 +49,11 @@ def frames_to_keep(row: Mapping[str, Any], options: Preprocess) -> int:
 def preprocess_steps(params: Params) -> list[Step]:
     """The two steps, each with the parameters that its result depends on."""
     block = params.preprocess.as_key()
-    head = load_head(params.preprocess.head)
+    head = load_head(params.preprocess.head, params.preprocess.head_file)
     observe = {name: block[name] for name in OBSERVE_PARAMS}
     fit = {name: block[name] for name in FIT_PARAMS}
     buffer_bytes = params.preprocess.frame_buffer_mb * 1024**2
-    # The buffer changes no result, so it is kept out of the key.
+    # The buffer changes no result, and where a head's file lies neither, so both are kept out of the keys.
     return [
         Step(
             "observe",
@@ -63,5 +63,5 @@ def preprocess_steps(params: Params) -> list[Step]:
             params.compute.decode,
             detector_hashes(),
         ),
-        Step("fit", FIT_VERSION, FitClip, fit, params.compute.fit, {head.name: head.hash()}),
+        Step("fit", FIT_VERSION, partial(FitClip, head_file=params.preprocess.head_file), fit, params.compute.fit, {head.name: head.hash()}),
     ]

@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from avatar_models.heads import load_head
 from avatar_models.tracking.fit import fit_clip
 from avatar_models.tracking.quality import Limits, clip_verdict, coverage, good_frames, jitter
 from pipelines import tables
 from pipelines.cache import Entry, EntryWriter
 from pipelines.fanout import Item
 from pipelines.frames import decode_frame
+from pipelines.heads import load_head
 from pipelines.keys import digest
 
-VERSION = 1
+VERSION = 2
 
 
 class FitClip:
     """Fits one clip's segments per call."""
 
-    def __init__(self, params: Mapping[str, Any]) -> None:
-        self.head = load_head(params["head"])
+    def __init__(self, params: Mapping[str, Any], head_file: str) -> None:
+        self.head = load_head(params["head"], head_file)
         self.head_hash = self.head.hash()
         self.iterations, self.smoothness = int(params["fit_iterations"]), float(params["fit_smoothness"])
         self.limits = Limits(**params["gates"])
@@ -47,8 +47,12 @@ class FitClip:
         points = np.array(landmarks["points"].to_pylist(), np.float32).reshape(count, -1, 3)
         crop = np.array(frames["crop"].to_pylist(), np.float32)
         size = len(decode_frame(frames.to_batches()[0], 0).image)
-        fit = fit_clip(self.head, points, crop, source_size, iterations=self.iterations, smoothness=self.smoothness)
-        confidence = landmarks["confidence"].to_numpy()
+        fit = fit_clip(
+            self.head, points, crop, source_size, iterations=self.iterations, smoothness=self.smoothness,
+            times=frames["time"].to_numpy(),
+        )  # fmt: skip
+        # The detector is sure of a face behind a hand, too: what the head does not agree with is no ground to train on.
+        confidence = (landmarks["confidence"].to_numpy() * fit.inliers).astype(np.float32)
         indices = frames["frame"].to_numpy()
         shake = jitter(points, _rows_without_gaps(frames["time"].to_numpy()))
         good = good_frames(fit.reprojection, confidence, self.limits)

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from avatar_models.cameras import Camera, project
-from avatar_models.heads import load_head
 from pipelines import tables
 from pipelines.dotted import flatten
+from pipelines.heads import tracked_head
 from pipelines.evaluation import METRICS_SCHEMA
 from pipelines.lineage import detector_hashes, package_versions
 from pipelines.params import Params
@@ -127,7 +127,7 @@ def segment_row(data: Tables, row: dict[str, Any]) -> dict[str, Any]:
 
 def overlay(image: NDArray[np.uint8], track: dict[str, Any], identity: list[float]) -> NDArray[np.uint8]:
     """The fitted head's landmarks drawn over a crop."""
-    head = load_head(track["head"])
+    head = tracked_head()
     values = [torch.tensor(np.asarray(track[name], np.float32))[None] for name in ("expression", "neck", "jaw", "eyes")]
     points = head.landmarks(head.vertices(torch.tensor(identity)[None], *values))
     K, viewmat = torch.tensor(track["K"]).reshape(1, 3, 3), torch.tensor(track["viewmat"]).reshape(1, 4, 4)

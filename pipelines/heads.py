@@ -1,0 +1,78 @@
+"""The head model that params.yaml names, with its landmark embedding, which is computed once and kept."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from avatar_models.heads.embedding import EmbeddingError, load_embedding, save_embedding
+from avatar_models.heads.flame import FlameFileError, read_flame
+from avatar_models.heads.ict import IctFileError, read_ict
+from avatar_models.heads.interface import Head
+from avatar_models.heads.procedural import procedural_head
+from avatar_models.heads.storage import HeadFileError, read_head
+from pipelines.atomic import atomic_path
+from pipelines.keys import digest_arrays
+from pipelines.subject import TRACKS_FOLDER
+
+EMBEDDINGS = Path(".headwater/heads")
+HEAD_FILE = TRACKS_FOLDER / "head.npz"
+VERSION = 1  # raised when embeddings come out otherwise
+
+
+class HeadError(ValueError):
+    """The head that params.yaml names cannot be had; the message says why and what to do."""
+
+
+@cache
+def load_head(name: str, file: str) -> Head:
+    """The head: procedural, or ict or flame from the user's file. A new one is shown to the detector, for a minute.
+
+    Raises HeadError.
+    """
+    if name == "procedural":
+        return procedural_head()
+    if not file:
+        raise HeadError(f"preprocess.head = {name} needs preprocess.head_file in params.yaml: {_wanted(name)}")
+    try:
+        model = read_ict(Path(file)) if name == "ict" else read_flame(Path(file))
+    except (IctFileError, FlameFileError) as error:
+        raise HeadError(str(error)) from None
+    except OSError as error:
+        raise HeadError(f"preprocess.head_file {file}: {error.strerror}; {_wanted(name)}") from None
+    rig = model.rig.to(dtype=model.rig.template.float().dtype)
+    key = digest_arrays([array.numpy() for array in (*rig.arrays(), model.faces)])
+    path = EMBEDDINGS / f"{name}-{key[:16]}-v{VERSION}.npz"
+    one_sided = name == "ict"
+    if not path.exists():
+        from avatar_models.tracking.embedding import embed
+
+        print(f"{name}: finding the detector's points on the head, once for this file (about a minute)...", flush=True)
+        try:
+            embedding, report = embed(rig, model.faces, model.masks, one_sided)
+        except ValueError as error:
+            raise HeadError(f"preprocess.head_file {file}: {error}") from None
+        with atomic_path(path) as temporary:
+            save_embedding(temporary, embedding)
+        path.with_suffix(".txt").write_text("\n".join(report.lines()) + "\n")
+        print("\n".join(report.lines()), flush=True)
+    try:
+        embedding = load_embedding(path, len(model.faces))
+    except EmbeddingError as error:
+        raise HeadError(f"{error}. Delete {path}.") from None
+    return Head(name, rig, model.faces, model.expression_names, one_sided, embedding, model.masks)
+
+
+def _wanted(name: str) -> str:
+    if name == "ict":
+        return "ict_facekit.npz, or the folder FaceXModel of ICT-FaceKit (MIT licence)"
+    return "generic_model.pkl or flame2023.pkl, from flame.is.tue.mpg.de after registration"
+
+
+@cache
+def tracked_head(root: Path = Path()) -> Head:
+    """The head that data/tracks was made with. Raises HeadFileError."""
+    return read_head(root / HEAD_FILE)
+
+
+__all__ = ["HEAD_FILE", "HeadError", "HeadFileError", "load_head", "tracked_head"]
