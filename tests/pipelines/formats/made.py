@@ -39,6 +39,7 @@ class ToyFlame:
         V = 30
         joints = procedural_head().rig.joints.double()
         weights = made(V, 5, size=1.0).abs()
+        weights[:, 0] = 0  # all of it is carried by the neck
         weights = weights / weights.sum(1, keepdim=True)
         self.rig = Rig(
             made(V, 3, size=0.06), made(300, V, 3), made(102, V, 3), joints, made(300, 5, 3), weights,
