@@ -219,7 +219,9 @@ def _test_pictures(folder: Path, part: Part) -> set[Any]:
         path = folder / f"transforms_{name}.json"
         if path.exists() and part != "train":
             frames = read_json(path).get("frames")
-            found |= {frame.get("file_path") for frame in frames} if isinstance(frames, list) else set()
+            found |= (
+                {frame.get("file_path") for frame in frames if isinstance(frame, dict)} if isinstance(frames, list) else set()
+            )
     return found
 
 
