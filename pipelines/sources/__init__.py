@@ -42,6 +42,7 @@ class Listing:
 def list_clips(source: Source) -> Listing:
     """Lists a source. Raises SourceError where there is none."""
     from pipelines.sources.folder import list_folder
+    from pipelines.sources.nersemble import list_nersemble
     from pipelines.sources.procedural import list_people
     from pipelines.sources.vfhq import list_vfhq
 
@@ -49,6 +50,7 @@ def list_clips(source: Source) -> Listing:
         "folder": list_folder,
         "vfhq": list_vfhq,
         "procedural": list_people,
+        "nersemble": list_nersemble,
     }
     return readers[source.kind](Path(source.path))
 
