@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from avatar_models.cameras import Camera
+from avatar_models.heads import load_head
 from avatar_models.heads.interface import Head
 from pipelines.formats.fields import FormatError
 from pipelines.frames import StoredFrame
@@ -20,7 +22,6 @@ from pipelines.splits import split_rows
 from pipelines.subject import Tables, above_neck, subject_identity
 
 Array = NDArray[np.float64]
-WHITE = 255
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ class TrackedClip:
         return Camera(torch.from_numpy(self.K), torch.from_numpy(self.viewmat), self.width, self.height)
 
 
-def tracked_clip(data: Tables, clip_id: str, head: Head, test_fraction: float) -> tuple[TrackedClip, Iterator[StoredFrame]]:
-    """A segment's frames that passed the gates, in order, and their pictures, decoded one at a time.
+def tracked_clip(data: Tables, clip_id: str, test_fraction: float) -> tuple[TrackedClip, Head, Iterator[StoredFrame]]:
+    """A segment's frames that passed the gates, in order, its head, and the pictures, decoded one at a time.
 
     As in training, the last `test_fraction` of the segment is held out. Raises FormatError for a segment that is unknown
-    (the nearest is named), that did not pass, or that was tracked with another head.
+    (the nearest is named), that did not pass, or whose head is not here as it was when the segment was tracked.
     """
     segments = {row["clip_id"]: row for row in data.segments.to_pylist()}
     if clip_id not in segments:
@@ -72,8 +73,7 @@ def tracked_clip(data: Tables, clip_id: str, head: Head, test_fraction: float) -
     kept = np.sort(np.concatenate([train, held_out]))
     if not len(kept):
         raise FormatError(f"{clip_id}: no frame of it passed the gates; preprocess.gates in params.yaml says what passes")
-    if rows["head"][0].as_py() != head.name:
-        raise FormatError(f"{clip_id}: tracked with the head {rows['head'][0].as_py()}, not with {head.name}")
+    head = _head_of(clip_id, rows["head"][0].as_py(), rows["head_hash"][0].as_py())
 
     def array(name: str, *shape: int) -> Array:
         return np.array(rows[name].to_pylist(), np.float64)[kept].reshape(-1, *shape)
@@ -96,7 +96,20 @@ def tracked_clip(data: Tables, clip_id: str, head: Head, test_fraction: float) -
         head.expression_names,
         tuple(getattr(head, "identity_names", ())),
     )
-    return clip, (data.frames.decode(clip_id, row) for row in kept.tolist())
+    return clip, head, (data.frames.decode(clip_id, row) for row in kept.tolist())
+
+
+def _head_of(clip_id: str, name: str, hash_: str) -> Head:
+    try:
+        head = load_head(name)
+    except (ValueError, OSError) as error:
+        raise FormatError(f"{clip_id}: was tracked with the head {name!r}, which cannot be loaded: {error}") from None
+    if head.hash() != hash_:
+        raise FormatError(
+            f"{clip_id}: was tracked with the head {name} of hash {hash_[:16]}, the one here has {head.hash()[:16]}; "
+            "run `dvc repro preprocess` to track it anew"
+        )
+    return head
 
 
 def centred(clip: TrackedClip, pictures: Iterable[StoredFrame]) -> tuple[TrackedClip, Iterator[StoredFrame]]:
@@ -144,6 +157,13 @@ def over(picture: StoredFrame, level: int) -> NDArray[np.uint8]:
     """The person over a gray level 0 to 255, (H, W, 3)."""
     alpha = picture.matte[..., None] / 255.0
     return np.round(picture.image * alpha + level * (1.0 - alpha)).astype(np.uint8)
+
+
+def write_png(path: Path, image: NDArray[np.uint8]) -> None:
+    """Writes a picture (H, W) or (H, W, 3 or 4), RGB or RGBA. Raises OSError; OpenCV's own writer is silent of a full disk."""
+    if image.ndim == 3:
+        image = image[..., [2, 1, 0, *range(3, image.shape[2])]]
+    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
 def joints(head: Head, clip: TrackedClip) -> Array:

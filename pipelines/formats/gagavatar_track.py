@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -222,17 +222,19 @@ def _write_records(path: Path, records: dict[str, dict[str, Array]]) -> None:
     path.write_bytes(pickle.dumps(plain, protocol=4))
 
 
-def _write_pictures(
-    folder: Path, keys: Sequence[str], pictures: Iterable[StoredFrame], windows: NDArray[np.int64]
-) -> int:  # fmt: skip
+def _write_pictures(folder: Path, keys: list[str], pictures: Iterable[StoredFrame], windows: NDArray[np.int64]) -> int:
+    """Writes a folder's LMDB and returns how many pictures there were. Raises FormatError."""
     count = 0
     room = max(LEAST_ROOM, ROOM_PER_PICTURE * len(keys))
-    with lmdb.open(str(folder), map_size=room) as store, store.begin(write=True) as writer:
-        for key, picture, window in zip(keys, pictures, windows, strict=False):
-            image = cut(over(picture, 0), window)
-            encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-            writer.put(key.encode(), encoded.tobytes())
-            count += 1
+    try:
+        with lmdb.open(str(folder), map_size=room) as store, store.begin(write=True) as writer:
+            for key, picture, window in zip(keys, pictures, windows, strict=False):
+                image = cut(over(picture, 0), window)
+                encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+                writer.put(key.encode(), encoded.tobytes())
+                count += 1
+    except lmdb.Error as error:
+        raise FormatError(f"{folder}: the LMDB cannot be written ({error}); is there room for {room / 1e6:.0f} MB?") from None
     return count
 
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from avatar_models.cameras import Camera
 from avatar_models.heads.interface import Head
 from pipelines.atomic import atomic_folder
-from pipelines.formats.clip import Array, TrackedClip, head_only, surface
+from pipelines.formats.clip import Array, TrackedClip, head_only, surface, write_png
 from pipelines.formats.fields import FormatError, array, frame_list, number, read_json, rigid, shortly, text
 from pipelines.formats.flame_codes import Meaning, entry, read_entry, to_codes
 from pipelines.frames import StoredFrame
@@ -63,8 +63,7 @@ def write_insta(folder: Path, clip: TrackedClip, pictures: Iterable[StoredFrame]
         frames = []
         for row, picture in enumerate(head_only(clip, pictures)):
             name = f"{row:05d}"
-            rgba = np.concatenate([picture.image[..., ::-1], picture.matte[..., None]], 2)
-            cv2.imwrite(str(new / f"images/{name}.png"), rgba)
+            write_png(new / f"images/{name}.png", np.concatenate([picture.image, picture.matte[..., None]], 2))
             for kind, values in texts.items():
                 np.savetxt(new / f"flame/{kind}/{name}.txt", values[row], fmt="%.8f")
             _write_mesh(new / f"meshes/{name}.obj", surface(head, clip, row), faces)

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -34,7 +33,7 @@ from avatar_models.heads.interface import Head
 from avatar_models.heads.skinning import ROOT
 from avatar_models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from pipelines.atomic import atomic_folder
-from pipelines.formats.clip import Array, TrackedClip, head_only, joints, over
+from pipelines.formats.clip import Array, TrackedClip, head_only, joints, over, write_png
 from pipelines.formats.fields import FormatError, array, frame_list, number, read_json, read_npz, rigid, text
 from pipelines.formats.flame_codes import entry, read_entry, to_codes
 from pipelines.frames import StoredFrame
@@ -67,8 +66,8 @@ def write_vhap(folder: Path, clip: TrackedClip, pictures: Iterable[StoredFrame],
         frames = []
         for row, picture in enumerate(head_only(clip, pictures)):
             name = f"{row:05d}_00.png"
-            cv2.imwrite(str(new / "images" / name), over(picture, WHITE)[..., ::-1])
-            cv2.imwrite(str(new / "fg_masks" / name), picture.matte)
+            write_png(new / "images" / name, over(picture, WHITE))
+            write_png(new / "fg_masks" / name, picture.matte)
             posed = {
                 "translation": translation[row] - mean, "rotation": rotation[row], "neck_pose": clip.neck[row],
                 "jaw_pose": clip.jaw[row], "eyes_pose": clip.eyes[row], "expr": codes.expression[row],

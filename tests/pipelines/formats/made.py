@@ -121,7 +121,8 @@ def write_project(root: Path) -> None:
         "K": clip.K.reshape(FRAMES, 9).tolist(), "viewmat": clip.viewmat.reshape(FRAMES, 16).tolist(),
         **{name: getattr(clip, name).tolist() for name in ("neck", "jaw", "eyes", "expression")},
         **{name: [0.0] * FRAMES for name in ("reprojection", "jitter", "coverage", "confidence")},
-        "good": [row != BAD for row in range(FRAMES)], "head": ["procedural"] * FRAMES, "head_hash": ["0"] * FRAMES,
+        "good": [row != BAD for row in range(FRAMES)], "head": ["procedural"] * FRAMES,
+        "head_hash": [procedural_head().hash()] * FRAMES,
     }  # fmt: skip
     folder = root / "data/tracks"
     tables.write_table(pa.table(tracks, schema=tables.TRACKS), tables.TRACKS, folder / "tracks.parquet")

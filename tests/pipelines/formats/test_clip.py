@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from avatar_models.heads.procedural import procedural_head
@@ -12,7 +14,7 @@ from avatar_models.people import film, make_person, perform
 from pipelines.formats.clip import centred, head_only, over, tracked_clip
 from pipelines.formats.fields import FormatError
 from pipelines.subject import read_tables
-from tests.pipelines.formats.made import BAD, FRAMES, SIDE, ToyFlame, made_clip, pictures, seen, write_project
+from tests.pipelines.formats.made import BAD, FRAMES, SIDE, made_clip, pictures, seen, write_project
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +25,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_frames_that_passed_come_with_their_pictures(project: Path) -> None:
-    clip, shots = tracked_clip(read_tables(project), "ann", procedural_head(), test_fraction=0.2)
+    clip, head, shots = tracked_clip(read_tables(project), "ann", test_fraction=0.2)
     kept = [row for row in range(FRAMES) if row != BAD]
     assert clip.frames.tolist() == made_clip().frames[kept].tolist()
     assert clip.held_out.tolist() == [row >= 8 for row in kept]
     assert np.allclose(seen(clip), seen(made_clip())[kept], atol=1e-3)
+    assert head is procedural_head() and clip.expression_names == head.expression_names
     assert np.allclose(clip.expression, made_clip().expression[kept]) and (clip.width, clip.height) == (SIDE, SIDE)
     assert all((shot.image == pictures()[row].image).all() for shot, row in zip(shots, kept, strict=True))
 
@@ -38,12 +41,22 @@ def test_frames_that_passed_come_with_their_pictures(project: Path) -> None:
 )
 def test_a_clip_that_cannot_be_had_is_named_with_the_way_out(project: Path, name: str, says: str) -> None:
     with pytest.raises(FormatError, match=says):
-        tracked_clip(read_tables(project), name, procedural_head(), 0.2)
+        tracked_clip(read_tables(project), name, 0.2)
 
 
-def test_a_track_of_another_head_is_refused(project: Path) -> None:
-    with pytest.raises(FormatError, match="tracked with the head procedural, not with flame"):
-        tracked_clip(read_tables(project), "ann", ToyFlame(), 0.2)
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("head", "flume", "was tracked with the head 'flume', which cannot be loaded: unknown head model"),
+        ("head_hash", "1" * 64, "of hash 1111111111111111, the one here has .* run `dvc repro preprocess`"),
+    ],
+)
+def test_a_head_that_is_not_here_is_told(project: Path, column: str, value: str, says: str) -> None:
+    data = read_tables(project)
+    place = data.tracks.schema.get_field_index(column)
+    field, values = data.tracks.schema.field(column), pa.array([value] * FRAMES)
+    with pytest.raises(FormatError, match=says):
+        tracked_clip(replace(data, tracks=data.tracks.set_column(place, field, values)), "ann", 0.2)
 
 
 def test_the_turned_camera_sees_what_it_would_have_filmed() -> None:
