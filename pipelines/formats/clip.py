@@ -57,7 +57,7 @@ def tracked_clip(data: Tables, clip_id: str, test_fraction: float) -> tuple[Trac
     """A segment's frames that passed the gates, in order, its head, and the pictures, decoded one at a time.
 
     As in training, the last `test_fraction` of the segment is held out. Raises FormatError for a segment that is unknown
-    (the nearest is named), that did not pass, or whose head is not here as it was when the segment was tracked.
+    (the nearest is named), that did not pass, or whose head is not here.
     """
     segments = {row["clip_id"]: row for row in data.segments.to_pylist()}
     if clip_id not in segments:
@@ -73,7 +73,8 @@ def tracked_clip(data: Tables, clip_id: str, test_fraction: float) -> tuple[Trac
     kept = np.sort(np.concatenate([train, held_out]))
     if not len(kept):
         raise FormatError(f"{clip_id}: no frame of it passed the gates; preprocess.gates in params.yaml says what passes")
-    head = _head_of(clip_id, rows["head"][0].as_py(), rows["head_hash"][0].as_py())
+    identity = np.asarray(subject_identity(data, clip_id)["identity"], np.float64)
+    head = _head_of(clip_id, rows["head"][0].as_py(), len(identity), len(rows["expression"][0]))
 
     def array(name: str, *shape: int) -> Array:
         return np.array(rows[name].to_pylist(), np.float64)[kept].reshape(-1, *shape)
@@ -92,23 +93,19 @@ def tracked_clip(data: Tables, clip_id: str, test_fraction: float) -> tuple[Trac
         array("neck", 3),
         array("jaw", 3),
         array("eyes", 6),
-        np.asarray(subject_identity(data, clip_id)["identity"], np.float64),
+        identity,
         head.expression_names,
         tuple(getattr(head, "identity_names", ())),
     )
     return clip, head, (data.frames.decode(clip_id, row) for row in kept.tolist())
 
 
-def _head_of(clip_id: str, name: str, hash_: str) -> Head:
+def _head_of(clip_id: str, name: str, num_identity: int, num_expression: int) -> Head:
     try:
         head = load_head(name)
     except (ValueError, OSError) as error:
         raise FormatError(f"{clip_id}: was tracked with the head {name!r}, which cannot be loaded: {error}") from None
-    if head.hash() != hash_:
-        raise FormatError(
-            f"{clip_id}: was tracked with the head {name} of hash {hash_[:16]}, the one here has {head.hash()[:16]}; "
-            "run `dvc repro preprocess` to track it anew"
-        )
+    _expect_sizes(head, clip_id, name, (num_identity, num_expression))
     return head
 
 
@@ -179,11 +176,15 @@ def joints(head: Head, clip: TrackedClip) -> Array:
 
 def expect_sizes(head: Head, clip: TrackedClip) -> None:
     """Raises FormatError where the clip's coefficients are not the head's."""
-    sizes, own = (clip.identity.shape[-1], clip.expression.shape[-1]), (head.num_identity, head.num_expression)
+    _expect_sizes(head, clip.clip_id, clip.head, (clip.identity.shape[-1], clip.expression.shape[-1]))
+
+
+def _expect_sizes(head: Head, clip_id: str, tracked_with: str, sizes: tuple[int, int]) -> None:
+    own = (head.num_identity, head.num_expression)
     if sizes != own:
         raise FormatError(
-            f"{clip.clip_id}: has {sizes[0]} identity and {sizes[1]} expression coefficients, the head {head.name} has "
-            f"{own[0]} and {own[1]}; read it with the head that it was tracked with ({clip.head or 'not named'})"
+            f"{clip_id}: has {sizes[0]} identity and {sizes[1]} expression coefficients, the head {head.name} here has "
+            f"{own[0]} and {own[1]}; it needs the head that it was tracked with ({tracked_with or 'not named'})"
         )
 
 

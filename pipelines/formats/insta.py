@@ -56,7 +56,7 @@ def write_insta(folder: Path, clip: TrackedClip, pictures: Iterable[StoredFrame]
     texts = {"exp": codes.expression, "neck": clip.neck, "jaw": clip.jaw, "eyes": clip.eyes}
     if codes.eyelids is not None:
         texts["eyelids"] = codes.eyelids
-    faces = head.faces.numpy()
+    faces = "".join(f"f {a} {b} {c}\n" for a, b, c in (head.faces + 1).tolist())
     with atomic_folder(folder) as new:
         for name in ("images", "meshes", *(f"flame/{name}" for name in texts)):
             (new / name).mkdir(parents=True)
@@ -106,11 +106,9 @@ def _at_rest(clip: TrackedClip, head: Head) -> Array:
     return np.asarray(head.vertices(identity, *zeros)[0].double().numpy())
 
 
-def _write_mesh(path: Path, vertices: Array, faces: NDArray[np.int64]) -> None:
-    """A Wavefront OBJ of vertices (V, 3) and triangles (F, 3)."""
-    lines = [f"v {x:.7f} {y:.7f} {z:.7f}" for x, y, z in vertices.tolist()]
-    lines += [f"f {a} {b} {c}" for a, b, c in (faces + 1).tolist()]
-    path.write_text("\n".join(lines) + "\n")
+def _write_mesh(path: Path, vertices: Array, faces: str) -> None:
+    """A Wavefront OBJ of vertices (V, 3) and the lines of its triangles."""
+    path.write_text("".join(f"v {x:.7f} {y:.7f} {z:.7f}\n" for x, y, z in vertices.tolist()) + faces)
 
 
 @dataclass(frozen=True)
