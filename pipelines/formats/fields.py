@@ -59,7 +59,7 @@ def array(place: str, found: Mapping[str, Any], key: str, shape: tuple[int | Non
     value = present(place, found, key)
     try:
         numbers = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise FormatError(f"{place}: {key!r} = {shortly(value)} holds something that is no number") from None
     fits = numbers.ndim == len(shape) and all(wanted in (None, size) for wanted, size in zip(shape, numbers.shape, strict=True))
     if not fits:
@@ -105,6 +105,22 @@ def text(place: str, found: Mapping[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise FormatError(f"{place}: {key!r} = {shortly(value)}, text was expected")
     return value
+
+
+def whole(place: str, found: Mapping[str, Any], key: str, default: int) -> int:
+    """A whole number of 63 bits under a key, or the default where there is none. Raises FormatError."""
+    value = found.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
+        raise FormatError(f"{place}: {key!r} = {shortly(value)}, a whole number was expected")
+    return value
+
+
+def picture_names(path: Path) -> set[str]:
+    """The file_path of each frame of a transforms file; of one that is not there, none. Raises FormatError."""
+    if not path.exists():
+        return set()
+    frames = read_json(path).get("frames")
+    return {str(frame.get("file_path")) for frame in frames if isinstance(frame, dict)} if isinstance(frames, list) else set()
 
 
 def shortly(value: Any) -> str:

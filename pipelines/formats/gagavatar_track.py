@@ -393,7 +393,7 @@ def _read_splits(path: Path, known: set[str]) -> dict[str, list[str]]:
         keys = present(str(path), found, part)
         if not isinstance(keys, list):
             raise FormatError(f"{path}: {part!r} = {shortly(keys)}, a list of keys was expected")
-        unknown = [key for key in keys if key not in known]
+        unknown = [key for key in keys if not isinstance(key, str) or key not in known]
         if unknown:
             raise FormatError(
                 f"{path}: {part!r} names {shortly(unknown[0])}, of which there is no record ({len(unknown)} such)"

@@ -31,7 +31,18 @@ from avatar_models.cameras import Camera
 from avatar_models.heads.interface import Head
 from pipelines.atomic import atomic_folder
 from pipelines.formats.clip import Array, TrackedClip, head_only, surface, write_png
-from pipelines.formats.fields import FormatError, array, frame_list, number, read_json, rigid, shortly, text
+from pipelines.formats.fields import (
+    FormatError,
+    array,
+    frame_list,
+    number,
+    picture_names,
+    read_json,
+    rigid,
+    shortly,
+    text,
+    whole,
+)
 from pipelines.formats.flame_codes import Meaning, entry, read_entry, to_codes
 from pipelines.frames import StoredFrame
 
@@ -158,7 +169,7 @@ def read_insta(folder: Path, part: Part = "all") -> InstaFolder:
         own = [_beside(exp, kind) for exp in texts]
         if all(file.exists() for file in own):
             stored[kind] = _coefficients(path, own, count)
-    judged = _held_out(folder)
+    judged = picture_names(folder / "transforms_test.json")
     own_entry = found.get("headwater", {})
     return InstaFolder(
         K,
@@ -170,10 +181,15 @@ def read_insta(folder: Path, part: Part = "all") -> InstaFolder:
         stored.get("jaw"),
         stored.get("eyes"),
         array(str(path), own_entry, "identity", (meaning.num_identity,)) if own_entry else None,
-        np.array([int(frame.get("source_frame", row)) for row, frame in enumerate(frames)], np.int64),
+        np.array(
+            [whole(place, frame, "source_frame", row) for row, (place, frame) in enumerate(zip(places, frames, strict=True))]
+        ),
         np.array([frame.get("file_path") in judged for frame in frames]),
         [_picture(folder, place, frame) for place, frame in zip(places, frames, strict=True)],
-        [folder / frame["mesh_path"] if "mesh_path" in frame else None for frame in frames],
+        [
+            folder / text(place, frame, "mesh_path") if "mesh_path" in frame else None
+            for place, frame in zip(places, frames, strict=True)
+        ],
         meaning,
     )
 
@@ -202,13 +218,6 @@ def _coefficients(transforms: Path, files: list[Path], count: int | None = None)
             array(str(file), {"coefficients": values}, "coefficients", (count if count else len(rows[0]) if rows else None,))
         )
     return np.stack(rows)
-
-
-def _held_out(folder: Path) -> set[Any]:
-    """Names of the pictures in transforms_test.json, where there is one."""
-    path = folder / "transforms_test.json"
-    frames = read_json(path).get("frames") if path.exists() else None
-    return {frame.get("file_path") for frame in frames if isinstance(frame, dict)} if isinstance(frames, list) else set()
 
 
 def read_rgba(path: Path) -> StoredFrame:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +34,18 @@ from avatar_models.heads.skinning import ROOT
 from avatar_models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from pipelines.atomic import atomic_folder
 from pipelines.formats.clip import Array, TrackedClip, head_only, joints, over, write_png
-from pipelines.formats.fields import FormatError, array, frame_list, number, read_json, read_npz, rigid, text
+from pipelines.formats.fields import (
+    FormatError,
+    array,
+    frame_list,
+    number,
+    picture_names,
+    read_json,
+    read_npz,
+    rigid,
+    text,
+    whole,
+)
 from pipelines.formats.flame_codes import entry, read_entry, to_codes
 from pipelines.frames import StoredFrame
 
@@ -162,13 +173,13 @@ def read_vhap(folder: Path, head: Head | None, part: Part = "all") -> VhapFolder
         there = sorted(file.name for file in folder.glob("transforms*.json"))
         raise FormatError(f"{path}: no such file; {folder} has {', '.join(there) or 'no transforms.json of any kind'}")
     found = read_json(path)
-    meaning = read_entry(str(path), found, folder.name)
-    test = _test_pictures(folder, part)
-    rows: list[dict[str, Array]] = []
     frames = frame_list(path, found)
+    meaning = read_entry(str(path), found, folder.name)
+    places = [f"{path}: frame {index}" for index in range(len(frames))]
+    judged = picture_names(folder / "transforms_val.json") | picture_names(folder / "transforms_test.json")
+    rows: list[dict[str, Array]] = []
     stored: dict[str, dict[str, Array]] = {}
-    for index, frame in enumerate(frames):
-        place = f"{path}: frame {index}"
+    for place, frame in zip(places, frames, strict=True):
         fields = {**{key: value for key, value in found.items() if key != "frames"}, **frame}
         parameters = text(place, fields, "flame_param_path")
         if parameters not in stored:
@@ -187,41 +198,37 @@ def read_vhap(folder: Path, head: Head | None, part: Part = "all") -> VhapFolder
     if np.abs(identity - identity[0]).max() > 0:
         raise FormatError(f"{path}: its flame_param files differ in 'shape'; a folder holds one person")
     eyelids = stacked("eyelids") if all("eyelids" in row for row in rows) else None
+    common = {key: value for key, value in found.items() if key in ("w", "h")}
     sizes = {
-        (int(number(str(path), {**found, **frame}, "w")), int(number(str(path), {**found, **frame}, "h"))) for frame in frames
+        tuple(int(number(place, {**common, **frame}, side, positive=True)) for side in ("w", "h"))
+        for place, frame in zip(places, frames, strict=True)
     }
     if len(sizes) > 1:
         raise FormatError(f"{path}: its pictures differ in size: {sorted(sizes)}")
     width, height = sizes.pop()
+    steps = [whole(place, frame, "timestep_index", k) for k, (place, frame) in enumerate(zip(places, frames, strict=True))]
     still = TrackedClip(
         meaning.clip_id, meaning.head, width, height,
-        np.array([int(frame.get("timestep_index_original", frame.get("timestep_index", k))) for k, frame in enumerate(frames)]),
-        np.array([frame.get("file_path") in test for frame in frames]),
+        np.array([
+            whole(place, frame, "timestep_index_original", step)
+            for place, frame, step in zip(places, frames, steps, strict=True)
+        ]),
+        np.array([frame.get("file_path") in judged for frame in frames]),
         stacked("K"), np.tile(np.eye(4), (len(rows), 1, 1)), meaning.expression(stacked("expr"), eyelids), stacked("neck_pose"),
         stacked("jaw_pose"), stacked("eyes_pose"), meaning.identity(identity[0]),
         meaning.expression_names, meaning.identity_names,
     )  # fmt: skip
     viewmat = _views(path, still, head, stacked("c2w"), stacked("rotation"), stacked("translation"))
     return VhapFolder(
-        TrackedClip(**{**still.__dict__, "viewmat": viewmat}),
-        np.array([int(frame.get("timestep_index", k)) for k, frame in enumerate(frames)]),
-        np.array([int(frame.get("camera_index", 0)) for frame in frames]),
-        [folder / text(f"{path}: frame {k}", frame, "file_path") for k, frame in enumerate(frames)],
-        [folder / frame["fg_mask_path"] if "fg_mask_path" in frame else None for frame in frames],
+        replace(still, viewmat=viewmat),
+        np.array(steps),
+        np.array([whole(place, frame, "camera_index", 0) for place, frame in zip(places, frames, strict=True)]),
+        [folder / text(place, frame, "file_path") for place, frame in zip(places, frames, strict=True)],
+        [
+            folder / text(place, frame, "fg_mask_path") if "fg_mask_path" in frame else None
+            for place, frame in zip(places, frames, strict=True)
+        ],
     )
-
-
-def _test_pictures(folder: Path, part: Part) -> set[Any]:
-    """Names of the pictures that are held out, as far as the folder says."""
-    found: set[Any] = set()
-    for name in ("val", "test"):
-        path = folder / f"transforms_{name}.json"
-        if path.exists() and part != "train":
-            frames = read_json(path).get("frames")
-            found |= (
-                {frame.get("file_path") for frame in frames if isinstance(frame, dict)} if isinstance(frames, list) else set()
-            )
-    return found
 
 
 def _read_parameters(path: Path) -> dict[str, Array]:

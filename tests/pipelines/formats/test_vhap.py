@@ -143,6 +143,9 @@ def test_another_head_is_refused(written: tuple[Path, TrackedClip, Head]) -> Non
         ("transform_matrix", np.diag([2.0, 1, 1, 1]).tolist(), "is not a rotation with a translation"),
         ("flame_param_path", "flame_param/77777.npz", "77777.npz: no such file"),
         ("flame_param_path", 7, "'flame_param_path' = 7, text was expected"),
+        ("timestep_index", "two", "frame 2: 'timestep_index' = 'two', a whole number was expected"),
+        ("fg_mask_path", [], r"frame 2: 'fg_mask_path' = \[\], text was expected"),
+        ("cx", 10**400, "frame 2: 'cx' = 1000.* holds something that is no number"),
         ("w", 97, "its pictures differ in size"),
     ],
 )
