@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from headwater.layouts import Layout
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Raw head videos in, drivable Gaussian head avatars out.")
 console = Console()
 
@@ -99,6 +101,26 @@ def export(
     except (RenderError, AvatarError) as error:
         raise fail(str(error)) from None
     console.print(f"wrote {escape(str(output))}: {count} Gaussians")
+
+
+@app.command()
+def export_tracks(
+    clip: Annotated[str, typer.Argument(help="a tracked segment (see data/tracks/segments.parquet)")],
+    to: Annotated[Layout, typer.Option(help="whose layout: VHAP's (GaussianAvatars), GAGAvatar_track's or INSTA's")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="a folder that does not exist yet, or is empty")],
+) -> None:
+    """Write a tracked clip's pictures, cameras and expressions in the layout of another project."""
+    from headwater.export_tracks import ExportError, export_to_folder
+    from pipelines.atomic import DiskFull
+    from pipelines.params import ParamsError
+    from pipelines.tables import SchemaError
+
+    try:
+        told = export_to_folder(clip, to, output)
+    except (ExportError, ParamsError, SchemaError, DiskFull) as error:
+        raise fail(str(error)) from None
+    for line in told:
+        console.print(line, highlight=False, markup=False)
 
 
 @app.command()

@@ -67,6 +67,28 @@ def atomic_path(path: Path, size_hint: int | None = None) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields a new folder beside `path`; renames it there on success, removes it with all that is in it on any error.
+
+    Raises FileExistsError where `path` is a file or a folder that is not empty, DiskFull where there is no room.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise DiskFull.at(path, None) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_bytes_atomic(path: Path, data: bytes) -> str:
     """Writes data under path, all or nothing; returns its sha256."""
     with atomic_path(path, len(data)) as temporary:

@@ -18,6 +18,7 @@ from pipelines.cache import Entry, EntryWriter, Failure
 from pipelines.fanout import FanOutResult, Item, ItemRejected, Step
 from pipelines.keys import digest
 from pipelines.params import Compute
+from pipelines.pictures import pictures_digest
 from pipelines.probe import ProbeError, VideoFacts, probe_video
 from pipelines.sources import VideoClip
 
@@ -30,7 +31,8 @@ MAX_DRIFT_FRAMES = 0.5
 def video_items(clips: list[VideoClip]) -> list[Item]:
     """An item for each video. Its size and times of change stand for its bytes here; the row has their digest.
 
-    The time of the inode's change is among them: `cp -p` and `touch` set the other one to whatever they like.
+    The time of the inode's change is among them: `cp -p` and `touch` set the other one to whatever they like. Of a folder of
+    pictures those of each file count.
     """
     by_video: dict[Path, list[VideoClip]] = defaultdict(list)
     for clip in clips:
@@ -38,13 +40,26 @@ def video_items(clips: list[VideoClip]) -> list[Item]:
     items = []
     for path, own in sorted(by_video.items()):
         payload = {"path": str(path), "clips": [{**asdict(clip), "path": str(clip.path)} for clip in own]}
-        try:
-            facts = path.stat()
-            seen = [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
-        except OSError as error:
-            seen = [error.errno or 0, 0]
+        seen = [_marks(path), *((printable(file.name), _marks(file)) for file in _files(path))]
         items.append(Item(printable(str(path)), digest([payload_key(payload), seen]), payload))
     return items
+
+
+def _marks(path: Path) -> tuple[int, ...]:
+    """What tells that a file has changed, without reading it."""
+    try:
+        facts = path.stat()
+    except OSError as error:
+        return (error.errno or 0, 0)
+    return (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+
+
+def _files(path: Path) -> list[Path]:
+    """What lies in a folder of pictures; of a file, nothing."""
+    try:
+        return sorted(path.iterdir()) if path.is_dir() else []
+    except OSError:
+        return []
 
 
 def payload_key(payload: Mapping[str, Any]) -> str:
@@ -74,7 +89,7 @@ class ProbeVideo:
         except ProbeError as error:
             raise ItemRejected(error.reason, f"{item.id}: {error.message}") from None
         try:
-            content = sha256_file(path)
+            content = pictures_digest(path) if path.is_dir() else sha256_file(path)
         except PermissionError:
             raise ItemRejected("unreadable", f"{item.id}: no permission to read it") from None
         rows, refused, told = [], [], facts.remarks()
@@ -111,7 +126,7 @@ def catalog_row(clip: Mapping[str, Any], facts: VideoFacts, content: str) -> dic
         "height": facts.height,
         "rotation": facts.rotation,
         "crop": crop,
-        "split": "train",
+        "split": clip["split"],
         "fingerprint": digest([content, start, end, crop]),
     }
 

@@ -25,6 +25,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.pictures import PicturesDecoder
 from pipelines.probe import VideoFacts, decoded_frames, turn_of, video_stream
 
 os.environ.setdefault("DECORD_EOF_RETRY_MAX", "2000000")
@@ -179,8 +180,11 @@ class CheckedDecoder:
 def open_decoder(path: Path, facts: VideoFacts, memory_bytes: int) -> Decoder:
     """The project's decoder of one probed video; it holds at most about `memory_bytes` of decoded pictures.
 
-    How much it may hold changes no pixel: where decord and PyAV differ (more than 8 bits), PyAV alone is used.
+    How much it may hold changes no pixel: where decord and PyAV differ (more than 8 bits), PyAV alone is used. A folder of
+    numbered pictures is decoded picture by picture. Raises ProbeError where that folder's pictures have changed their names.
     """
+    if path.is_dir():
+        return PicturesDecoder(path, facts)
     return CheckedDecoder(path, facts, memory_bytes)
 
 

@@ -93,11 +93,15 @@ def claims_another_rate(fps_header: float, fps: float) -> bool:
 
 
 def probe_video(path: Path) -> VideoFacts:
-    """Reads all packets of the first real video stream and decodes one frame.
+    """Reads all packets of the first real video stream and decodes one frame; a folder of pictures counts as a video.
 
     Raises ProbeError with one of the reasons missing_video, not_a_file, unreadable, empty_file, not_a_video,
-    no_video_stream, no_frames, broken_times, undecodable, too_large.
+    no_video_stream, no_frames, broken_times, undecodable, too_large, ambiguous_pictures.
     """
+    if path.is_dir():
+        from pipelines.pictures import probe_pictures
+
+        return probe_pictures(path)
     _check_file(path)
     try:
         with av.open(str(path), metadata_errors="replace") as container:

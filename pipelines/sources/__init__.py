@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pipelines.params import Source
 
@@ -22,12 +23,13 @@ class VideoClip:
     clip_id: str
     subject_id: str
     camera_id: str
-    path: Path
+    path: Path  # a video, or a folder of numbered pictures (pipelines/pictures.py)
     frame_start: int = 0  # in the source's own count
     frame_end: int | None = None  # one past the last; None is the video's end
     crop: tuple[float, float, float, float] | None = None  # x0 y0 x1 y1: faces are searched inside
     crop_size: tuple[int, int] | None = None  # width, height of the picture that crop is given for
     fps_claimed: float | None = None  # the rate that frame_start and frame_end count in
+    split: Literal["train", "test"] = "train"  # of a test clip all frames are held out
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Listing:
 def list_clips(source: Source) -> Listing:
     """Lists a source. Raises SourceError where there is none."""
     from pipelines.sources.folder import list_folder
+    from pipelines.sources.nerfblendshape import list_nerfblendshape
+    from pipelines.sources.nersemble import list_nersemble
     from pipelines.sources.procedural import list_people
     from pipelines.sources.vfhq import list_vfhq
 
@@ -49,6 +53,8 @@ def list_clips(source: Source) -> Listing:
         "folder": list_folder,
         "vfhq": list_vfhq,
         "procedural": list_people,
+        "nersemble": list_nersemble,
+        "nerfblendshape": list_nerfblendshape,
     }
     return readers[source.kind](Path(source.path))
 

@@ -1,0 +1,144 @@
+"""NeRFBlendShape's layout: a folder for each subject, with numbered pictures and a transforms.json.
+
+    ori_imgs/{img_id}.jpg     the pictures as filmed (beside them {img_id}.lms, which are not read)
+    head_imgs/{img_id}.jpg    the same with the head cut out; taken where there is no ori_imgs
+    transforms.json           h, w, fx, fy, cx, cy, frames: [{img_id, transform_matrix, exp_ori}]
+
+`transform_matrix` is camera to world in OpenGL's axes (x right, y up, z backward), in a unit of its own; `exp_ori` are 46
+coefficients, before which some files have a 1. Frames are sorted by img_id and the last 500 are for testing, as in the
+authors' loader (test_start = -500): they are a clip of their own whose split is `test`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from avatar_models.cameras import Camera
+from pipelines.formats.fields import FormatError, array, frame_list, number, present, read_json, rigid, shortly
+from pipelines.pictures import numbered_pictures
+from pipelines.probe import ProbeError
+from pipelines.sources import Listing, SourceError, VideoClip, safe_name
+
+TEST_FRAMES = 500
+NUM_EXPRESSION = 46
+TRANSFORMS, PICTURES = "transforms.json", ("ori_imgs", "head_imgs")
+OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class BlendShapeFrames:
+    """A subject's frames, by rising img_id. N frames."""
+
+    folder: Path
+    pictures: Path  # the folder of numbered pictures
+    images: list[Path]  # N of them
+    places: NDArray[np.int64]  # (N,) of each frame among the folder's pictures
+    ids: NDArray[np.int64]  # (N,) img_id
+    K: NDArray[np.float64]  # (3, 3) pixels
+    width: int
+    height: int
+    viewmat: NDArray[np.float64]  # (N, 4, 4) world to camera, OpenCV; lengths in the data set's own unit
+    expression: NDArray[np.float64]  # (N, 46)
+
+    @property
+    def test_start(self) -> int:
+        """The first of the last 500 frames, which are for testing."""
+        return len(self.ids) - TEST_FRAMES
+
+    @property
+    def camera(self) -> Camera:
+        """The N cameras."""
+        K = torch.from_numpy(self.K).expand(len(self.ids), 3, 3)
+        return Camera(K, torch.from_numpy(self.viewmat), self.width, self.height)
+
+
+def list_nerfblendshape(folder: Path) -> Listing:
+    """Two clips for each subject, train and test; `folder` is a subject's, or holds subjects' folders.
+
+    A subject that cannot be read is listed as refused with the reason. Raises SourceError where none is left.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"source.path {folder}: no such folder; it should hold {TRANSFORMS}, or folders that do")
+    subjects = [folder] if (folder / TRANSFORMS).exists() else sorted(path.parent for path in folder.glob(f"*/{TRANSFORMS}"))
+    clips: list[VideoClip] = []
+    refused: list[tuple[str, str]] = []
+    for subject in subjects:
+        try:
+            clips += _clips(read_nerfblendshape(subject))
+        except SourceError as error:
+            refused.append((str(subject), str(error)))
+    if not clips:
+        why = f"{refused[0][1]} ({len(refused)} refused)" if refused else f"no {TRANSFORMS} in it, nor in its folders"
+        raise SourceError(f"source.path {folder}: {why}")
+    return Listing(clips, refused=refused)
+
+
+def _clips(found: BlendShapeFrames) -> list[VideoClip]:
+    start, name = found.test_start, safe_name(found.folder.resolve().name)
+    if start <= 0:
+        raise SourceError(
+            f"{found.folder / TRANSFORMS}: has {len(found.ids)} frames; the last {TEST_FRAMES} are for testing, so none "
+            "is left to train on. Use source.kind folder for a video without that rule"
+        )
+    first, border, last = (int(found.places[row]) for row in (0, start, -1))
+    return [
+        VideoClip(f"{name}-train", name, "cam0", found.pictures, first, border),
+        VideoClip(f"{name}-test", name, "cam0", found.pictures, border, last + 1, split="test"),
+    ]
+
+
+def read_nerfblendshape(folder: Path) -> BlendShapeFrames:
+    """Reads a subject's transforms.json and finds its pictures; they are not opened. Raises SourceError."""
+    path = folder / TRANSFORMS
+    try:
+        found = read_json(path)
+        frames = sorted(_numbered(path, frame_list(path, found)), key=lambda pair: pair[0])
+        ids = np.array([number for number, _ in frames], np.int64)
+        if (np.diff(ids) == 0).any():
+            raise FormatError(f"{path}: img_id {ids[:-1][np.diff(ids) == 0][0]} comes twice")
+        focal = [number(str(path), found, key, positive=True) for key in ("fx", "fy")]
+        K = np.array(
+            [[focal[0], 0, number(str(path), found, "cx")], [0, focal[1], number(str(path), found, "cy")], [0, 0, 1.0]]
+        )
+        width, height = (int(number(str(path), found, key, positive=True)) for key in ("w", "h"))
+        c2w = np.stack([rigid(f"{path}: img_id {name}", frame, "transform_matrix") for name, frame in frames])
+        rows = [array(f"{path}: img_id {name}", frame, "exp_ori", (None,)) for name, frame in frames]
+        expression = np.stack([_without_mean(path, name, row) for (name, _), row in zip(frames, rows, strict=True)])
+        pictures = next((folder / name for name in PICTURES if (folder / name).is_dir()), None)
+        if pictures is None:
+            raise FormatError(f"{folder}: no folder {' nor '.join(PICTURES)} in it")
+        there = {name: (place, file) for place, (name, file) in enumerate(numbered_pictures(pictures))}
+        missing = [name for name, _ in frames if name not in there]
+        if missing:
+            raise FormatError(
+                f"{pictures}: no picture {missing[0]}, which {path} names ({len(missing)} of {len(ids)} are missing)"
+            )
+    except (FormatError, ProbeError) as error:
+        raise SourceError(f"{folder}: {error}" if isinstance(error, ProbeError) else str(error)) from None
+    places = np.array([there[name][0] for name, _ in frames], np.int64)
+    images = [there[name][1] for name, _ in frames]
+    return BlendShapeFrames(folder, pictures, images, places, ids, K, width, height, OPENGL @ np.linalg.inv(c2w), expression)
+
+
+def _numbered(path: Path, frames: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+    found = []
+    for index, frame in enumerate(frames):
+        name = present(f"{path}: frame {index}", frame, "img_id")
+        if isinstance(name, bool) or not (isinstance(name, int) or (isinstance(name, str) and name.isdecimal())):
+            raise FormatError(f"{path}: frame {index}: 'img_id' = {shortly(name)}, a whole number was expected")
+        found.append((int(name), frame))
+    return found
+
+
+def _without_mean(path: Path, name: int, row: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(row) == NUM_EXPRESSION + 1 and row[0] == 1.0:
+        return row[1:]
+    if len(row) != NUM_EXPRESSION:
+        raise FormatError(f"{path}: img_id {name}: 'exp_ori' has {len(row)} coefficients, {NUM_EXPRESSION} were expected")
+    return row
