@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from avatar_models.colors import HAIRS, IRISES, SKINS
-from avatar_models.heads.procedural import procedural_head
+from avatar_models.heads.procedural import procedural_head, procedural_rig
 from avatar_models.heads.procedural_mesh import EYE_LEFT, EYE_RIGHT, head_mesh
 from avatar_models.heads.procedural_paint import Palette, paint
 from avatar_models.mesh_render import rasterise
@@ -55,12 +55,18 @@ class Performance:
 def make_person(seed: int) -> Person:
     """A person drawn from a seed."""
     rng = np.random.default_rng((seed, 1))
+    palette = palette_of(rng)
+    shirt, wall = (table[rng.integers(len(table))] for table in (SHIRTS, WALLS))
+    identity = rng.normal(0.0, IDENTITY_SIGMA, len(procedural_rig()[1])).clip(-1.6, 1.6)
+    return Person(identity.astype(np.float32), palette, shirt, wall)
+
+
+def palette_of(rng: np.random.Generator) -> Palette:
+    """Colours of one person's skin, lips, hair and eyes."""
     skin = np.asarray(SKINS[rng.integers(len(SKINS))]) * rng.uniform(0.94, 1.04, 3)
     lips = skin * [0.90, 0.58, 0.58]
-    pick = [tables[rng.integers(len(tables))] for tables in (HAIRS, IRISES, SHIRTS, WALLS)]
-    palette = Palette(tuple(skin), tuple(lips), pick[0], pick[1], int(rng.integers(1 << 30)))
-    identity = rng.normal(0.0, IDENTITY_SIGMA, procedural_head().num_identity).clip(-1.6, 1.6)
-    return Person(identity.astype(np.float32), palette, pick[2], pick[3])
+    hair, iris = HAIRS[rng.integers(len(HAIRS))], IRISES[rng.integers(len(IRISES))]
+    return Palette(tuple(skin), tuple(lips), hair, iris, int(rng.integers(1 << 30)))
 
 
 def perform(seed: int, frames: int, fps: float) -> Performance:

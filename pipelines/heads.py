@@ -10,13 +10,10 @@ from avatar_models.heads.flame import FlameFileError, read_flame
 from avatar_models.heads.ict import IctFileError, read_ict
 from avatar_models.heads.interface import Head
 from avatar_models.heads.procedural import procedural_head
-from avatar_models.heads.storage import HeadFileError, read_head
 from pipelines.atomic import atomic_path
 from pipelines.keys import digest_arrays
-from pipelines.subject import TRACKS_FOLDER
 
 EMBEDDINGS = Path(".headwater/heads")
-HEAD_FILE = TRACKS_FOLDER / "head.npz"
 VERSION = 1  # raised when embeddings come out otherwise
 
 
@@ -67,12 +64,3 @@ def _wanted(name: str) -> str:
     if name == "ict":
         return "ict_facekit.npz, or the folder FaceXModel of ICT-FaceKit (MIT licence)"
     return "generic_model.pkl or flame2023.pkl, from flame.is.tue.mpg.de after registration"
-
-
-@cache
-def tracked_head(root: Path = Path()) -> Head:
-    """The head that data/tracks was made with. Raises HeadFileError."""
-    return read_head(root / HEAD_FILE)
-
-
-__all__ = ["HEAD_FILE", "HeadError", "HeadFileError", "load_head", "tracked_head"]

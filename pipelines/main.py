@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable
 
 from avatar_models.avatar import AvatarError
+from avatar_models.heads.storage import HeadFileError
 from pipelines.atomic import DiskFull
 from pipelines.cache import CacheUnusable, DamagedEntry
 from pipelines.cluster import ClusterUnreachable
-from pipelines.heads import HeadError, HeadFileError
 from pipelines.fanout import RunStopped, TooManyQuarantined
 from pipelines.fanout.dispatcher import ClusterTooSmall
+from pipelines.heads import HeadError
 from pipelines.params import ParamsError
 from pipelines.sources import SourceError
 from pipelines.tables import SchemaError

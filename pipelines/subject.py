@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from numpy.typing import NDArray
 
 from avatar_models.avatar import track_condition
 from avatar_models.cameras import Camera, project, resized
+from avatar_models.heads.interface import Head
+from avatar_models.heads.storage import read_head
 from pipelines import tables
 from pipelines.frames import FrameReader, shrunk
 from pipelines.splits import ClipSplit, subject_splits
 
 FRAMES_FOLDER, TRACKS_FOLDER = Path("data/frames"), Path("data/tracks")
+HEAD_FILE = TRACKS_FOLDER / "head.npz"
 NECK_LEFT, NECK_RIGHT, BELOW_NECK = (0.06, -0.128, -0.03), (-0.06, -0.128, -0.03), (0.0, -0.19, -0.03)
 """A line across the middle of the neck and a place below it, in the head's frame, metres."""
 NECK_SOFTNESS = 0.04  # of the picture's height
@@ -32,6 +36,11 @@ class Tables:
     tracks: pa.Table
     identities: pa.Table
     frames: FrameReader
+    root: Path = Path()
+
+    def head(self) -> Head:
+        """The head that the clips were tracked with. Raises HeadFileError."""
+        return _read_head(self.root.resolve() / HEAD_FILE)
 
 
 def read_tables(root: Path = Path()) -> Tables:
@@ -42,7 +51,13 @@ def read_tables(root: Path = Path()) -> Tables:
         tables.read_table(folder / "tracks.parquet", tables.TRACKS),
         tables.read_table(folder / "identities.parquet", tables.IDENTITIES),
         FrameReader(root / FRAMES_FOLDER),
+        root,
     )
+
+
+@lru_cache(maxsize=4)
+def _read_head(path: Path) -> Head:
+    return read_head(path)
 
 
 @dataclass(frozen=True)

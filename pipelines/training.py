@@ -28,7 +28,6 @@ from pipelines.atomic import write_bytes_atomic
 from pipelines.cache import Entry, EntryWriter
 from pipelines.fanout import Item, ItemRejected
 from pipelines.frames import composite
-from pipelines.heads import tracked_head
 from pipelines.params import TrainHeadgas
 from pipelines.subject import Shots, Tables, load_shots, read_tables, subject_clips, subject_identity
 
@@ -63,7 +62,7 @@ class HeadGasTrainer:
             raise ItemRejected("no_training_frames", f"subject {item.id}: all its good frames are held out for testing")
         shots = load_shots(self.data, wanted, self.options.resolution)
         identity = subject_identity(self.data, wanted[0][0])
-        head = tracked_head()
+        head = self.data.head()
         training = Training(self.options, shots, head, torch.tensor(identity["identity"]), self.device)
         training.run(out.scratch / "checkpoint.pt", self.checkpoint_every)
 

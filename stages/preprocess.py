@@ -12,13 +12,13 @@ from pipelines import tables
 from pipelines.atomic import atomic_path, write_bytes_atomic
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.frames import write_frames
-from pipelines.heads import HEAD_FILE, load_head
+from pipelines.heads import load_head
 from pipelines.main import run_stage
 from pipelines.params import load_params
 from pipelines.preprocess import clip_items, preprocess_steps
 from pipelines.preprocess.assemble import FIT, OBSERVE, segment_parts, write_parts
 from pipelines.runs import stage_run
-from pipelines.subject import FRAMES_FOLDER, TRACKS_FOLDER
+from pipelines.subject import FRAMES_FOLDER, HEAD_FILE, TRACKS_FOLDER
 
 METRICS = Path("metrics/preprocess.json")
 CATALOG = Path("data/catalog/catalog.parquet")

@@ -1,8 +1,8 @@
 """The ICT-FaceKit head (Li et al. 2020, MIT licence): 100 identity modes and ARKit's expressions.
 
-Read from an npz or from its OBJ folder. ICT's model has no joints. Its jaw and eyes are given some here: the jaw opens about the axis that `jawOpen` turns the lower
-teeth about, what that turn leaves of `jawOpen` becomes a pose corrective, and so do the lids that follow the gaze. Lengths
-are centimetres in the files and metres here.
+Read from an npz or from its OBJ folder. ICT's model has no joints; its jaw and eyes are given some here. The jaw opens about
+the axis that `jawOpen` turns the lower teeth about, what that turn leaves of `jawOpen` becomes a pose corrective, and so do
+the lids that follow the gaze. Lengths are centimetres in the files and metres here.
 """
 
 from __future__ import annotations

@@ -32,6 +32,9 @@ class Head:
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     """Regions by name, (V,) bool: skin, face (its front), eyes_left, eyes_right, and what else a model tells apart."""
 
+    identity_names: tuple[str, ...] = ()
+    """Empty where they are a PCA's."""
+
     @property
     def num_identity(self) -> int:
         return len(self.rig.identity_basis)

@@ -28,7 +28,14 @@ MM = 1e-3
 @cache
 def procedural_head() -> Head:
     """The head with ARKit-like expressions; made in about a second, the same object at every call."""
-    rig, expression_names = procedural_rig()
+    rig, identity_names, expression_names = procedural_rig()
+    faces = torch.from_numpy(head_mesh().faces)
+    embedding = load_embedding(EMBEDDING, len(faces))
+    return Head("procedural", rig, faces, expression_names, True, embedding, procedural_masks(), identity_names)
+
+
+def procedural_masks() -> dict[str, Tensor]:
+    """Regions of the mesh by name, (V,) bool."""
     mesh = head_mesh()
     x, y, z = mesh.vertices.T
     skin, scalp = mesh.part == SKIN, hair_region(mesh.vertices) > 0.5
@@ -43,21 +50,19 @@ def procedural_head() -> Head:
         "scalp": skin & scalp,
         "neck": skin & ~scalp & (y < -110),
     }
-    faces = torch.from_numpy(mesh.faces)
-    masks = {name: torch.from_numpy(region) for name, region in regions.items()}
-    return Head("procedural", rig, faces, expression_names, True, load_embedding(EMBEDDING, len(faces)), masks)
+    return {name: torch.from_numpy(region) for name, region in regions.items()}
 
 
-def procedural_rig() -> tuple[Rig, tuple[str, ...]]:
-    """The rig and the names of its expressions."""
+@cache
+def procedural_rig() -> tuple[Rig, tuple[str, ...], tuple[str, ...]]:
+    """The rig and the names of its identities and expressions."""
     mesh = head_mesh()
-    _, identity, joint_identity = identity_modes(mesh)
+    identity_names, identity, joint_identity = identity_modes(mesh)
     names, expression = expression_modes(mesh)
 
     def metres(values: np.ndarray) -> Tensor:
-        # A linear solver's last digits depend on its threads; rounded to a nanometre, the head is the same everywhere.
         return torch.from_numpy((values.round(6) * MM).astype(np.float32))
 
     weights = torch.from_numpy(skinning_weights(mesh).round(9).astype(np.float32))
     rig = Rig(metres(mesh.vertices), metres(identity), metres(expression), metres(JOINTS_MM), metres(joint_identity), weights)
-    return rig, names
+    return rig, identity_names, names

@@ -208,7 +208,6 @@ def _identity_fields() -> dict[str, Field]:
 
     return {
         "headWidth": lambda m: of_head(m, 0, 0.045, 0.0),
-        "headHeight": lambda m: of_head(m, 1, 0.04, 0.0),
         "headDepth": lambda m: of_head(m, 2, 0.05, 0.0),
         "faceNarrow": face_narrow,
         "faceFlat": face_flat,
@@ -253,19 +252,18 @@ def identity_modes(mesh: HeadMesh) -> tuple[tuple[str, ...], Array, Array]:
     """Names, displacements (I, V, 3) and joint displacements (I, 5, 3), all in mm."""
     fields = _identity_fields()
     modes = np.stack([field(mesh) for field in fields.values()])
-    for name, mode in zip(fields, modes, strict=True):
-        _keep_lids_on_eyes(mesh, mode, lids=name != "eyeSize")
     joints = np.zeros((len(modes), NUM_JOINTS, 3))
-    # An eye turns about the middle of its ball, wherever a mode carries it.
-    for joint, part in ((LEFT_EYE, EYE_LEFT), (RIGHT_EYE, EYE_RIGHT)):
-        joints[:, joint] = modes[:, mesh.part == part].mean(1)
-    scales = [(0, "headWidth", 0.045), (1, "headHeight", 0.04), (2, "headDepth", 0.05)]
+    scales = [(0, "headWidth", 0.045), (2, "headDepth", 0.05)]  # a height beside them would be growth less both
     for axis, name, amount in scales:
         joints[list(fields).index(name), : JAW + 1, axis] = amount * JOINTS_MM[: JAW + 1, axis]
-    for mode, of_joints in zip(modes, joints, strict=True):
+    for name, mode, of_joints in zip(fields, modes, joints, strict=True):
         motion = _motion_of_face(mesh, mode)
         mode -= motion(mesh.vertices)
         of_joints -= motion(JOINTS_MM)
+        _keep_lids_on_eyes(mesh, mode, lids=name != "eyeSize")
+    # An eye turns about the middle of its ball, wherever a mode carries it.
+    for joint, part in ((LEFT_EYE, EYE_LEFT), (RIGHT_EYE, EYE_RIGHT)):
+        joints[:, joint] = modes[:, mesh.part == part].mean(1)
     return tuple(fields), modes, joints
 
 
@@ -282,7 +280,9 @@ def _motion_of_face(mesh: HeadMesh, mode: Array) -> Callable[[Array], Array]:
         turns = np.cross(np.eye(3)[None], points[:, None]).transpose(0, 2, 1)
         return np.concatenate([np.broadcast_to(np.eye(3), (len(points), 3, 3)), turns, points[:, :, None]], 2)
 
-    amounts = np.linalg.lstsq(motions(mesh.vertices[face]).reshape(-1, 7), mode[face].ravel(), rcond=None)[0]
+    A = motions(mesh.vertices[face]).reshape(-1, 7)
+    # einsum adds up in one order; a product of matrices does so in another with each number of threads.
+    amounts = np.linalg.solve(np.einsum("nk,nl->kl", A, A), np.einsum("nk,n->k", A, mode[face].ravel()))
     return lambda points: motions(points) @ amounts
 
 

@@ -23,6 +23,7 @@ class HeadFileError(ValueError):
 def save_head(path: Path, head: Head) -> None:
     """Writes a head; the same head gives the same bytes."""
     arrays = {"format": np.array(FORMAT), "name": np.array(head.name), "one_sided": np.array(head.one_sided)}
+    arrays |= {"identity_names": np.array(head.identity_names, np.str_)}
     arrays |= {"expression_names": np.array(head.expression_names), "faces": head.faces.numpy()}
     arrays |= {f"rig.{f.name}": array.numpy() for f in fields(Rig) if (array := getattr(head.rig, f.name)) is not None}
     arrays |= {f"embedding.{f.name}": getattr(head.embedding, f.name).numpy() for f in fields(LandmarkEmbedding)}
@@ -40,12 +41,14 @@ def read_head(path: Path) -> Head:
             raise HeadFileError(f"{path}: format {arrays['format']}, this code reads {FORMAT}; `dvc repro` makes it again")
 
         def part(prefix: str) -> dict[str, torch.Tensor]:
-            return {name.removeprefix(prefix): torch.from_numpy(array) for name, array in arrays.items() if name.startswith(prefix)}
+            return {
+                name.removeprefix(prefix): torch.from_numpy(array) for name, array in arrays.items() if name.startswith(prefix)
+            }
 
         return Head(
             str(arrays["name"]), Rig(**part("rig.")), torch.from_numpy(arrays["faces"]),
             tuple(str(name) for name in arrays["expression_names"]), bool(arrays["one_sided"]),
-            LandmarkEmbedding(**part("embedding.")), part("mask."),
+            LandmarkEmbedding(**part("embedding.")), part("mask."), tuple(str(name) for name in arrays["identity_names"]),
         )  # fmt: skip
     except FileNotFoundError:
         raise HeadFileError(f"{path}: not found. `dvc repro` makes it.") from None

@@ -4,6 +4,10 @@ A head is rendered with many identities, expressions and poses; each detected po
 pixel shows, which is a vote in the neutral head. The votes' median is laid on the nearest triangle. What is left between
 these places and what the detector shows, an offset and how it slides as the view changes, is found by ridge regression
 over all pictures. Points that remain uncertain get a low weight.
+
+    python -m avatar_models.tracking.embedding
+
+makes the asset of the procedural head anew and prints the report.
 """
 
 from __future__ import annotations
@@ -260,3 +264,21 @@ def _response(shown: _Pictures, marks: Array) -> tuple[Array, Array, float, floa
     length = np.linalg.norm(left, axis=-1) * over[:, None]
     before = np.median((np.linalg.norm(residual, axis=-1) * over[:, None])[seen][:, INNER])
     return fields[0], fields[1:], float(before), float(np.median(length[seen][:, INNER])), np.median(length[seen], 0) / 1.18
+
+
+def _embed_procedural() -> None:
+    from avatar_models.heads.embedding import save_embedding
+    from avatar_models.heads.procedural import EMBEDDING, procedural_masks, procedural_rig
+    from avatar_models.heads.procedural_mesh import head_mesh
+    from avatar_models.heads.procedural_paint import paint
+    from avatar_models.people import palette_of
+
+    faces = torch.from_numpy(head_mesh().faces)
+    look: Look = lambda rng: paint(palette_of(rng))  # noqa: E731
+    embedding, report = embed(procedural_rig()[0], faces, procedural_masks(), True, look)
+    save_embedding(EMBEDDING, embedding)
+    print("\n".join(report.lines()))
+
+
+if __name__ == "__main__":
+    _embed_procedural()

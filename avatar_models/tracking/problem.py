@@ -11,6 +11,7 @@ the crop's scale, its principal point (the source's centre) seen from the crop.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -248,10 +249,10 @@ class Problem:
         second, precision = self.second_differences(state)
         return precision / (1 + precision * second**2 / ROBUST_SCALE**2) ** 2, second
 
-    def jacobian(self, state: State, seen: Seen, scale: Array, *, shared: bool) -> NDArray[np.float32]:
+    def jacobian(self, state: State, seen: Seen, scale: NDArray[Any], *, shared: bool) -> NDArray[np.float32]:
         """scale (N, P) times d residual / d (a frame's unknowns, shared ones), (N, P, 2, F or F + S), float32.
 
-        Slides, and correctives of the eyes, are taken as they are: both change little with a step.
+        Slides are taken as they are: they change little with a step.
         """
         F, E = self.num_frame, self.num_expression
         N, P = scale.shape
@@ -271,7 +272,7 @@ class Problem:
             weight = self.model.weights[touched, joint, None, None].astype(np.float32)
             DRM[:, touched] += weight * part.reshape(N, -1, 2, 3)
 
-        scale = scale.astype(np.float32)
+        scale = np.asarray(scale, np.float32)
         J = np.empty((N, P, 2, F + (self.num_shared if shared else 0)), np.float32)
         kernels.fill_turn_columns(J, 0, D, Rp.astype(np.float32), scale)
         J[..., 3:6] = scale[..., None, None] * D
@@ -284,6 +285,11 @@ class Problem:
             arms[:, touched] += self.model.weights[touched, joint, None] * arm
         turned = np.empty((N, P, 2, 3), np.float32)
         kernels.fill_turn_columns(turned, 0, DR, arms, scale)
+        if self.model.correctives is not None:
+            of_both = self.model.correctives[9:18] + self.model.correctives[18:]
+            for axis in range(NUM_EYES):
+                moved = _blend((_SKEWS[axis] @ turns[1][1]).reshape(-1, 9), of_both).astype(np.float32)
+                turned[..., axis] += scale[..., None] * (DRM @ moved[..., None])[..., 0]
         # The eyes' angles are small, so turning about a fixed axis and adding to the axis-angle are the same to first order.
         J[..., F - NUM_EYES : F] = turned[..., :NUM_EYES]
         if shared:

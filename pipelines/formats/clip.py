@@ -14,12 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from avatar_models.cameras import Camera
-from avatar_models.heads import load_head
 from avatar_models.heads.interface import Head
 from pipelines.formats.fields import FormatError
 from pipelines.frames import StoredFrame
 from pipelines.splits import split_rows
-from pipelines.subject import Tables, above_neck, subject_identity
+from pipelines.subject import HEAD_FILE, Tables, above_neck, subject_identity
 
 Array = NDArray[np.float64]
 
@@ -74,7 +73,7 @@ def tracked_clip(data: Tables, clip_id: str, test_fraction: float) -> tuple[Trac
     if not len(kept):
         raise FormatError(f"{clip_id}: no frame of it passed the gates; preprocess.gates in params.yaml says what passes")
     identity = np.asarray(subject_identity(data, clip_id)["identity"], np.float64)
-    head = _head_of(clip_id, rows["head"][0].as_py(), len(identity), len(rows["expression"][0]))
+    head = _head_of(data, clip_id, rows["head"][0].as_py(), len(identity), len(rows["expression"][0]))
 
     def array(name: str, *shape: int) -> Array:
         return np.array(rows[name].to_pylist(), np.float64)[kept].reshape(-1, *shape)
@@ -95,16 +94,15 @@ def tracked_clip(data: Tables, clip_id: str, test_fraction: float) -> tuple[Trac
         array("eyes", 6),
         identity,
         head.expression_names,
-        tuple(getattr(head, "identity_names", ())),
+        head.identity_names,
     )
     return clip, head, (data.frames.decode(clip_id, row) for row in kept.tolist())
 
 
-def _head_of(clip_id: str, name: str, num_identity: int, num_expression: int) -> Head:
-    try:
-        head = load_head(name)
-    except (ValueError, OSError) as error:
-        raise FormatError(f"{clip_id}: was tracked with the head {name!r}, which cannot be loaded: {error}") from None
+def _head_of(data: Tables, clip_id: str, name: str, num_identity: int, num_expression: int) -> Head:
+    head = data.head()
+    if head.name != name:
+        raise FormatError(f"{clip_id}: was tracked with the head {name!r}, {HEAD_FILE} is {head.name!r}; run `dvc repro`")
     _expect_sizes(head, clip_id, name, (num_identity, num_expression))
     return head
 

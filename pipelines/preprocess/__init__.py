@@ -63,5 +63,12 @@ def preprocess_steps(params: Params) -> list[Step]:
             params.compute.decode,
             detector_hashes(),
         ),
-        Step("fit", FIT_VERSION, partial(FitClip, head_file=params.preprocess.head_file), fit, params.compute.fit, {head.name: head.hash()}),
+        Step(
+            "fit",
+            FIT_VERSION,
+            partial(FitClip, head_file=params.preprocess.head_file),
+            fit,
+            params.compute.fit,
+            {head.name: head.hash()},
+        ),
     ]

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from avatar_models.cameras import Camera, project
+from avatar_models.heads.interface import Head
 from pipelines import tables
 from pipelines.dotted import flatten
-from pipelines.heads import tracked_head
 from pipelines.evaluation import METRICS_SCHEMA
 from pipelines.lineage import detector_hashes, package_versions
 from pipelines.params import Params
@@ -115,7 +115,7 @@ def segment_row(data: Tables, row: dict[str, Any]) -> dict[str, Any]:
     tracks = data.tracks.filter(pc.equal(data.tracks["clip_id"], row["clip_id"])).to_pylist()
     identity = data.identities.filter(pc.equal(data.identities["clip_id"], row["clip_id"])).to_pylist()[0]["identity"]
     picked = np.unique(np.linspace(0, rows.num_rows - 1, OVERLAYS).astype(int))
-    pictures = [overlay(data.frames.decode(row["clip_id"], int(k)).image, tracks[k], identity) for k in picked]
+    pictures = [overlay(data.head(), data.frames.decode(row["clip_id"], int(k)).image, tracks[k], identity) for k in picked]
     ok, jpeg = cv2.imencode(".jpg", np.concatenate(pictures, 1)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
     assert ok
     return {
@@ -125,9 +125,8 @@ def segment_row(data: Tables, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def overlay(image: NDArray[np.uint8], track: dict[str, Any], identity: list[float]) -> NDArray[np.uint8]:
+def overlay(head: Head, image: NDArray[np.uint8], track: dict[str, Any], identity: list[float]) -> NDArray[np.uint8]:
     """The fitted head's landmarks drawn over a crop."""
-    head = tracked_head()
     values = [torch.tensor(np.asarray(track[name], np.float32))[None] for name in ("expression", "neck", "jaw", "eyes")]
     points = head.landmarks(head.vertices(torch.tensor(identity)[None], *values))
     K, viewmat = torch.tensor(track["K"]).reshape(1, 3, 3), torch.tensor(track["viewmat"]).reshape(1, 4, 4)

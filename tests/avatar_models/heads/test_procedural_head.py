@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from avatar_models.heads import load_head
-from avatar_models.heads.procedural import ProceduralHead, procedural_head
+from avatar_models.heads.interface import Head
+from avatar_models.heads.procedural import procedural_head
 from avatar_models.heads.procedural_mesh import EYE_LEFT, EYE_RIGHT, head_mesh
 from avatar_models.heads.skinning import pose
 from avatar_models.mesh_render import rasterise
@@ -17,7 +21,7 @@ LEFT_IRIS, RIGHT_IRIS, NOSE_TIP, CHIN, FOREHEAD = 473, 468, 1, 152, 10
 UPPER_INNER_LIP, LOWER_INNER_LIP = 13, 14
 
 
-def posed(head: ProceduralHead, dtype: torch.dtype = torch.float64, **named: float | list[float] | np.ndarray) -> torch.Tensor:
+def posed(head: Head, dtype: torch.dtype = torch.float64, **named: float | list[float] | np.ndarray) -> torch.Tensor:
     """Vertices (V, 3) with everything at rest but expressions by name, and identity, neck, jaw or eyes."""
     joints = {"neck": 3, "jaw": 3, "eyes": 6, "identity": head.num_identity}
     arguments = {name: torch.zeros(1, size, dtype=torch.float64) for name, size in joints.items()}
@@ -86,7 +90,7 @@ def test_a_part_of_the_rig_poses_the_same_and_has_right_gradients() -> None:
 def test_the_jaw_opens_the_mouth_and_leaves_the_upper_lip() -> None:
     head = procedural_head()
     rest, opened = (head.landmarks(posed(head, jaw=[angle, 0, 0])[None])[0].numpy() * 1000 for angle in (0.0, 0.3))
-    assert np.abs(rest[UPPER_INNER_LIP] - rest[LOWER_INNER_LIP]).max() < 1.0
+    assert np.abs(rest[UPPER_INNER_LIP] - rest[LOWER_INNER_LIP]).max() < 3.5
     assert opened[UPPER_INNER_LIP][1] - opened[LOWER_INNER_LIP][1] > 15.0
     assert np.linalg.norm(opened[UPPER_INNER_LIP] - rest[UPPER_INNER_LIP]) < 2.0
 
@@ -139,9 +143,26 @@ def test_modes_can_be_told_apart_at_the_landmarks() -> None:
         assert torch.linalg.cond(directions) < 60
 
 
-def test_hash_names_the_arrays() -> None:
-    head = load_head("procedural")
-    assert head.hash() == procedural_head().hash()
-    assert len(head.hash()) == 64
-    with pytest.raises(ValueError, match="procedural"):
-        load_head("procedurel")
+def test_no_identity_grows_shifts_or_turns_the_face() -> None:
+    """One camera cannot tell such a mode from a nearer head or a turned one: the pose alone has to do it."""
+    head = procedural_head()
+    face = (
+        head.masks["skin"]
+        & (head.rig.template[:, 2] > 0)
+        & (head.rig.template[:, 1] > -0.095)
+        & (head.rig.template[:, 1] < 0.07)
+    )
+    x = head.rig.template[face].double()
+    for mode in head.rig.identity_basis[:, face].double():
+        size = mode.norm()
+        assert mode.mean(0).norm() * len(x) ** 0.5 < 0.1 * size
+        assert torch.linalg.cross(x - x.mean(0), mode).sum(0).norm() < 0.1 * size * (x - x.mean(0)).norm()
+        assert ((x - x.mean(0)) * mode).sum().abs() < 0.1 * size * (x - x.mean(0)).norm()
+
+
+def test_the_hash_names_the_arrays_on_any_number_of_threads() -> None:
+    program = "from avatar_models.heads.procedural import procedural_head; print(procedural_head().hash())"
+    for threads in ("1", "2"):
+        environment = {**os.environ, "PYTHONPATH": ".", "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+        assert done.stdout.strip() == procedural_head().hash() and len(done.stdout.strip()) == 64

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from avatar_models.cameras import Camera, project
-from avatar_models.heads import load_head
+from avatar_models.heads.procedural import procedural_head
 from avatar_models.people import Performance, camera_for, make_person, perform, viewmats
-from avatar_models.tracking.fit import _landmark_model, _Problem, fit_clip
+from avatar_models.tracking.fit import fit_clip
 from avatar_models.tracking.quality import INNER, Limits, clip_verdict, good_frames, inter_ocular, jitter
 
-HEAD = load_head("procedural")
+DETECTOR_HEAD = procedural_head()
+HEAD = replace(  # whose landmarks are seen where they are: no habits of the detector
+    DETECTOR_HEAD,
+    embedding=replace(
+        DETECTOR_HEAD.embedding, offsets=0 * DETECTOR_HEAD.embedding.offsets, slides=0 * DETECTOR_HEAD.embedding.slides
+    ),
+)
 SIZE = 512
 
 
-def exact_landmarks(seed: int, frames: int = 20) -> tuple[np.ndarray, Performance, np.ndarray, np.ndarray]:
+def exact_landmarks(seed: int, frames: int = 20, fps: float = 5.0) -> tuple[np.ndarray, Performance, np.ndarray, np.ndarray]:
     """Projected landmarks (N, 478, 2) of a made-up person, with what they were made from."""
-    person, performance = make_person(seed), perform(seed, frames, 5.0)
+    person, performance = make_person(seed), perform(seed, frames, fps)
     K, distance = camera_for(SIZE)
     views = viewmats(performance, distance)
     arguments = (performance.expression, np.zeros((frames, 3)), performance.jaw, performance.eyes)
@@ -37,15 +45,44 @@ def angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.degrees(np.arccos(np.clip((trace - 1) / 2, -1, 1)))
 
 
-def test_exact_landmarks_give_back_pose_and_jaw() -> None:
-    points, performance, views, _ = exact_landmarks(seed=4)
-    fit = fit_clip(HEAD, points, whole_picture(len(points)), (SIZE, SIZE), iterations=30, smoothness=0.0)
-    turned = angles(fit.viewmat[:, :3, :3], views[:, :3, :3])
-    assert np.median(fit.reprojection) < 0.005
-    assert np.median(turned) < 1.5
-    assert np.corrcoef(fit.jaw[:, 0], performance.jaw[:, 0])[0, 1] > 0.95
+def test_exact_landmarks_give_back_everything() -> None:
+    """Camera, pose, shape and expression, though nothing but landmarks is given."""
+    points, performance, views, identity = exact_landmarks(seed=4)
+    fit = fit_clip(HEAD, points, whole_picture(len(points)), (SIZE, SIZE), iterations=15, smoothness=0.0)
+    assert np.median(fit.reprojection) < 1e-4
+    assert fit.K[0, 0, 0] == pytest.approx(camera_for(SIZE)[0][0, 0], rel=0.01)
+    assert np.median(angles(fit.viewmat[:, :3, :3], views[:, :3, :3])) < 0.1
+    assert np.abs(fit.jaw[:, 0] - performance.jaw[:, 0]).max() < 0.01
+    head = np.abs(fit.viewmat[:, :3, 3] - views[:, :3, 3])
+    assert np.median(head) < 0.002
     blink = HEAD.expression_names.index("eyeBlinkLeft")
-    assert np.corrcoef(fit.expression[:, blink], performance.expression[:, blink])[0, 1] > 0.9
+    assert np.abs(fit.expression[:, blink] - performance.expression[:, blink]).max() < 0.05
+    hidden = [HEAD.identity_names.index(name) for name in ("hairVolume", "neckWidth")]  # no landmark lies there
+    assert np.abs(np.delete(fit.identity - identity, hidden)).max() < 0.2
+    assert fit.inliers.min() > 0.9
+
+
+def test_a_known_focal_length_is_kept() -> None:
+    points, _, _, _ = exact_landmarks(seed=4, frames=5)
+    fit = fit_clip(HEAD, points, whole_picture(5), (SIZE, SIZE), iterations=8, smoothness=1.0, focal=1000.0)
+    assert fit.K[:, 0, 0] == pytest.approx(1000.0, rel=1e-6)
+
+
+def test_a_hidden_face_has_few_inliers() -> None:
+    points, _, _, _ = exact_landmarks(seed=4)
+    points[7, 100:] += np.random.default_rng(0).normal(0, 40, points[7, 100:].shape).astype(np.float32)
+    fit = fit_clip(HEAD, points, whole_picture(len(points)), (SIZE, SIZE), iterations=10, smoothness=1.0)
+    assert fit.inliers[7] < 0.5 < np.delete(fit.inliers, 7).min()
+
+
+def test_shaking_landmarks_give_a_steady_head_whose_lips_still_move() -> None:
+    points, _, _, _ = exact_landmarks(seed=4, frames=60, fps=25.0)
+    noisy = points + np.random.default_rng(1).normal(0, 1.0, points.shape).astype(np.float32)
+    fit = fit_clip(HEAD, noisy, whole_picture(60), (SIZE, SIZE), iterations=10, smoothness=1.0, times=np.arange(60) / 25)
+    shake = lambda p: np.linalg.norm(np.diff(p, 2, axis=0), axis=-1)[:, INNER].mean()  # noqa: E731
+    assert shake(fit.projected) < 0.5 * shake(noisy)
+    lips = lambda p: np.ptp(np.linalg.norm(p[:, 13] - p[:, 14], axis=-1))  # noqa: E731
+    assert lips(fit.projected) == pytest.approx(lips(points), rel=0.05)
 
 
 def test_a_moving_crop_changes_nothing_but_K() -> None:
@@ -67,32 +104,6 @@ def test_a_tenth_of_wild_points_does_little_harm() -> None:
     error = np.linalg.norm(fit.projected - points, axis=-1)[:, INNER] / inter_ocular(points)[:, None]
     assert np.median(error) < 0.02
     assert np.median(angles(fit.viewmat[:, :3, :3], views[:, :3, :3])) < 3.0
-
-
-def test_the_jacobian_is_the_derivative_of_the_residuals() -> None:
-    points, _, _, _ = exact_landmarks(seed=6, frames=2)
-    problem = _Problem(HEAD, points.astype(np.float64), whole_picture(2).astype(np.float64), (SIZE, SIZE), 1.0)
-    state = problem.first_state()
-    state = problem.moved(state, np.full((2, problem.num_frame), 0.03), np.full(problem.num_shared, 0.05))
-    J = problem.jacobian(state, slice(0, 2)).astype(np.float64)
-    step = 1e-5
-    for column in range(problem.num_frame + problem.num_shared):
-        frames, shared = np.zeros((2, problem.num_frame)), np.zeros(problem.num_shared)
-        if column < problem.num_frame:
-            frames[:, column] = step
-        else:
-            shared[column - problem.num_frame] = step
-        plus, _ = problem.residuals(problem.moved(state, frames, shared))
-        minus, _ = problem.residuals(problem.moved(state, -frames, -shared))
-        wanted = (plus - minus) / (2 * step)
-        eyes = problem.num_frame - 2 <= column < problem.num_frame  # axis-angle, turned as if at rest: right to first order
-        assert np.abs(J[..., column] - wanted).max() < (2e-2 if eyes else 2e-4) * np.abs(wanted).max() + 2e-5, column
-
-
-def test_the_landmark_model_is_the_heads_own() -> None:
-    model = _landmark_model(HEAD)
-    zero = [torch.zeros(1, n, dtype=torch.float64) for n in (HEAD.num_identity, HEAD.num_expression, 3, 3, 6)]
-    assert np.allclose(model.template, HEAD.landmarks(HEAD.vertices(*zero))[0].numpy(), atol=1e-7)
 
 
 def test_one_frame_can_be_fitted_and_nan_is_refused() -> None:

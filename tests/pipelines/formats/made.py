@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avatar_models.cameras import Camera, project
+from avatar_models.heads.embedding import LandmarkEmbedding
+from avatar_models.heads.interface import Head
 from avatar_models.heads.procedural import procedural_head
-from avatar_models.heads.skinning import Rig, pose
+from avatar_models.heads.skinning import Rig
+from avatar_models.heads.storage import save_head
 from avatar_models.people import camera_for, film, make_person, perform, viewmats
 from pipelines import tables
 from pipelines.formats.clip import Array, TrackedClip
@@ -23,41 +26,33 @@ SIDE, FRAMES = 96, 10
 BAD = 3  # a frame that did not pass the gates
 
 
-class ToyFlame:
+FLAME_NAMES = (*(f"expression_{i:02}" for i in range(100)), "eyelid_left", "eyelid_right")
+
+
+def toy_flame() -> Head:
     """A head of FLAME's form: 300 and 100 coefficients, two eyelids, joints that identity and expression move."""
+    random = np.random.default_rng(1)
 
-    name = "flame"
-    num_identity, num_expression = 300, 102
-    expression_names = (*(f"expression_{i:02}" for i in range(100)), "eyelid_left", "eyelid_right")
+    def made(*shape: int, size: float = 1e-3) -> Tensor:
+        return torch.from_numpy(random.normal(0, size, shape))
 
-    def __init__(self) -> None:
-        random = np.random.default_rng(1)
-
-        def made(*shape: int, size: float = 1e-3) -> Tensor:
-            return torch.from_numpy(random.normal(0, size, shape))
-
-        V = 30
-        joints = procedural_head().rig.joints.double()
-        weights = made(V, 5, size=1.0).abs()
-        weights[:, 0] = 0  # all of it is carried by the neck
-        weights = weights / weights.sum(1, keepdim=True)
-        self.rig = Rig(
-            made(V, 3, size=0.06), made(300, V, 3), made(102, V, 3), joints, made(300, 5, 3), weights,
-            made(102, 5, 3), made(36, V, 3),
-        )  # fmt: skip
-        self.faces = torch.arange(V).reshape(-1, 3)
-        self.landmark_faces = torch.arange(478) % len(self.faces)
-        self.landmark_barycentric = torch.full((478, 3), 1 / 3)
-        self.landmark_weights = torch.ones(478)
-
-    def vertices(self, identity: Tensor, expression: Tensor, neck: Tensor, jaw: Tensor, eyes: Tensor) -> Tensor:
-        return pose(self.rig.to(dtype=expression.dtype), identity, expression, neck, jaw, eyes)
-
-    def landmarks(self, vertices: Tensor) -> Tensor:
-        return vertices[:, self.faces[self.landmark_faces]].mean(2)
-
-    def hash(self) -> str:
-        return "0" * 64
+    V = 30
+    weights = made(V, 5, size=1.0).abs()
+    weights[:, 0] = 0  # all of it is carried by the neck
+    weights = weights / weights.sum(1, keepdim=True)
+    rig = Rig(
+        made(V, 3, size=0.06), made(300, V, 3), made(102, V, 3), procedural_head().rig.joints.double(), made(300, 5, 3),
+        weights, made(102, 5, 3), made(36, V, 3),
+    )  # fmt: skip
+    faces = torch.arange(V).reshape(-1, 3)
+    embedding = LandmarkEmbedding(
+        torch.arange(478) % len(faces),
+        torch.full((478, 3), 1 / 3),
+        torch.ones(478),
+        torch.zeros(478, 3),
+        torch.zeros(5, 478, 3),
+    )
+    return Head("flame", rig, faces, FLAME_NAMES, False, embedding)
 
 
 def crop_cameras(size: int = SIDE) -> tuple[Array, Array]:
@@ -96,7 +91,7 @@ def made_clip() -> TrackedClip:
 def flame_clip(identity: int = 300, expression: int = 102) -> TrackedClip:
     """A clip with FLAME's coefficients and a neck that turns, the rest as in :func:`made_clip`."""
     random = np.random.default_rng(2)
-    names = (*ToyFlame.expression_names[: expression - 2], *ToyFlame.expression_names[-2:])
+    names = (*FLAME_NAMES[: expression - 2], *FLAME_NAMES[-2:])
     codes = np.concatenate([random.normal(0, 1, (FRAMES, expression - 2)), random.uniform(0, 1, (FRAMES, 2))], 1)
     own = {
         "clip_id": "flo", "head": "flame", "expression": codes, "neck": random.normal(0, 0.2, (FRAMES, 3)),
@@ -125,6 +120,8 @@ def write_project(root: Path) -> None:
         "head_hash": ["0"] * FRAMES,
     }  # fmt: skip
     folder = root / "data/tracks"
+    folder.mkdir(parents=True)
+    save_head(folder / "head.npz", procedural_head())
     tables.write_table(pa.table(tracks, schema=tables.TRACKS), tables.TRACKS, folder / "tracks.parquet")
     person = {"subject_id": "ann", "clip_id": "ann", "head": "procedural", "head_hash": "0", "identity": clip.identity.tolist()}
     tables.write_table(pa.Table.from_pylist([person], tables.IDENTITIES), tables.IDENTITIES, folder / "identities.parquet")

@@ -31,11 +31,11 @@ from pipelines.formats.gagavatar_track import (
     to_viewmat,
     write_gagavatar_track,
 )
-from tests.pipelines.formats.made import FRAMES, ToyFlame, cloud, flame_clip, made_clip, pictures, seen
+from tests.pipelines.formats.made import FRAMES, cloud, flame_clip, made_clip, pictures, seen, toy_flame
 
 HEADS: dict[str, tuple[TrackedClip, Head]] = {
     "procedural": (made_clip(), procedural_head()),
-    "flame": (flame_clip(), ToyFlame()),
+    "flame": (flame_clip(), toy_flame()),
 }
 
 

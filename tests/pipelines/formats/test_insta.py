@@ -18,7 +18,7 @@ from pipelines.formats.clip import Array, TrackedClip, centred, head_only
 from pipelines.formats.fields import FormatError
 from pipelines.formats.insta import read_insta, read_rgba, write_insta
 from pipelines.frames import StoredFrame
-from tests.pipelines.formats.made import FRAMES, SIDE, ToyFlame, cloud, flame_clip, made_clip, pictures, seen
+from tests.pipelines.formats.made import FRAMES, SIDE, cloud, flame_clip, made_clip, pictures, seen, toy_flame
 
 
 def one_lens(clip: TrackedClip) -> tuple[TrackedClip, list[StoredFrame]]:
@@ -28,7 +28,7 @@ def one_lens(clip: TrackedClip) -> tuple[TrackedClip, list[StoredFrame]]:
 
 HEADS: dict[str, tuple[TrackedClip, Head]] = {
     "procedural": (made_clip(), procedural_head()),
-    "flame": (flame_clip(), ToyFlame()),
+    "flame": (flame_clip(), toy_flame()),
 }
 
 

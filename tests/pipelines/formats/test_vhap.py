@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,11 +16,11 @@ from avatar_models.heads.procedural import procedural_head
 from pipelines.formats.clip import Array, TrackedClip
 from pipelines.formats.fields import FormatError
 from pipelines.formats.vhap import read_vhap, write_vhap
-from tests.pipelines.formats.made import FRAMES, SIDE, ToyFlame, flame_clip, made_clip, pictures, seen
+from tests.pipelines.formats.made import FRAMES, SIDE, flame_clip, made_clip, pictures, seen, toy_flame
 
 HEADS: dict[str, tuple[TrackedClip, Head]] = {
     "procedural": (made_clip(), procedural_head()),
-    "flame": (flame_clip(), ToyFlame()),
+    "flame": (flame_clip(), toy_flame()),
 }
 
 
@@ -94,15 +95,15 @@ def test_the_parts_are_the_splits_and_the_canonical_head_opens_its_mouth(written
 
 def test_short_flame_codes_are_filled_up_and_cut_again(tmp_path: Path) -> None:
     clip = flame_clip(identity=100, expression=52)
-    head = ToyFlame()
-    head.num_identity, head.num_expression = 100, 52
+    whole = toy_flame()
     keep = [*range(50), 100, 101]
-    rig = head.rig
+    rig = whole.rig
     assert rig.joint_expression_basis is not None
-    head.rig = type(rig)(
+    short = type(rig)(
         rig.template, rig.identity_basis[:100], rig.expression_basis[keep], rig.joints, rig.joint_identity_basis[:100],
         rig.weights, rig.joint_expression_basis[keep], rig.pose_basis,
     )  # fmt: skip
+    head = replace(whole, rig=short)
     write_vhap(tmp_path / "out", clip, pictures(), head)
     posed = np.load(tmp_path / "out/flame_param/00000.npz")
     assert posed["shape"].shape == (300,) and posed["expr"].shape == (1, 100) and posed["eyelids"].shape == (1, 2)
