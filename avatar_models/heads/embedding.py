@@ -64,4 +64,5 @@ def load_embedding(path: Path, num_faces: int) -> LandmarkEmbedding:
 
 
 def save_embedding(path: Path, embedding: LandmarkEmbedding) -> None:
-    np.savez_compressed(path, **{field.name: getattr(embedding, field.name).numpy() for field in fields(embedding)})
+    with path.open("wb") as file:  # by its name, numpy would add an ending
+        np.savez_compressed(file, **{field.name: getattr(embedding, field.name).numpy() for field in fields(embedding)})

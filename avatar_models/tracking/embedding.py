@@ -28,7 +28,7 @@ from avatar_models.mesh_render import rasterise
 from avatar_models.shading import shaded
 from avatar_models.tracking.detect import quiet_native_log
 from avatar_models.tracking.landmark_head import NUM_VIEW_TERMS, view_terms
-from avatar_models.tracking.quality import INNER, IRISES, inter_ocular
+from avatar_models.tracking.quality import INNER, IRISES, LIPS, inter_ocular
 
 Array = NDArray[np.float64]
 SIZE = 384  # pixels
@@ -36,10 +36,6 @@ FOCAL, DISTANCE = 2.4 * SIZE, 0.92  # pixels, metres
 WALL = 0.75
 IDENTITY_SIGMA = 0.8
 JAW_MAX = 0.35  # radians
-LIPS = np.array(
-    [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 95, 88, 178, 87, 14, 317, 402, 318, 324,
-     61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409]
-)  # fmt: skip
 OPEN = 0.1  # radians of the jaw from which the lips' inner edges are told apart
 NEAR_FRONT = 0.45  # radians: votes are taken from such views
 OFFSET_SIGMA, SLIDE_SIGMA = 0.005, 0.006  # metres, of the ridge

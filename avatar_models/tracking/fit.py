@@ -1,7 +1,7 @@
 """Fitting a parametric head to the landmarks of one segment: pose and expression per frame, identity and focal length shared.
 
-Three rounds of damped Gauss-Newton: some frames with all that they share, all frames with the identity held, and all
-together with smoothness over time. A landmark's standard deviation is not a setting: it is estimated from the residuals
+Rounds of damped Gauss-Newton: some frames with all that they share, all frames with the identity held and then with it, and
+all frames with smoothness over time. A landmark's standard deviation is not a setting: it is estimated from the residuals
 between rounds, so that exact landmarks are followed exactly and noisy ones are held back by the priors.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from avatar_models.heads.interface import Head
 from avatar_models.tracking.arrow import step
 from avatar_models.tracking.landmark_head import landmark_head
-from avatar_models.tracking.problem import FOCAL_SIGMA, Problem, Smoothness, State, axis_angle, seen_of
+from avatar_models.tracking.problem import FOCAL_SIGMA, Problem, Smoothness, State, axis_angle, rotation, seen_of
 from avatar_models.tracking.quality import INNER, reprojection_error
 from avatar_models.tracking.start import first_state
 
@@ -28,8 +28,10 @@ SIGMA_LIMITS = (0.004, 0.06)
 ERRS_TOGETHER = 3.3
 """A landmark's standard deviation over the scatter of its residuals: neighbouring landmarks err together, so that they
 tell less than their number."""
-KEY_FRAMES = 40
-CONVERGED = 1e-4
+KEY_FRAMES = 32
+SHARED_ITERATIONS = 2
+"""With all frames: the key frames have found the identity but for what the others add."""
+CONVERGED = 3e-4
 """A round ends when a step lowers the cost by less than this share."""
 TRIES = 5
 
@@ -80,13 +82,14 @@ def fit_clip(
         sigma = scatter(of_keys, some)
 
     problem = Problem(model, seen, sigma=sigma, smoothness=None, **options)  # type: ignore[arg-type]
-    state = first_state(model, seen, problem.weights, some.log_focal)
-    state = descend(problem, replace(state, identity=some.identity), iterations, shared=False)
+    state = between(some, keys, first_state(model, seen, problem.weights, some.log_focal))
+    state = descend(problem, state, iterations, shared=False)
+    state = descend(problem, state, SHARED_ITERATIONS, shared=True)
     sigma = scatter(problem, state)
     smooth = scaled(Smoothness(), smoothness) if smoothness > 0 else None
     follows = None if times is None else _follows(times)
     problem = Problem(model, seen, sigma=sigma, smoothness=smooth, follows=follows, **options)  # type: ignore[arg-type]
-    state = descend(problem, state, iterations, shared=True)
+    state = descend(problem, state, iterations, shared=False)
     return result(problem, state)
 
 
@@ -108,6 +111,17 @@ def descend(problem: Problem, state: State, iterations: int, *, shared: bool) ->
         if gain < CONVERGED * cost:
             return state
     return state
+
+
+def between(some: State, keys: NDArray[np.int64], posed: State) -> State:
+    """All frames' poses with the identity of some frames, and with expression, jaw and eyes as between those."""
+    frames = np.arange(len(posed.t))
+
+    def at(values: Array) -> Array:  # (keys, K) -> (N, K)
+        return np.stack([np.interp(frames, keys, column) for column in values.T], 1)
+
+    jaw = rotation(at(axis_angle(some.R_jaw)))
+    return replace(posed, identity=some.identity, expression=at(some.expression), R_jaw=jaw, eyes=at(some.eyes))
 
 
 def scatter(problem: Problem, state: State) -> float:

@@ -11,7 +11,6 @@ the crop's scale, its principal point (the source's centre) seen from the crop.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from avatar_models.kernels import fitting as kernels
 from avatar_models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from avatar_models.tracking.arrow import Normal
 from avatar_models.tracking.landmark_head import LandmarkHead, view_terms
-from avatar_models.tracking.quality import FACE_OVAL, IRISES, inter_ocular
+from avatar_models.tracking.quality import FACE_OVAL, IRISES, LIPS, inter_ocular
 
 Array = NDArray[np.float64]
 
@@ -30,6 +29,7 @@ ROBUST_SCALE = 3.0
 """Residuals beyond this many sigmas lose their weight (Geman-McClure)."""
 OVAL_WEIGHT = 0.15  # the detector's face contour slides along the cheek as the head turns
 IRIS_WEIGHT = 2.0
+LIPS_WEIGHT = 6.0  # few points say how far a mouth is open
 FOCAL_SIGMA = 0.4  # of its logarithm
 EXPRESSION_SIGMA = 0.6  # of coefficients that go from 0 to 1
 NEGATIVE_SIGMA = 0.05  # below 0
@@ -45,13 +45,13 @@ NUM_EYES = 2  # both eyes turn together: about x, about y
 
 @dataclass(frozen=True)
 class Smoothness:
-    """Standard deviations of the second difference over time, for frames a thirtieth of a second apart."""
+    """Standard deviations of the second difference from frame to frame; faster changes lose their weight, not their size."""
 
-    rotation: float = 0.008  # radians
-    translation: float = 0.0012  # metres
-    expression: float = 0.15
-    jaw: float = 0.05  # radians
-    eyes: float = 0.15  # radians
+    rotation: float = 0.0015  # radians
+    translation: float = 0.0002  # metres
+    expression: float = 0.03
+    jaw: float = 0.01  # radians
+    eyes: float = 0.03  # radians
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ class Problem:
         self.weights = model.trust.copy()
         self.weights[FACE_OVAL] *= OVAL_WEIGHT
         self.weights[IRISES] *= IRIS_WEIGHT
+        self.weights[LIPS] *= LIPS_WEIGHT
         self.num_expression = len(model.expression)
         self.num_frame = NUM_POSE + self.num_expression + NUM_JAW + NUM_EYES
         self.num_shared = len(model.identity) + 1
@@ -143,9 +144,8 @@ class Problem:
         R_eyes = rotation(np.concatenate([state.eyes, np.zeros((len(state.eyes), 1))], 1))
         return [(JAW, state.R_jaw), (LEFT_EYE, R_eyes), (RIGHT_EYE, R_eyes)]
 
-    def posed(self, state: State) -> Array:
+    def posed(self, state: State, s: Array, joints: Array) -> Array:
         """Landmarks (N, P, 3) in the head's frame: sum_j w_j (R_j (s - J_j) + J_j), and the detector's slide."""
-        s, joints = self.shape(state)
         p = s + _blend(view_terms(state.R, state.t), self.model.slides)
         for joint, R in self.turns(state):
             touched = np.flatnonzero(self.model.weights[:, joint])
@@ -155,9 +155,8 @@ class Problem:
 
     def projected(self, state: State) -> Array:
         """(N, P, 2) crop pixels."""
-        x = self.posed(state) @ state.R.transpose(0, 2, 1) + state.t[:, None]
-        K = self.seen.K(state.log_focal)
-        return x[..., :2] / x[..., 2:] * K[:, None, [0, 1], [0, 1]] + K[:, None, [0, 1], [2, 2]]
+        x = self.posed(state, *self.shape(state)) @ state.R.transpose(0, 2, 1) + state.t[:, None]
+        return _pixels(x, self.seen.K(state.log_focal))
 
     def residuals(self, state: State) -> Array:
         """(projected - observed) over the distance between the eyes, (N, P, 2)."""
@@ -222,13 +221,9 @@ class Problem:
         N, F, S = len(state.t), self.num_frame, self.num_shared if shared else 0
         A, B = np.empty((N, F, F)), np.empty((N, F, S))
         C, a, c = np.zeros((S, S)), np.empty((N, F)), np.zeros(S)
-        residual = self.residuals(state)
-        squared = (residual**2).sum(-1) / self.sigma**2
-        root = np.sqrt(self.weights) / (1 + squared / ROBUST_SCALE**2) / self.sigma
         for start in range(0, N, CHUNK):
             part = slice(start, start + CHUNK)
-            J = self.jacobian(state.frames(part), self.seen.frames(part), root[part], shared=shared)
-            r = (residual[part] * root[part][..., None]).astype(np.float32)
+            J, r = self.weighted_jacobian(state.frames(part), self.seen.frames(part), shared=shared)
             J, r = J.reshape(len(J), -1, F + S), r.reshape(len(r), -1, 1)
             H = J.transpose(0, 2, 1) @ J  # (n, F + S, F + S)
             g = (J.transpose(0, 2, 1) @ r)[..., 0].astype(np.float64)
@@ -249,17 +244,21 @@ class Problem:
         second, precision = self.second_differences(state)
         return precision / (1 + precision * second**2 / ROBUST_SCALE**2) ** 2, second
 
-    def jacobian(self, state: State, seen: Seen, scale: NDArray[Any], *, shared: bool) -> NDArray[np.float32]:
-        """scale (N, P) times d residual / d (a frame's unknowns, shared ones), (N, P, 2, F or F + S), float32.
+    def weighted_jacobian(self, state: State, seen: Seen, *, shared: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """d residual / d (a frame's unknowns, shared ones), (N, P, 2, F or F + S), and residuals (N, P, 2), float32.
 
+        Both are over sigma and times the root of the points' robust weights.
         Slides are taken as they are: they change little with a step.
         """
         F, E = self.num_frame, self.num_expression
-        N, P = scale.shape
+        N, P = seen.points.shape[:2]
         s, joints = self.shape(state)
         turns = self.turns(state)
-        Rp = self.posed(state) @ state.R.transpose(0, 2, 1)
+        Rp = self.posed(state, s, joints) @ state.R.transpose(0, 2, 1)
         x = Rp + state.t[:, None]
+        residual = (_pixels(x, seen.K(state.log_focal)) - seen.points) / seen.eye_distance[:, None, None]
+        squared = (residual**2).sum(-1) / self.sigma**2
+        scale = (np.sqrt(self.weights) / (1 + squared / ROBUST_SCALE**2) / self.sigma).astype(np.float32)
         f = np.exp(state.log_focal) / seen.crop[:, 2]
         D = np.empty((N, P, 2, 3), np.float32)  # d residual / d x
         kernels.camera_rows(x, f, seen.eye_distance, D)
@@ -272,7 +271,6 @@ class Problem:
             weight = self.model.weights[touched, joint, None, None].astype(np.float32)
             DRM[:, touched] += weight * part.reshape(N, -1, 2, 3)
 
-        scale = np.asarray(scale, np.float32)
         J = np.empty((N, P, 2, F + (self.num_shared if shared else 0)), np.float32)
         kernels.fill_turn_columns(J, 0, D, Rp.astype(np.float32), scale)
         J[..., 3:6] = scale[..., None, None] * D
@@ -298,7 +296,7 @@ class Problem:
             J[..., -1] = (scale * (f / seen.eye_distance)[:, None])[..., None] * x[..., :2] / x[..., 2:]
         if self.model.joint_expression is not None:
             self._add_joints(J[..., NUM_POSE : NUM_POSE + E], DR, turns, self.model.joint_expression, scale)
-        return J
+        return J, (scale[..., None] * residual).astype(np.float32)
 
     def _fill_jaw(
         self, J: NDArray[np.float32], DR: NDArray[np.float32], DRM: NDArray[np.float32], s: Array, joints: Array, R_jaw: Array,
@@ -339,6 +337,11 @@ class Problem:
 
 
 _SKEWS = np.array([[[0, 0, 0], [0, 0, -1], [0, 1, 0]], [[0, 0, 1], [0, 0, 0], [-1, 0, 0]], [[0, -1, 0], [1, 0, 0], [0, 0, 0]]])
+
+
+def _pixels(x: Array, K: Array) -> Array:
+    """x (N, P, 3) in the camera's frame -> (N, P, 2)."""
+    return x[..., :2] / x[..., 2:] * K[:, None, [0, 1], [0, 1]] + K[:, None, [0, 1], [2, 2]]
 
 
 def rotation(vectors: Array) -> Array:

@@ -42,7 +42,10 @@ def test_the_jacobian_is_the_derivative_of_the_residuals(head: Head) -> None:
     # Slides follow the pose, which the Jacobian leaves out on purpose.
     still = replace(head, embedding=replace(head.embedding, slides=0 * head.embedding.slides))
     problem, state = moved_problem(still)
-    J = problem.jacobian(state, problem.seen, np.ones((4, 478)), shared=True).astype(np.float64)
+    J, r = (part.astype(np.float64) for part in problem.weighted_jacobian(state, problem.seen, shared=True))
+    residual = problem.residuals(state)
+    scale = (r * residual).sum(-1) / (residual**2).sum(-1)  # what each point is weighted with
+    assert np.allclose(r, scale[..., None] * residual, atol=1e-5) and (scale > 0).all()
     step = 1e-5
     for column in range(problem.num_frame + problem.num_shared):
         frames, shared = np.zeros((4, problem.num_frame)), np.zeros(problem.num_shared)
@@ -51,7 +54,7 @@ def test_the_jacobian_is_the_derivative_of_the_residuals(head: Head) -> None:
         else:
             shared[column - problem.num_frame] = step
         plus, minus = (problem.residuals(problem.moved(state, sign * frames, sign * shared)) for sign in (1, -1))
-        wanted = (plus - minus) / (2 * step)
+        wanted = scale[..., None] * (plus - minus) / (2 * step)
         eyes = problem.num_frame - 2 <= column < problem.num_frame  # axis-angle, turned as if at rest: right to first order
         tolerance = 5e-2 if eyes else 2e-4
         assert np.abs(J[..., column] - wanted).max() < tolerance * np.abs(wanted).max() + 2e-5, column

@@ -48,7 +48,7 @@ def test_a_clip_that_cannot_be_had_is_named_with_the_way_out(project: Path, name
     ("column", "value", "says"),
     [
         ("head", "flume", "was tracked with the head 'flume', data/tracks/head.npz is 'procedural'; run `dvc repro`"),
-        ("expression", [0.0, 1.0], "has 27 identity and 2 expression coefficients, the head procedural here has 27 and 31"),
+        ("expression", [0.0, 1.0], "has 26 identity and 2 expression coefficients, the head procedural here has 26 and 31"),
     ],
 )
 def test_a_head_that_is_not_here_is_told(project: Path, column: str, value: object, says: str) -> None:
