@@ -1,0 +1,60 @@
+"""The head that params.yaml names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avatar_models.heads.embedding import save_embedding
+from avatar_models.heads.procedural import procedural_head
+from pipelines import heads
+from pipelines.heads import HeadError, load_head
+from tests.avatar_models.heads.test_flame import flame_arrays
+
+
+def test_the_procedural_head_needs_no_file() -> None:
+    assert load_head("procedural", "") is procedural_head()
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "says"),
+    [
+        ("ict", "", "preprocess.head = ict needs preprocess.head_file in params.yaml: ict_facekit.npz"),
+        ("flame", "", "needs preprocess.head_file in params.yaml: generic_model.pkl or flame2023.pkl"),
+        ("ict", "nowhere.npz", "preprocess.head_file nowhere.npz: No such file"),
+        ("flame", "nowhere.pkl", "preprocess.head_file nowhere.pkl: No such file"),
+    ],
+)
+def test_a_head_that_is_not_there_is_told_with_the_way_out(name: str, file: str, says: str) -> None:
+    with pytest.raises(HeadError, match=says):
+        load_head(name, file)
+
+
+def test_a_heads_points_are_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arrays = flame_arrays()
+    np.savez(tmp_path / "flame.npz", **{**arrays, "J_regressor": arrays["J_regressor"].toarray()})
+    asked = []
+
+    def embed(rig, faces, masks, one_sided):  # type: ignore[no-untyped-def]
+        from dataclasses import replace
+
+        from avatar_models.tracking.embedding import EmbeddingReport
+
+        asked.append((len(rig.identity_basis), len(rig.expression_basis), one_sided))
+        embedding = procedural_head().embedding
+        return replace(embedding, faces=embedding.faces % len(faces)), EmbeddingReport(1, 1.0, 0, 0, 0, 0, np.ones(478))
+
+    monkeypatch.setattr("avatar_models.tracking.embedding.embed", embed)
+    for _ in range(2):
+        load_head.cache_clear()
+        head = load_head("flame", "flame.npz")
+    assert asked == [(300, 100, False)] and head.num_expression == 100 and not head.one_sided
+    (kept,) = heads.EMBEDDINGS.glob("flame-*.npz")
+    assert kept.with_suffix(".txt").read_text().startswith("the detector found 100.0%")
+    save_embedding(kept, procedural_head().embedding)
+    load_head.cache_clear()
+    with pytest.raises(HeadError, match="it is of another head. Delete"):
+        load_head("flame", "flame.npz")
