@@ -31,7 +31,7 @@ tell less than their number."""
 KEY_FRAMES = 32
 SHARED_ITERATIONS = 2
 """With all frames: the key frames have found the identity but for what the others add."""
-CONVERGED = 3e-4
+CONVERGED = 1e-3
 """A round ends when a step lowers the cost by less than this share."""
 TRIES = 5
 

@@ -5,6 +5,7 @@ P = 478 points, I identity and E expression coefficients, lengths in metres, flo
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,7 @@ class LandmarkHead:
     weights: Array  # (P, 5)
     slides: Array  # (NUM_VIEW_TERMS, P, 3): how a detected point slides over the surface as the view changes
     trust: Array  # (P,) in [0, 1]
+    blinks: NDArray[np.bool_]  # (E,) which expressions shut an eye
 
 
 def landmark_head(head: Head) -> LandmarkHead:
@@ -56,6 +58,7 @@ def landmark_head(head: Head) -> LandmarkHead:
         weights=at_landmarks(part.weights),
         slides=embedding.slides.double().numpy(),
         trust=embedding.weights.double().numpy(),
+        blinks=np.array([re.search("blink|eyelid", name, re.IGNORECASE) is not None for name in head.expression_names]),
     )
 
 

@@ -49,8 +49,9 @@ class Smoothness:
 
     rotation: float = 0.0015  # radians
     translation: float = 0.0002  # metres
-    expression: float = 0.03
-    jaw: float = 0.01  # radians
+    expression: float = 0.05
+    blink: float = 0.15
+    jaw: float = 0.02  # radians
     eyes: float = 0.03  # radians
 
 
@@ -208,9 +209,9 @@ class Problem:
         second[:, self.jaw_at : self.jaw_at + NUM_JAW] = _second_turn(state.R_jaw)
         second[:, -NUM_EYES:] = np.diff(state.eyes, 2, axis=0)
         s = self.smoothness
-        sigmas = np.repeat(
-            (s.rotation, s.translation, s.expression, s.jaw, s.eyes), (3, 3, self.num_expression, NUM_JAW, NUM_EYES)
-        )
+        of_expression = np.where(self.model.blinks, s.blink, s.expression)
+        others = np.repeat((s.rotation, s.translation, s.jaw, s.eyes), (3, 3, NUM_JAW, NUM_EYES))
+        sigmas = np.concatenate([others[:NUM_POSE], of_expression, others[NUM_POSE:]])
         precision = np.broadcast_to(1 / sigmas**2, second.shape)
         return second, precision if self.follows is None else precision * self.follows[:, None]
 
