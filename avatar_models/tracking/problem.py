@@ -254,75 +254,56 @@ class Problem:
         F, E = self.num_frame, self.num_expression
         N, P = seen.points.shape[:2]
         s, joints = self.shape(state)
+        slides = _blend(view_terms(state.R, state.t), self.model.slides)
         turns = self.turns(state)
-        Rp = self.posed(state, s, joints) @ state.R.transpose(0, 2, 1)
-        x = Rp + state.t[:, None]
-        residual = (_pixels(x, seen.K(state.log_focal)) - seen.points) / seen.eye_distance[:, None, None]
-        squared = (residual**2).sum(-1) / self.sigma**2
-        scale = (np.sqrt(self.weights) / (1 + squared / ROBUST_SCALE**2) / self.sigma).astype(np.float32)
-        f = np.exp(state.log_focal) / seen.crop[:, 2]
-        D = np.empty((N, P, 2, 3), np.float32)  # d residual / d x
-        kernels.camera_rows(x, f, seen.eye_distance, D)
-        DR = (D.reshape(N, 2 * P, 3) @ state.R.astype(np.float32)).reshape(N, P, 2, 3)
-        # M = 1 + sum_j w_j (R_j - 1) takes a point of the shape to the posed head
-        DRM = DR.copy()
-        for joint, R in turns:
-            touched = np.flatnonzero(self.model.weights[:, joint])
-            part = DR[:, touched].reshape(N, -1, 3) @ (R - np.eye(3)).astype(np.float32)
-            weight = self.model.weights[touched, joint, None, None].astype(np.float32)
-            DRM[:, touched] += weight * part.reshape(N, -1, 2, 3)
-
+        which = [joint for joint, _ in turns]
+        turned = np.stack([R for _, R in turns], 1)  # (N, 3, 3, 3)
+        K = seen.K(state.log_focal)
         J = np.empty((N, P, 2, F + (self.num_shared if shared else 0)), np.float32)
-        kernels.fill_turn_columns(J, 0, D, Rp.astype(np.float32), scale)
-        J[..., 3:6] = scale[..., None, None] * D
-        kernels.fill_basis_columns(J, NUM_POSE, DRM, self.expression_columns, scale)
-        self._fill_jaw(J, DR, DRM, s, joints, state.R_jaw, scale)
-        arms = np.zeros((N, P, 3), np.float32)
-        for joint, R in turns[1:]:
-            touched = np.flatnonzero(self.model.weights[:, joint])
-            arm = (s[:, touched] - joints[:, joint, None]) @ R.transpose(0, 2, 1)
-            arms[:, touched] += self.model.weights[touched, joint, None] * arm
-        turned = np.empty((N, P, 2, 3), np.float32)
-        kernels.fill_turn_columns(turned, 0, DR, arms, scale)
-        if self.model.correctives is not None:
-            of_both = self.model.correctives[9:18] + self.model.correctives[18:]
-            for axis in range(NUM_EYES):
-                moved = _blend((_SKEWS[axis] @ turns[1][1]).reshape(-1, 9), of_both).astype(np.float32)
-                turned[..., axis] += scale[..., None] * (DRM @ moved[..., None])[..., 0]
-        # The eyes' angles are small, so turning about a fixed axis and adding to the axis-angle are the same to first order.
-        J[..., F - NUM_EYES : F] = turned[..., :NUM_EYES]
+        r, by_focal = np.empty((N, P, 2), np.float32), np.empty((N, P, 2), np.float32)
+        rows, shape_rows = np.empty((N, P, 2, 3), np.float32), np.empty((N, P, 2, 3), np.float32)
+        kernels.fill_pose_columns(
+            s, slides, state.R, state.t, np.broadcast_to(joints[:, which], (N, 3, 3)).copy(), turned,
+            self.model.weights[:, which].copy(), self._moved_by_correctives(turned), K[:, 0, 0], K[:, :2, 2].copy(),
+            seen.points, seen.eye_distance, self.weights, self.sigma, ROBUST_SCALE, self.jaw_at, J, r, rows, shape_rows, by_focal,
+        )  # fmt: skip
+        kernels.fill_basis_columns(J, NUM_POSE, shape_rows, self.expression_columns)
         if shared:
-            kernels.fill_basis_columns(J, F, DRM, self.identity_columns, scale)
-            self._add_joints(J[..., F:-1], DR, turns, self.model.joint_identity, scale)
-            J[..., -1] = (scale * (f / seen.eye_distance)[:, None])[..., None] * x[..., :2] / x[..., 2:]
+            kernels.fill_basis_columns(J, F, shape_rows, self.identity_columns)
+            self._add_joints(J[..., F:-1], rows, turns, self.model.joint_identity)
+            J[..., -1] = by_focal
         if self.model.joint_expression is not None:
-            self._add_joints(J[..., NUM_POSE : NUM_POSE + E], DR, turns, self.model.joint_expression, scale)
-        return J, (scale[..., None] * residual).astype(np.float32)
+            self._add_joints(J[..., NUM_POSE : NUM_POSE + E], rows, turns, self.model.joint_expression)
+        return J, r
 
-    def _fill_jaw(
-        self, J: NDArray[np.float32], DR: NDArray[np.float32], DRM: NDArray[np.float32], s: Array, joints: Array, R_jaw: Array,
-        scale: NDArray[np.float32],
-    ) -> None:  # fmt: skip
-        arm = (s - joints[:, JAW, None]) @ R_jaw.transpose(0, 2, 1) * self.model.weights[:, JAW, None]
-        kernels.fill_turn_columns(J, self.jaw_at, DR, arm.astype(np.float32), scale)
-        if self.model.correctives is not None:
-            for axis in range(NUM_JAW):
-                turned = _SKEWS[axis] @ R_jaw  # d R_jaw by a turn about the axis
-                moved = _blend(turned.reshape(-1, 9), self.model.correctives[:9]).astype(np.float32)  # (N, P, 3)
-                J[..., self.jaw_at + axis] += scale[..., None] * (DRM @ moved[..., None])[..., 0]
+    def _moved_by_correctives(self, turned: Array) -> Array:
+        """What correctives add to the shape for a turn of the jaw about x, y, z and of both eyes about x, y: (N, 5, P, 3).
+
+        The eyes' angles are small, so turning about a fixed axis and adding to the axis-angle are the same to first order.
+        """
+        if self.model.correctives is None:
+            return np.empty((0, kernels.NUM_TURNS, 1, 3))
+        by_turn = np.zeros((len(turned), kernels.NUM_TURNS, 3, 9))
+        for axis in range(NUM_JAW):
+            by_turn[:, axis, 0] = (_SKEWS[axis] @ turned[:, 0]).reshape(-1, 9)
+        for axis in range(NUM_EYES):
+            for eye in (1, 2):
+                by_turn[:, NUM_JAW + axis, eye] = (_SKEWS[axis] @ turned[:, eye]).reshape(-1, 9)
+        moved = _blend(by_turn.reshape(-1, 27), self.model.correctives)
+        return moved.reshape(len(turned), kernels.NUM_TURNS, *moved.shape[1:])
 
     def _add_joints(
-        self, J: NDArray[np.float32], DR: NDArray[np.float32], turns: list[tuple[int, Array]], basis: Array,
-        scale: NDArray[np.float32],
-    ) -> None:  # fmt: skip
+        self, J: NDArray[np.float32], rows: NDArray[np.float32], turns: list[tuple[int, Array]], basis: Array
+    ) -> None:
         """Adds what comes from joints that a basis (K, 5, 3) moves: w_j (1 - R_j) dJ_j."""
         for joint, R in turns:
             touched = np.flatnonzero(self.model.weights[:, joint])
             if not np.any(basis[:, joint]):
                 continue
             moved = ((np.eye(3) - R) @ basis[:, joint].T).astype(np.float32)  # (N, 3, K)
-            weight = self.model.weights[touched, joint].astype(np.float32) * scale[:, touched]
-            J[:, touched] += (weight[..., None, None] * DR[:, touched]) @ moved[:, None]
+            weight = self.model.weights[touched, joint].astype(np.float32)
+            part = (weight[:, None, None] * rows[:, touched]).reshape(len(J), -1, 3) @ moved
+            J[:, touched] += part.reshape(len(J), len(touched), 2, -1)
 
     def moved(self, state: State, frames: Array, shared: Array) -> State:
         """The state after a step of frames (N, F) and shared (S,) or (0,); rotations move by left multiplication."""
