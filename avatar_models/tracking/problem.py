@@ -265,7 +265,8 @@ class Problem:
         kernels.fill_pose_columns(
             s, slides, state.R, state.t, np.broadcast_to(joints[:, which], (N, 3, 3)).copy(), turned,
             self.model.weights[:, which].copy(), self._moved_by_correctives(turned), K[:, 0, 0], K[:, :2, 2].copy(),
-            seen.points, seen.eye_distance, self.weights, self.sigma, ROBUST_SCALE, self.jaw_at, J, r, rows, shape_rows, by_focal,
+            seen.points, seen.eye_distance, self.weights, self.sigma, ROBUST_SCALE, self.jaw_at,
+            J, r, rows, shape_rows, by_focal,
         )  # fmt: skip
         kernels.fill_basis_columns(J, NUM_POSE, shape_rows, self.expression_columns)
         if shared:
