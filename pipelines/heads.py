@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from avatar_models.heads.embedding import EmbeddingError, load_embedding, save_embedding
-from avatar_models.heads.flame import FlameFileError, read_flame
+from avatar_models.heads.flame import FlameFileError, FlameModel, read_flame, with_eyelids
 from avatar_models.heads.ict import IctFileError, read_ict
 from avatar_models.heads.interface import Head
 from avatar_models.heads.procedural import procedural_head
@@ -32,7 +32,7 @@ def load_head(name: str, file: str) -> Head:
     if not file:
         raise HeadError(f"preprocess.head = {name} needs preprocess.head_file in params.yaml: {_wanted(name)}")
     try:
-        model = read_ict(Path(file)) if name == "ict" else read_flame(Path(file))
+        model = read_ict(Path(file)) if name == "ict" else _flame(Path(file))
     except (IctFileError, FlameFileError) as error:
         raise HeadError(str(error)) from None
     except OSError as error:
@@ -58,6 +58,19 @@ def load_head(name: str, file: str) -> Head:
     except EmbeddingError as error:
         raise HeadError(f"{error}. Delete {path}.") from None
     return Head(name, rig, model.faces, model.expression_names, one_sided, embedding, model.masks)
+
+
+def _flame(path: Path) -> FlameModel:
+    """FLAME from its file, or from a folder with that one file and, if there, l_eyelid.npy and r_eyelid.npy."""
+    if not path.is_dir():
+        return read_flame(path)
+    models = sorted(found for found in path.iterdir() if found.suffix in (".pkl", ".npz"))
+    if len(models) != 1:
+        names = ", ".join(found.name for found in models) or "none"
+        raise HeadError(f"preprocess.head_file {path}: one .pkl or .npz was expected in the folder, found {names}")
+    lids = path / "l_eyelid.npy", path / "r_eyelid.npy"
+    model = read_flame(models[0])
+    return with_eyelids(model, *lids) if all(lid.exists() for lid in lids) else model
 
 
 def _wanted(name: str) -> str:

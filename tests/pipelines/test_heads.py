@@ -32,6 +32,17 @@ def test_a_head_that_is_not_there_is_told_with_the_way_out(name: str, file: str,
         load_head(name, file)
 
 
+def test_a_flame_folder_may_hold_eyelids(tmp_path: Path) -> None:
+    with pytest.raises(HeadError, match="one .pkl or .npz was expected in the folder, found none"):
+        load_head("flame", str(tmp_path))
+    arrays = flame_arrays()
+    np.savez(tmp_path / "flame.npz", **{**arrays, "J_regressor": arrays["J_regressor"].toarray()})
+    assert len(heads._flame(tmp_path).expression_names) == 100
+    for side in "lr":
+        np.save(tmp_path / f"{side}_eyelid.npy", np.full((len(arrays["v_template"]), 3), 0.001))
+    assert heads._flame(tmp_path).expression_names[-2:] == ("eyelid_left", "eyelid_right")
+
+
 def test_a_heads_points_are_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     arrays = flame_arrays()
