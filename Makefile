@@ -13,6 +13,7 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Headwater needs Python 3.11 ($(PYTHON) is not on the PATH); name yours: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "installing into $(VENV): two to four minutes, most of it download"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipelines.fanout.ledger import DVC_STAGE, Ledger, load_ledger
 from pipelines.stage_state import StageState, load_stage_state
@@ -29,7 +29,7 @@ def show_status(console: Console) -> None:
     except YamlFileError as error:
         raise StatusError(str(error)) from None
     lock = Path("dvc.lock")
-    table = Table("stage", "state", "items", "cached", "computed", "quarantined", "took")
+    table = Table(Column("stage", no_wrap=True), "state", "items", "cached", "computed", "quarantined", "took")
     waiting, states = [], {}
     for name in stages:
         last = load_stage_state(name)

@@ -31,6 +31,8 @@ MAX_PSNR = 100.0  # dB: of equal pictures, a still video's
 COMPARED = 400
 """Training frames among which the nearest is looked for."""
 MODELS = Path("models/headgas")
+SUBJECTS = Path("data/evaluation/subjects.json")
+"""Each subject's figures; the metrics that DVC shows are their means."""
 PAIR = "<"
 VIDEO_SIDE = 256  # each panel of a video, pixels
 ERROR_GAIN = 4.0

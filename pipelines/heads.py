@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from avatar_models.heads.embedding import EmbeddingError, load_embedding, save_embedding
+from avatar_models.heads.embedding import EmbeddingError, LandmarkEmbedding, load_embedding, save_embedding
 from avatar_models.heads.flame import FlameFileError, FlameModel, read_flame, with_eyelids
-from avatar_models.heads.ict import IctFileError, read_ict
+from avatar_models.heads.ict import IctFileError, IctModel, read_ict
 from avatar_models.heads.interface import Head
 from avatar_models.heads.procedural import procedural_head
+from avatar_models.heads.skinning import Rig
 from pipelines.atomic import atomic_path
 from pipelines.keys import digest_arrays
 
@@ -40,24 +41,29 @@ def load_head(name: str, file: str) -> Head:
     rig = model.rig.to(dtype=model.rig.template.float().dtype)
     key = digest_arrays([array.numpy() for array in (*rig.arrays(), model.faces)])
     path = EMBEDDINGS / f"{name}-{key[:16]}-v{VERSION}.npz"
-    one_sided = name == "ict"
-    if not path.exists():
-        from avatar_models.tracking.embedding import embed
-
-        print(f"{name}: finding the detector's points on the head, once for this file (about a minute)...", flush=True)
-        try:
-            embedding, report = embed(rig, model.faces, model.masks, one_sided)
-        except ValueError as error:
-            raise HeadError(f"preprocess.head_file {file}: {error}") from None
-        with atomic_path(path) as temporary:
-            save_embedding(temporary, embedding)
-        path.with_suffix(".txt").write_text("\n".join(report.lines()) + "\n")
-        print("\n".join(report.lines()), flush=True)
     try:
         embedding = load_embedding(path, len(model.faces))
-    except EmbeddingError as error:
-        raise HeadError(f"{error}. Delete {path}.") from None
-    return Head(name, rig, model.faces, model.expression_names, one_sided, embedding, model.masks)
+    except (FileNotFoundError, EmbeddingError) as error:
+        if not isinstance(error, FileNotFoundError):  # a power cut may have cut it short
+            print(f"{error}", flush=True)
+        embedding = _embedded(name, file, rig, model, path)
+    return Head(name, rig, model.faces, model.expression_names, name == "ict", embedding, model.masks)
+
+
+def _embedded(name: str, file: str, rig: Rig, model: IctModel | FlameModel, path: Path) -> LandmarkEmbedding:
+    """Shows the head to the detector and keeps what comes of it, with its report."""
+    from avatar_models.tracking.embedding import embed
+
+    print(f"{name}: finding the detector's points on the head, once for this file (about a minute)...", flush=True)
+    try:
+        embedding, report = embed(rig, model.faces, model.masks, name == "ict")
+    except ValueError as error:
+        raise HeadError(f"preprocess.head_file {file}: {error}") from None
+    with atomic_path(path) as temporary:
+        save_embedding(temporary, embedding)
+    path.with_suffix(".txt").write_text("\n".join(report.lines()) + "\n")
+    print("\n".join(report.lines()), flush=True)
+    return embedding
 
 
 def _flame(path: Path) -> FlameModel:

@@ -25,6 +25,8 @@ def read_yaml(path: Path) -> Any:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         raise YamlFileError(f"{path}: not valid YAML: {_in_short(error)}") from None
+    except (ValueError, RecursionError) as error:  # a date that is none, a number without end, lists without end
+        raise YamlFileError(f"{path}: not valid YAML: {error}") from None
 
 
 def _in_short(error: YAMLError) -> str:

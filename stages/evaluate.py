@@ -12,7 +12,7 @@ import pyarrow as pa
 from avatar_models.avatar import FACTS, TENSORS
 from pipelines import tables
 from pipelines.atomic import sha256_file, write_bytes_atomic
-from pipelines.evaluation import METRICS_SCHEMA, MODELS, PAIR, VERSION, JudgeAvatar
+from pipelines.evaluation import METRICS_SCHEMA, MODELS, PAIR, SUBJECTS, VERSION, JudgeAvatar
 from pipelines.fanout import FanOutResult, Item, Step, run_and_assemble
 from pipelines.keys import digest
 from pipelines.main import run_stage
@@ -68,7 +68,8 @@ def assemble(result: FanOutResult) -> dict[str, dict[str, float]]:
     tables.write_table(result.quarantine_table(), tables.QUARANTINE, FOLDER / "quarantine.parquet")
     names = ("psnr", "ssim", "baseline_psnr", "baseline_ssim")
     overall = {name: round(sum(found[name] for found in means.values()) / max(len(means), 1), 4) for name in names}
-    write_bytes_atomic(METRICS, (json.dumps({**overall, "by_subject": means}, indent=1, sort_keys=True) + "\n").encode())
+    for path, figures in ((METRICS, overall), (SUBJECTS, means)):
+        write_bytes_atomic(path, (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode())
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["subject", "frame", "psnr", "baseline_psnr"])

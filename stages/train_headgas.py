@@ -54,13 +54,11 @@ def assemble(result: FanOutResult) -> dict[str, list[dict[str, float]]]:
             entry.copy_to(name, MODELS / subject / name)
         curves[subject] = json.loads(entry.read_bytes("curve.json"))
     tables.write_table(result.quarantine_table(), tables.QUARANTINE, MODELS / "quarantine.parquet")
-    subjects = {subject: dict(result.last(subject).summary) for subject in result.entries}
-    mean = sum(found["psnr"] for found in subjects.values()) / max(len(subjects), 1)
+    found = [result.last(subject).summary["psnr"] for subject in result.entries]
     figures = {
-        "subjects": len(subjects),
+        "subjects": len(found),
         "quarantined": len(result.quarantined),
-        "train_psnr": round(mean, 4),
-        "by_subject": subjects,
+        "train_psnr": round(sum(found) / max(len(found), 1), 4),
     }
     write_bytes_atomic(METRICS, (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode())
     text = io.StringIO()

@@ -5,8 +5,10 @@ Computed for any head by :mod:`avatar_models.tracking.embedding` and kept as an 
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -50,8 +52,8 @@ def load_embedding(path: Path, num_faces: int) -> LandmarkEmbedding:
             arrays = {name: stored[name] for name in _SHAPES}
     except FileNotFoundError:
         raise
-    except (OSError, KeyError, ValueError) as error:
-        raise EmbeddingError(f"{path}: not a landmark embedding ({error}); make it again: headwater embed") from None
+    except (BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError, zlib.error) as error:
+        raise EmbeddingError(f"{path}: not a landmark embedding ({error}); delete it, and it is made again") from None
     for name, shape in _SHAPES.items():
         if arrays[name].shape != shape:
             raise EmbeddingError(f"{path}: {name} has the shape {arrays[name].shape}, {shape} was expected")

@@ -6,6 +6,7 @@ The files are licensed and are not part of this project. Pickles are read withou
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def _read_arrays(path: Path) -> dict[str, Any]:
             with np.load(path, allow_pickle=False) as stored:
                 return dict(stored)
         found = load_pickle(path)
-    except (PickleRefused, BadZipFile, ValueError) as error:
+    except (PickleRefused, BadZipFile, EOFError, TypeError, ValueError, zlib.error) as error:
         words = str(error)
         raise FlameFileError(words if str(path) in words else f"{path}: {words}") from None
     if not isinstance(found, dict):

@@ -8,6 +8,7 @@ the lids that follow the gaze. Lengths are centimetres in the files and metres h
 from __future__ import annotations
 
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -84,15 +85,19 @@ def _read_npz(path: Path) -> tuple[Array, NDArray[np.int64], Array, dict[str, Ar
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
-    except (BadZipFile, ValueError, EOFError) as error:
+    except (BadZipFile, EOFError, TypeError, ValueError, zlib.error) as error:
         raise IctFileError(f"{path}: not an npz file ({error})") from None
     missing = [key for key in ("neutral", "faces", "identity", "expression", "expression_names") if key not in arrays]
     if missing:
         raise IctFileError(f"{path}: no {', '.join(missing)}; it has {', '.join(arrays) or 'nothing'}")
-    neutral, identity, expression = (arrays[key].astype(np.float64) for key in ("neutral", "identity", "expression"))
-    names = [str(name) for name in arrays["expression_names"]]
-    _check(path, neutral, identity, expression, names)
-    return neutral, arrays["faces"].astype(np.int64), identity, dict(zip(names, expression, strict=True))
+    try:
+        neutral, identity, expression = (arrays[key].astype(np.float64) for key in ("neutral", "identity", "expression"))
+        faces = arrays["faces"].astype(np.int64)
+    except (TypeError, ValueError) as error:
+        raise IctFileError(f"{path}: numbers were expected ({error})") from None
+    names = [str(name) for name in arrays["expression_names"].ravel()]
+    _check(path, neutral, faces, identity, expression, names)
+    return neutral, faces, identity, dict(zip(names, expression, strict=True))
 
 
 def _read_objs(folder: Path) -> tuple[Array, NDArray[np.int64], Array, dict[str, Array]]:
@@ -111,7 +116,7 @@ def _read_objs(folder: Path) -> tuple[Array, NDArray[np.int64], Array, dict[str,
             expressions[path.stem] = vertices - neutral
     if not identity or not expressions:
         raise IctFileError(f"{folder}: {len(identity)} identity and {len(expressions)} expression OBJ files; both are needed")
-    _check(folder, neutral, np.stack(identity), np.stack(list(expressions.values())), list(expressions))
+    _check(folder, neutral, faces, np.stack(identity), np.stack(list(expressions.values())), list(expressions))
     return neutral, faces, np.stack(identity), expressions
 
 
@@ -126,15 +131,19 @@ def _read_obj(path: Path) -> tuple[Array, NDArray[np.int64]]:
             elif words[:1] == ["f"]:
                 corners = [int(word.partition("/")[0]) - 1 for word in words[1:]]
                 faces.append((corners + [-1])[:4])
+        return np.asarray(vertices, np.float64).reshape(-1, 3), np.asarray(faces, np.int64).reshape(-1, 4)
     except FileNotFoundError:
         raise IctFileError(f"{path}: not found; the folder FaceXModel of ICT-FaceKit was expected") from None
     except ValueError as error:
         raise IctFileError(f"{path}: not an OBJ file ({error})") from None
-    return np.asarray(vertices, np.float64).reshape(-1, 3), np.asarray(faces, np.int64).reshape(-1, 4)
 
 
-def _check(path: Path, neutral: Array, identity: Array, expression: Array, names: list[str]) -> None:
+def _check(path: Path, neutral: Array, faces: NDArray[np.int64], identity: Array, expression: Array, names: list[str]) -> None:
     wanted = (NUM_VERTICES, 3)
+    if faces.ndim != 2 or faces.shape[1] != 4 or faces.min() < -1 or faces.max() >= NUM_VERTICES:
+        raise IctFileError(f"{path}: faces must be (F, 4) vertices, -1 in the fourth place of a triangle; are {faces.shape}")
+    if len(names) != len(expression):
+        raise IctFileError(f"{path}: {len(expression)} expressions have {len(names)} names")
     if neutral.shape != wanted or identity.shape[1:] != wanted or expression.shape[1:] != wanted:
         shapes = f"{neutral.shape}, {identity.shape}, {expression.shape}"
         raise IctFileError(f"{path}: neutral, identity, expression have the shapes {shapes}; ICT has {NUM_VERTICES} vertices")
@@ -143,6 +152,8 @@ def _check(path: Path, neutral: Array, identity: Array, expression: Array, names
     needed = {"jawOpen", *(f"eyeLook{way}_{side}" for way in ("Down", "Up", "In", "Out") for side in "LR")}
     if missing := sorted(needed - set(names)):
         raise IctFileError(f"{path}: no expression {', '.join(missing)}")
+    if not np.any(expression[names.index("jawOpen")]):
+        raise IctFileError(f"{path}: jawOpen moves nothing")
 
 
 def _triangles(faces: NDArray[np.int64]) -> NDArray[np.int64]:

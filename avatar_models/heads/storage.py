@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import fields
 from pathlib import Path
 from zipfile import BadZipFile
@@ -52,7 +53,7 @@ def read_head(path: Path) -> Head:
         )  # fmt: skip
     except FileNotFoundError:
         raise HeadFileError(f"{path}: not found. `dvc repro` makes it.") from None
-    except (BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
+    except (BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError, zlib.error) as error:
         if isinstance(error, HeadFileError):
             raise
         raise HeadFileError(f"{path}: not a head ({error}). Delete it; `dvc repro` makes it again.") from None

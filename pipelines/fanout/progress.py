@@ -43,9 +43,9 @@ class ProgressLine:
     def rates(self) -> str:
         seconds = max(time.monotonic() - self.start, 1e-6)
         frames = f", {self.frames / seconds:.1f} frames/s" if self.frames else ""
-        return (
-            f"{(self.done - self.known) / seconds:.2f} items/s{frames}, {self.retries} retries, {self.quarantined} quarantined"
-        )
+        done = self.done - self.known
+        pace = f"{done / seconds:.2f} items/s{frames}" if done else "none finished yet"
+        return f"{pace}, {self.retries} retries, {self.quarantined} quarantined"
 
     def show(self) -> None:
         if self.bar:

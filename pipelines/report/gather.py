@@ -20,7 +20,7 @@ from avatar_models.cameras import Camera, project
 from avatar_models.heads.interface import Head
 from pipelines import tables
 from pipelines.dotted import flatten
-from pipelines.evaluation import METRICS_SCHEMA
+from pipelines.evaluation import METRICS_SCHEMA, SUBJECTS
 from pipelines.lineage import detector_hashes, package_versions
 from pipelines.params import Params
 from pipelines.probe import claims_another_rate
@@ -38,15 +38,15 @@ def gather(params: Params) -> dict[str, Any]:
     data = read_tables()
     catalog = tables.read_table(Path("data/catalog/catalog.parquet"), tables.CATALOG)
     figures = json.loads(Path("metrics/evaluate.json").read_text())
-    subjects = sorted(figures["by_subject"])
+    of_subject = json.loads(SUBJECTS.read_text())
+    subjects = sorted(of_subject)
     shown = subjects[: params.report.max_subjects]
     preprocess = json.loads(Path("metrics/preprocess.json").read_text())
     return {
         "title": params.report.title,
-        "headline": headline(catalog, preprocess, figures),
+        "headline": headline(catalog, preprocess, figures, len(subjects)),
         "heroes": [
-            (subject, data_uri(EVALUATION / "videos" / f"{subject}.mp4", "video/mp4"), figures["by_subject"][subject])
-            for subject in shown
+            (subject, data_uri(EVALUATION / "videos" / f"{subject}.mp4", "video/mp4"), of_subject[subject]) for subject in shown
         ],
         "hidden": len(subjects) - len(shown),
         "cross": cross_videos(shown),
@@ -56,7 +56,7 @@ def gather(params: Params) -> dict[str, Any]:
         "quarantine": quarantine_rows(),
         "curves": learning_curves(shown),
         "psnr_chart": psnr_chart(shown),
-        "subjects": [(subject, figures["by_subject"][subject]) for subject in subjects],
+        "subjects": [(subject, of_subject[subject]) for subject in subjects],
         "overall": figures,
         "params": sorted(
             flatten(
@@ -68,12 +68,12 @@ def gather(params: Params) -> dict[str, Any]:
     }
 
 
-def headline(catalog: pa.Table, preprocess: dict[str, Any], figures: dict[str, Any]) -> list[tuple[str, str]]:
+def headline(catalog: pa.Table, preprocess: dict[str, Any], figures: dict[str, Any], avatars: int) -> list[tuple[str, str]]:
     """(figure, what it is), most telling first."""
     seconds = sum((row["frame_end"] - row["frame_start"]) / row["fps"] for row in catalog.to_pylist() if row["fps"] > 0)
     share = preprocess["frames_good"] / preprocess["frames"] if preprocess["frames"] else 0.0
     return [
-        (str(len(figures["by_subject"])), "avatars"),
+        (str(avatars), "avatars"),
         (f"{figures['psnr']:.1f} dB", "PSNR on frames never seen"),
         (str(preprocess["clips"]), "clips tracked"),
         (f"{seconds:.0f} s", "of video"),

@@ -44,7 +44,7 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "source: [\n", ""])
+@pytest.mark.parametrize("text", ["- a\n- b\n", "source: [\n", "", "source: 2001-99-99\n", "a: " + "[" * 3000])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)

@@ -44,3 +44,6 @@ def test_an_embedding_of_another_head_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", faces=np.zeros(3))
     with pytest.raises(EmbeddingError, match="not a landmark embedding"):
         load_embedding(tmp_path / "e.npz", 10)
+    (tmp_path / "e.npz").write_bytes(b"PK\x03\x04 half")
+    with pytest.raises(EmbeddingError, match="not a landmark embedding"):
+        load_embedding(tmp_path / "e.npz", 10)
