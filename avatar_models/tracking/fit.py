@@ -86,9 +86,9 @@ def fit_clip(
     state = descend(problem, state, iterations, shared=False)
     state = descend(problem, state, SHARED_ITERATIONS, shared=True)
     sigma = scatter(problem, state)
-    smooth = scaled(Smoothness(), smoothness) if smoothness > 0 else None
+    smooth = Smoothness() if smoothness > 0 else None
     follows = None if times is None else _follows(times)
-    problem = Problem(model, seen, sigma=sigma, smoothness=smooth, follows=follows, **options)  # type: ignore[arg-type]
+    problem = Problem(model, seen, sigma=sigma, smoothness=smooth, amount=smoothness, follows=follows, **options)  # type: ignore[arg-type]
     state = descend(problem, state, iterations, shared=False)
     return result(problem, state)
 
@@ -128,12 +128,6 @@ def scatter(problem: Problem, state: State) -> float:
     """A landmark's standard deviation over the distance between the eyes, from the residuals' median."""
     distance = np.linalg.norm(problem.residuals(state)[:, INNER], axis=-1)
     return float(np.clip(ERRS_TOGETHER * np.median(distance) / 1.18, *SIGMA_LIMITS))  # the median of a 2D normal's length
-
-
-def scaled(smoothness: Smoothness, amount: float) -> Smoothness:
-    """Standard deviations of a smoothness `amount` times as strong."""
-    factor = amount**-0.5
-    return Smoothness(*(factor * value for value in vars(smoothness).values()))
 
 
 def _follows(times: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -107,13 +107,13 @@ class Problem:
 
     def __init__(
         self, model: LandmarkHead, seen: Seen, *, sigma: float, first_log_focal: float, focal_sigma: float, one_sided: bool,
-        smoothness: Smoothness | None, follows: NDArray[np.bool_] | None = None,
+        smoothness: Smoothness | None, amount: float = 1.0, follows: NDArray[np.bool_] | None = None,
     ) -> None:  # fmt: skip
-        """`follows` (N - 2,) says which frames and their two neighbours are a stretch without a gap."""
+        """`amount` is the weight of smoothness, `follows` (N - 2,) which frames and neighbours are a stretch without a gap."""
         self.model, self.seen, self.sigma = model, seen, sigma
         self.first_log_focal, self.focal_sigma, self.one_sided = first_log_focal, focal_sigma, one_sided
         self.smoothness = smoothness if len(seen.points) >= 3 else None
-        self.follows = follows
+        self.amount, self.follows = amount, follows
         self.weights = model.trust.copy()
         self.weights[FACE_OVAL] *= OVAL_WEIGHT
         self.weights[IRISES] *= IRIS_WEIGHT
@@ -173,7 +173,7 @@ class Problem:
         total += float((precision * value**2).sum() + (shared_precision * shared**2).sum())
         if self.smoothness is not None:
             second, precision = self.second_differences(state)
-            total += float((precision * second**2 / (1 + precision * second**2 / ROBUST_SCALE**2)).sum())
+            total += self.amount * float((precision * second**2 / (1 + precision * second**2 / ROBUST_SCALE**2)).sum())
         return total
 
     def inliers(self, state: State) -> Array:
@@ -243,7 +243,7 @@ class Problem:
     def coupling(self, state: State) -> tuple[Array, Array]:
         """Robustly weighted precisions (N - 2, F) of the second differences, and the differences themselves."""
         second, precision = self.second_differences(state)
-        return precision / (1 + precision * second**2 / ROBUST_SCALE**2) ** 2, second
+        return self.amount * precision / (1 + precision * second**2 / ROBUST_SCALE**2) ** 2, second
 
     def weighted_jacobian(self, state: State, seen: Seen, *, shared: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """d residual / d (a frame's unknowns, shared ones), (N, P, 2, F or F + S), and residuals (N, P, 2), float32.

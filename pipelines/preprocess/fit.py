@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
+from threadpoolctl import threadpool_limits
 
 from avatar_models.tracking.fit import fit_clip
 from avatar_models.tracking.quality import Limits, clip_verdict, coverage, good_frames, jitter
@@ -27,10 +29,15 @@ class FitClip:
         self.head = load_head(params["head"], head_file)
         self.head_hash = self.head.hash()
         self.iterations, self.smoothness = int(params["fit_iterations"]), float(params["fit_smoothness"])
+        torch.set_num_threads(1)
         self.limits = Limits(**params["gates"])
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         assert upstream is not None
+        with threadpool_limits(1):  # sums in another order with each number of threads, and so other bits
+            return self.fit(item, upstream, out)
+
+    def fit(self, item: Item, upstream: Entry, out: EntryWriter) -> dict[str, Any]:
         source_size = tuple(upstream.summary["source_size"])
         rows = [
             self.segment(item, upstream, number, facts, source_size, out)

@@ -81,6 +81,8 @@ def test_shaking_landmarks_give_a_steady_head_whose_lips_still_move() -> None:
     fit = fit_clip(HEAD, noisy, whole_picture(60), (SIZE, SIZE), iterations=10, smoothness=1.0, times=np.arange(60) / 25)
     shake = lambda p: np.linalg.norm(np.diff(p, 2, axis=0), axis=-1)[:, INNER].mean()  # noqa: E731
     assert shake(fit.projected) < 0.5 * shake(noisy)
+    firmer = fit_clip(HEAD, noisy, whole_picture(60), (SIZE, SIZE), iterations=10, smoothness=1e4, times=np.arange(60) / 25)
+    assert shake(firmer.projected) < shake(fit.projected)
     lips = lambda p: np.ptp(np.linalg.norm(p[:, 13] - p[:, 14], axis=-1))  # noqa: E731
     assert lips(fit.projected) == pytest.approx(lips(points), rel=0.05)
 
