@@ -13,8 +13,9 @@ import hashlib
 import json
 import logging
 import shutil
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +27,8 @@ from pipelines.atomic import FULL, TEMPORARY, write_bytes_atomic
 from pipelines.keys import digest
 
 log = logging.getLogger(__name__)
+ABANDONED_S = 3600.0
+"""A file that has been written to for the last time so long ago has no writer any more."""
 
 
 class DamagedEntry(RuntimeError):
@@ -114,7 +117,9 @@ class FolderStore:
 
     def remove_unfinished(self, name: str) -> None:
         for path in (self.root / name).glob(TEMPORARY):
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > ABANDONED_S:  # a younger one may be another run's, at work now
+                    path.unlink()
 
     def local_path(self, name: str) -> Path | None:
         return self.root / name

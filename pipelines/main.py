@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -32,4 +33,8 @@ def run_stage(main: Callable[[], None]) -> None:
         main()
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
+        if "DVC_STAGE" in os.environ:
+            print(
+                "DVC took this stage's old outs away as it began: `dvc checkout` brings them back.", file=sys.stderr, flush=True
+            )
         sys.exit(1)

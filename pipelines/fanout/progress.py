@@ -19,6 +19,7 @@ class ProgressLine:
         self.stage, self.total, self.known = stage, total, known
         self.done, self.quarantined = known, quarantined
         self.frames = self.retries = 0
+        self.seen_done, self.last_done = known, time.monotonic()
         self.start = self.last_line = time.monotonic()
         self.bar: Progress | None = None
         if sys.stderr.isatty():
@@ -47,11 +48,21 @@ class ProgressLine:
         pace = f"{done / seconds:.2f} items/s{frames}" if done else "none finished yet"
         return f"{pace}, {self.retries} retries, {self.quarantined} quarantined"
 
+    def seconds_left(self) -> float:
+        """By the pace of those that have finished; what is at work now has been so since the last one did."""
+        pace = (self.last_done - self.start) / max(self.done - self.known, 1)
+        return max((self.total - self.done) * pace - (time.monotonic() - self.last_done), 0.0)
+
     def show(self) -> None:
+        if self.done != self.seen_done:
+            self.seen_done, self.last_done = self.done, time.monotonic()
         if self.bar:
             self.bar.update(self.task, completed=self.done, rates=self.rates())
         elif time.monotonic() - self.last_line > LINE_EVERY_S:
             self.last_line = time.monotonic()
-            spent, known = self.last_line - self.start, self.done - self.known
-            left = f"about {(self.total - self.done) * spent / known:.0f} s left" if known else f"{spent:.0f} s so far"
+            left = (
+                f"about {self.seconds_left():.0f} s left"
+                if self.done > self.known
+                else f"{self.last_line - self.start:.0f} s so far"
+            )
             print(f"{self.stage}: {self.done}/{self.total}, {self.rates()}, {left}", flush=True)

@@ -19,7 +19,7 @@ from pipelines.frames import decode_frame
 from pipelines.heads import load_head
 from pipelines.keys import digest
 
-VERSION = 2
+VERSION = 3
 
 
 class FitClip:

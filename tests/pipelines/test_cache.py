@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -58,10 +59,13 @@ def test_what_a_killed_writer_left_goes_with_the_next_commit(tmp_path: Path) -> 
     left = tmp_path / KEY[:2] / KEY / ".a.0123.tmp"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"al")
+    young = left.with_name(".a.4567.tmp")
+    young.write_bytes(b"alp")
+    os.utime(left, (0, 0))
     writer = cache.writer(KEY)
     writer.write_bytes("a", b"alpha")
     writer.commit({}, 0.0)
-    assert not left.exists() and isinstance(cache.find(KEY), Entry)
+    assert not left.exists() and young.exists() and isinstance(cache.find(KEY), Entry)
 
 
 def test_keys_depend_on_all_that_matters_and_on_no_order() -> None:
