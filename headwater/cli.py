@@ -110,6 +110,7 @@ def export_tracks(
     output: Annotated[Path, typer.Option("-o", "--output", help="a folder that does not exist yet, or is empty")],
 ) -> None:
     """Write a tracked clip's pictures, cameras and expressions in the layout of another project."""
+    from avatar_models.heads.storage import HeadFileError
     from headwater.export_tracks import ExportError, export_to_folder
     from pipelines.atomic import DiskFull
     from pipelines.params import ParamsError
@@ -117,7 +118,7 @@ def export_tracks(
 
     try:
         told = export_to_folder(clip, to, output)
-    except (ExportError, ParamsError, SchemaError, DiskFull) as error:
+    except (ExportError, HeadFileError, ParamsError, SchemaError, DiskFull) as error:
         raise fail(str(error)) from None
     for line in told:
         console.print(line, highlight=False, markup=False)

@@ -31,9 +31,7 @@ def items() -> list[Item]:
     found = []
     for subject in subjects_that_passed(segments):
         own = [row for row in rows if row["subject_id"] == subject]
-        found.append(
-            Item(subject, digest(sorted(row["fingerprint"] for row in own)), frames=sum(row["num_good"] for row in own))
-        )
+        found.append(Item(subject, digest(sorted(row["fingerprint"] for row in own))))
     return found
 
 

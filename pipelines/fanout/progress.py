@@ -60,9 +60,6 @@ class ProgressLine:
             self.bar.update(self.task, completed=self.done, rates=self.rates())
         elif time.monotonic() - self.last_line > LINE_EVERY_S:
             self.last_line = time.monotonic()
-            left = (
-                f"about {self.seconds_left():.0f} s left"
-                if self.done > self.known
-                else f"{self.last_line - self.start:.0f} s so far"
-            )
+            spent = self.last_line - self.start
+            left = f"about {self.seconds_left():.0f} s left" if self.done > self.known else f"{spent:.0f} s so far"
             print(f"{self.stage}: {self.done}/{self.total}, {self.rates()}, {left}", flush=True)
