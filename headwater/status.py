@@ -57,7 +57,13 @@ def declared_and_locked() -> tuple[dict[str, Any], dict[str, Any]]:
     """The stages of dvc.yaml, and those of dvc.lock."""
     lock = Path("dvc.lock")
     locked = (read_yaml(lock) or {}) if lock.exists() else {}
-    return read_yaml(Path("dvc.yaml"))["stages"], locked.get("stages", {})
+    found = []
+    for path, document in ((Path("dvc.yaml"), read_yaml(Path("dvc.yaml"))), (lock, locked)):
+        stages = document.get("stages", {}) if isinstance(document, dict) else None
+        if not isinstance(stages, dict):
+            raise StatusError(f"{path}: no stages in it; get it back: git checkout {path}")
+        found.append(stages)
+    return found[0], found[1]
 
 
 def state_of(last: StageState | None, done: bool, locked_at: float) -> str:

@@ -75,8 +75,10 @@ def _flame(path: Path) -> FlameModel:
         names = ", ".join(found.name for found in models) or "none"
         raise HeadError(f"preprocess.head_file {path}: one .pkl or .npz was expected in the folder, found {names}")
     lids = path / "l_eyelid.npy", path / "r_eyelid.npy"
-    model = read_flame(models[0])
-    return with_eyelids(model, *lids) if all(lid.exists() for lid in lids) else model
+    model, there = read_flame(models[0]), [lid for lid in lids if lid.exists()]
+    if len(there) == 1:
+        raise HeadError(f"preprocess.head_file {path}: holds {there[0].name} alone; both eyelids or neither")
+    return with_eyelids(model, *lids) if there else model
 
 
 def _wanted(name: str) -> str:

@@ -231,6 +231,8 @@ class Dispatcher:
                 self.add(earlier)
                 return Outcome(task, report, True)
             report = replace(report, status="failed")
+        if report.status == "failed" and self.is_done(task):  # another run on the same cache has made it meanwhile
+            report = Report("done")
         task.attempts += 1
         retry = report.status == "failed" and task.attempts < self.max_attempts
         if retry:

@@ -53,6 +53,7 @@ def preprocess_steps(params: Params) -> list[Step]:
     observe = {name: block[name] for name in OBSERVE_PARAMS}
     fit = {name: block[name] for name in FIT_PARAMS}
     buffer_bytes = params.preprocess.frame_buffer_mb * 1024**2
+    fit_clip = partial(FitClip, head_file=params.preprocess.head_file, head_hash=head.hash())
     # The buffer changes no result, and where a head's file lies neither, so both are kept out of the keys.
     return [
         Step(
@@ -66,7 +67,7 @@ def preprocess_steps(params: Params) -> list[Step]:
         Step(
             "fit",
             FIT_VERSION,
-            partial(FitClip, head_file=params.preprocess.head_file),
+            fit_clip,
             fit,
             params.compute.fit,
             {head.name: head.hash()},

@@ -16,7 +16,7 @@ from pipelines import tables
 from pipelines.cache import Entry, EntryWriter
 from pipelines.fanout import Item
 from pipelines.frames import decode_frame
-from pipelines.heads import load_head
+from pipelines.heads import HeadError, load_head
 from pipelines.keys import digest
 
 VERSION = 3
@@ -25,9 +25,11 @@ VERSION = 3
 class FitClip:
     """Fits one clip's segments per call."""
 
-    def __init__(self, params: Mapping[str, Any], head_file: str) -> None:
-        self.head = load_head(params["head"], head_file)
-        self.head_hash = self.head.hash()
+    def __init__(self, params: Mapping[str, Any], head_file: str, head_hash: str) -> None:
+        """Raises HeadError where this machine's head is not the one, of that hash, that the results are kept under."""
+        self.head, self.head_hash = load_head(params["head"], head_file), head_hash
+        if self.head.hash() != head_hash:
+            raise HeadError(f"preprocess.head_file {head_file}: holds another head here than where the run began")
         self.iterations, self.smoothness = int(params["fit_iterations"]), float(params["fit_smoothness"])
         torch.set_num_threads(1)
         self.limits = Limits(**params["gates"])
@@ -122,4 +124,5 @@ def _rows_without_gaps(times: np.ndarray) -> np.ndarray:
     """Numbers frames by their times in units of the usual interval, so that a lost frame shows as a step of two."""
     if len(times) < 2:
         return np.zeros(len(times), np.int64)
-    return np.round((times - times[0]) / np.median(np.diff(times))).astype(np.int64)
+    usual = np.median(np.diff(times))
+    return np.round((times - times[0]) / usual).astype(np.int64) if usual > 0 else np.arange(len(times))

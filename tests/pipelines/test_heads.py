@@ -37,6 +37,9 @@ def test_a_flame_folder_may_hold_eyelids(tmp_path: Path) -> None:
     arrays = flame_arrays()
     np.savez(tmp_path / "flame.npz", **{**arrays, "J_regressor": arrays["J_regressor"].toarray()})
     assert len(heads._flame(tmp_path).expression_names) == 100
+    np.save(tmp_path / "l_eyelid.npy", np.zeros((len(arrays["v_template"]), 3)))
+    with pytest.raises(HeadError, match="holds l_eyelid.npy alone; both eyelids or neither"):
+        heads._flame(tmp_path)
     for side in "lr":
         np.save(tmp_path / f"{side}_eyelid.npy", np.full((len(arrays["v_template"]), 3), 0.001))
     assert heads._flame(tmp_path).expression_names[-2:] == ("eyelid_left", "eyelid_right")
@@ -69,6 +72,10 @@ def test_a_heads_points_are_looked_for_once(tmp_path: Path, monkeypatch: pytest.
         load_head.cache_clear()
         assert load_head("flame", "flame.npz").hash() == head.hash()
     assert len(asked) == 3
+    np.savez(tmp_path / "flame.npz", **{**flame_arrays(seed=1), "J_regressor": arrays["J_regressor"].toarray()})
+    load_head.cache_clear()
+    load_head("flame", "flame.npz")  # another head under the same name
+    assert len(asked) == 4
 
 
 @pytest.mark.parametrize("name", ["ict", "flame"])

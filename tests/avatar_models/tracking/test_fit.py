@@ -75,6 +75,26 @@ def test_a_hidden_face_has_few_inliers() -> None:
     assert fit.inliers[7] < 0.5 < np.delete(fit.inliers, 7).min()
 
 
+def test_smoothing_stops_at_gaps() -> None:
+    points, _, _, _ = exact_landmarks(seed=4, frames=40, fps=25.0)
+    noisy = points + np.random.default_rng(2).normal(0, 0.5, points.shape).astype(np.float32)
+    noisy[20:, :, 0] += 25  # the head is elsewhere after a gap
+    times = np.arange(40) / 25 + np.where(np.arange(40) < 20, 0, 2)
+    known, unknown = (
+        fit_clip(HEAD, noisy, whole_picture(40), (SIZE, SIZE), iterations=10, smoothness=300.0, times=t) for t in (times, None)
+    )
+    off = lambda fit: np.abs(fit.projected - noisy)[19:21, INNER].mean()  # noqa: E731
+    assert off(known) < 0.8 * off(unknown)
+
+
+def test_blinks_are_smoothed_less_than_other_expressions() -> None:
+    points, performance, _, _ = exact_landmarks(seed=4, frames=40, fps=25.0)
+    noisy = points + np.random.default_rng(2).normal(0, 3.0, points.shape).astype(np.float32)
+    fit = fit_clip(HEAD, noisy, whole_picture(40), (SIZE, SIZE), iterations=10, smoothness=1.0, times=np.arange(40) / 25)
+    blink = HEAD.expression_names.index("eyeBlinkLeft")
+    assert np.corrcoef(fit.expression[:, blink], performance.expression[:, blink])[0, 1] > 0.9  # 0.82 if like the others
+
+
 def test_shaking_landmarks_give_a_steady_head_whose_lips_still_move() -> None:
     points, _, _, _ = exact_landmarks(seed=4, frames=60, fps=25.0)
     noisy = points + np.random.default_rng(1).normal(0, 1.0, points.shape).astype(np.float32)
