@@ -10,15 +10,26 @@ from avatar_models.mesh_render import vertex_normals
 LIGHT = np.array([0.35, 0.5, 0.8]) / np.linalg.norm([0.35, 0.5, 0.8])
 
 
-def shaded(
-    vertices: NDArray[np.floating], faces: NDArray[np.int64], view: NDArray[np.float64], color: NDArray[np.float32],
-    wet: NDArray[np.bool_] | None = None,
-) -> NDArray[np.float32]:  # fmt: skip
-    """Vertex colours (V, 3) as the light shows them; `wet` (V,) vertices shine, as eyes do. view (4, 4) is world to camera."""
+def light(
+    vertices: NDArray[np.floating], faces: NDArray[np.int64], view: NDArray[np.float64], wet: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
+    """(V, 2) what falls on the vertices, to multiply a colour by, and the highlight, to add to it.
+
+    `wet` (V,) vertices shine, as eyes do. view (4, 4) is world to camera.
+    """
     normals = vertex_normals(vertices, faces) @ (np.diag([1.0, -1.0, -1.0]) @ view[:3, :3]).T
     key = np.clip(0.15 + 0.85 * normals @ LIGHT, 0.0, None)
     sky = 0.5 + 0.5 * normals[:, 1]
     half = (LIGHT + [0, 0, 1]) / np.linalg.norm(LIGHT + [0, 0, 1])
     shine = np.clip(normals @ half, 0, None)
     highlight = 0.06 * shine**12 if wet is None else np.where(wet, 0.5 * shine**60, 0.06 * shine**12)
-    return (color * (0.36 + 0.52 * key + 0.16 * sky)[:, None] + highlight[:, None]).astype(np.float32)
+    return np.stack([0.36 + 0.52 * key + 0.16 * sky, highlight], 1).astype(np.float32)
+
+
+def shaded(
+    vertices: NDArray[np.floating], faces: NDArray[np.int64], view: NDArray[np.float64], color: NDArray[np.float32],
+    wet: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float32]:  # fmt: skip
+    """Vertex colours (V, 3) as the light shows them; the rest as for :func:`light`."""
+    shown = light(vertices, faces, view, wet)
+    return color * shown[:, :1] + shown[:, 1:]

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from avatar_models.heads.embedding import NUM_LANDMARKS, LandmarkEmbedding
 from avatar_models.heads.look import plain_look
 from avatar_models.heads.skinning import Rig, pose
-from avatar_models.mesh_render import rasterise
-from avatar_models.shading import shaded
+from avatar_models.mesh_render import Surface, rasterise
+from avatar_models.shading import light
 from avatar_models.tracking.detect import quiet_native_log
 from avatar_models.tracking.landmark_head import NUM_VIEW_TERMS, view_terms
 from avatar_models.tracking.quality import INNER, IRISES, LIPS, inter_ocular
@@ -43,8 +43,10 @@ FIRST_PICTURES = 300
 PIXELS_SIGMA = 4.5  # of a detection, in the same
 WILD = 0.12  # of the distance between the eyes: a picture whose median residual is larger was not understood
 
-Look = Callable[[np.random.Generator], NDArray[np.float32]]
-"""Colours (V, 3) in [0, 1] of the head's vertices, another person's at each call."""
+Paint = Callable[[Surface], NDArray[np.float32]]
+"""Colours (H, W, 3) in [0, 1] of what the pixels show, before the light."""
+Look = Callable[[np.random.Generator], Paint]
+"""How the head is painted, another person's paint at each call."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,11 @@ def embed(
     template = rig.template.double().numpy()
     skin, eyes = masks["skin"].numpy(), (masks["eyes_left"] | masks["eyes_right"]).numpy()
     if look is None:
-        bare = plain_look(template, masks, None)
+        bare = _of_vertices(plain_look(template, masks, None), triangles)
         shown = _render_and_detect(rig, triangles, one_sided, bare, FIRST_PICTURES, seed + 1)
         chosen, weights, _, _ = _places(shown, template, triangles, skin, eyes)
-        look = plain_look(template, masks, np.einsum("pk,pkc->pc", weights, template[triangles[chosen]]))
+        points = np.einsum("pk,pkc->pc", weights, template[triangles[chosen]])
+        look = _of_vertices(plain_look(template, masks, points), triangles)
     shown = _render_and_detect(rig, triangles, one_sided, look, pictures, seed)
     chosen, weights, votes_mm, surface_mm = _places(shown, template, triangles, skin, eyes)
     marks = _landmarks(rig, shown, triangles[chosen], weights)
@@ -116,6 +119,16 @@ def embed(
     return embedding, EmbeddingReport(pictures, found, votes_mm, surface_mm, before, after, scatter)
 
 
+def _of_vertices(colours: Callable[[np.random.Generator], NDArray[np.float32]], faces: NDArray[np.int64]) -> Look:
+    """A look made of vertex colours (V, 3)."""
+
+    def look(rng: np.random.Generator) -> Paint:
+        drawn = colours(rng)
+        return lambda surface: surface.interpolate(faces, drawn)
+
+    return look
+
+
 def _render_and_detect(rig: Rig, faces: NDArray[np.int64], one_sided: bool, look: Look, pictures: int, seed: int) -> _Pictures:
     rng = np.random.default_rng(seed)
     K = np.array([[FOCAL, 0, SIZE / 2], [0, FOCAL, SIZE / 2], [0, 0, 1.0]])
@@ -125,7 +138,7 @@ def _render_and_detect(rig: Rig, faces: NDArray[np.int64], one_sided: bool, look
     rows = []
     for number in range(pictures):
         if number % 8 == 0:
-            identity, colors = rng.normal(0.0, IDENTITY_SIGMA, I).clip(-2, 2), look(rng)
+            identity, paint = rng.normal(0.0, IDENTITY_SIGMA, I).clip(-2, 2), look(rng)
         expression = _expression(rng, E, one_sided)
         jaw = np.array([JAW_MAX * rng.random() ** 1.5 * (rng.random() < 0.7), 0.0, 0.0])
         gaze = np.array([0.12, 0.25, 0.0]) * rng.normal(size=3)
@@ -133,9 +146,8 @@ def _render_and_detect(rig: Rig, faces: NDArray[np.int64], one_sided: bool, look
         values = (identity, expression, np.zeros(3), jaw, np.tile(gaze, 2))
         vertices = pose(rig, *(torch.tensor(value, dtype=torch.float32)[None] for value in values))[0].numpy()
         surface = rasterise(vertices, faces, K, view, SIZE, SIZE)
-        picture = np.where(
-            surface.triangle[..., None] >= 0, surface.interpolate(faces, shaded(vertices, faces, view, colors)), WALL
-        )
+        shade = surface.interpolate(faces, light(vertices, faces, view))
+        picture = np.where(surface.triangle[..., None] >= 0, paint(surface) * shade[..., :1] + shade[..., 1:], WALL)
         marks = detector.process((np.clip(picture, 0, 1) * 255).astype(np.uint8)).multi_face_landmarks
         if marks:
             points = np.array([(mark.x, mark.y) for mark in marks[0].landmark]) * SIZE
@@ -266,11 +278,15 @@ def _embed_procedural() -> None:
     from avatar_models.heads.embedding import save_embedding
     from avatar_models.heads.procedural import EMBEDDING, procedural_masks, procedural_rig
     from avatar_models.heads.procedural_mesh import head_mesh
-    from avatar_models.heads.procedural_paint import paint
+    from avatar_models.heads.procedural_paint import head_texture
     from avatar_models.people import palette_of
 
     faces = torch.from_numpy(head_mesh().faces)
-    look: Look = lambda rng: paint(palette_of(rng))  # noqa: E731
+
+    def look(rng: np.random.Generator) -> Paint:
+        texture = head_texture(palette_of(rng), side=512)  # as fine as these pictures
+        return lambda surface: surface.sample(texture)
+
     embedding, report = embed(procedural_rig()[0], faces, procedural_masks(), True, look)
     save_embedding(EMBEDDING, embedding)
     print("\n".join(report.lines()))
