@@ -60,15 +60,26 @@ class EmbeddingReport:
     before: float  # median distance of detected to projected places, over the distance between the eyes
     after: float  # and with offsets and slides
     scatter: Array  # (478,) of each point, over the distance between the eyes
+    known: int = 0  # points whose places were given, not voted for
 
     def lines(self) -> list[str]:
         inner = self.scatter[INNER]
-        return [
+        given = f"{self.known} points lie where the embedding beside the model says, the others were voted for"
+        return [given][: self.known] + [
             f"the detector found {self.found:.1%} of {self.pictures} pictures",
             f"votes lie {self.votes_mm:.2f} mm from their point's place, the places {self.surface_mm:.2f} mm from the surface",
             f"detected to projected, over the eyes' distance: {self.before:.2%}, with offsets and slides {self.after:.2%}",
             f"scatter of the inner points: median {np.median(inner):.2%}, worst {inner.max():.2%}",
         ]
+
+
+@dataclass(frozen=True)
+class KnownPlaces:
+    """Places of some of the detector's points that are known from elsewhere. K points."""
+
+    points: NDArray[np.int64]  # (K,) their numbers
+    faces: NDArray[np.int64]  # (K,) triangles of the head
+    barycentric: Array  # (K, 3)
 
 
 @dataclass(frozen=True)
@@ -87,10 +98,11 @@ class _Pictures:
 
 def embed(
     rig: Rig, faces: torch.Tensor, masks: Mapping[str, torch.Tensor], one_sided: bool, look: Look | None = None, *,
-    pictures: int = 1200, seed: int = 7,
+    known: KnownPlaces | None = None, pictures: int = 1200, seed: int = 7,
 ) -> tuple[LandmarkEmbedding, EmbeddingReport]:  # fmt: skip
     """The embedding of a head with the masks skin, eyes_left and eyes_right (V,) bool, on which the points may lie.
 
+    Points whose places are known keep them, without an offset; how they slide and how sure they are is measured as for all.
     Without a look, the head is painted after a first round that finds where its lips and brows are. Raises ValueError
     where the detector does not find the face in a fifth of the pictures.
     """
@@ -105,8 +117,12 @@ def embed(
         look = _of_vertices(plain_look(template, masks, points), triangles)
     shown = _render_and_detect(rig, triangles, one_sided, look, pictures, seed)
     chosen, weights, votes_mm, surface_mm = _places(shown, template, triangles, skin, eyes)
+    fixed = np.zeros(NUM_LANDMARKS, bool)
+    if known is not None:
+        fixed[known.points] = True
+        chosen[known.points], weights[known.points] = known.faces, known.barycentric
     marks = _landmarks(rig, shown, triangles[chosen], weights)
-    offsets, slides, before, after, scatter = _response(shown, marks)
+    offsets, slides, before, after, scatter = _response(shown, marks, fixed)
     spread = np.median(scatter) / scatter
     embedding = LandmarkEmbedding(
         torch.from_numpy(chosen),
@@ -116,7 +132,7 @@ def embed(
         torch.from_numpy(slides.astype(np.float32)),
     )
     found = len(shown.points) / pictures
-    return embedding, EmbeddingReport(pictures, found, votes_mm, surface_mm, before, after, scatter)
+    return embedding, EmbeddingReport(pictures, found, votes_mm, surface_mm, before, after, scatter, int(fixed.sum()))
 
 
 def _of_vertices(colours: Callable[[np.random.Generator], NDArray[np.float32]], faces: NDArray[np.int64]) -> Look:
@@ -241,9 +257,10 @@ def _landmarks(rig: Rig, shown: _Pictures, corners: NDArray[np.int64], weights: 
     return np.stack(found)
 
 
-def _response(shown: _Pictures, marks: Array) -> tuple[Array, Array, float, float, Array]:
+def _response(shown: _Pictures, marks: Array, fixed: NDArray[np.bool_]) -> tuple[Array, Array, float, float, Array]:
     """Offsets (478, 3) and slides (terms, 478, 3) by robust ridge regression of the detections on the view.
 
+    Fixed points (478,) have no offset.
     Also the median residual before and after over the distance between the eyes, and each point's own after, (478,).
     """
     R, t = shown.view[:, :3, :3], shown.view[:, :3, 3]
@@ -260,7 +277,8 @@ def _response(shown: _Pictures, marks: Array) -> tuple[Array, Array, float, floa
     ridge = np.diag(PIXELS_SIGMA**2 / np.repeat([OFFSET_SIGMA, *[SLIDE_SIGMA] * NUM_VIEW_TERMS], 3) ** 2)
     fields = np.zeros((phi.shape[1], NUM_LANDMARKS, 3))
     for p in range(NUM_LANDMARKS):
-        A = (phi[seen][:, None, :, None] * DR[seen][:, p, :, None, :]).reshape(-1, 3 * phi.shape[1])
+        terms = phi[seen] * ([0.0] + [1.0] * NUM_VIEW_TERMS if fixed[p] else 1.0)  # what sees nothing, the ridge holds at zero
+        A = (terms[:, None, :, None] * DR[seen][:, p, :, None, :]).reshape(-1, 3 * phi.shape[1])
         b = residual[seen][:, p].reshape(-1)
         weight = np.ones(len(b))
         for _ in range(3):
