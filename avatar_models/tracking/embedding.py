@@ -26,8 +26,8 @@ from avatar_models.heads.look import plain_look
 from avatar_models.heads.skinning import Rig, pose
 from avatar_models.mesh_render import Surface, rasterise
 from avatar_models.shading import light
-from avatar_models.tracking.detect import quiet_native_log
 from avatar_models.tracking.landmark_head import NUM_VIEW_TERMS, view_terms
+from avatar_models.tracking.landmarker import quiet_native_log
 from avatar_models.tracking.quality import INNER, IRISES, LIPS, inter_ocular
 
 Array = NDArray[np.float64]
