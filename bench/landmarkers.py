@@ -57,7 +57,8 @@ def main() -> None:
         apart = 100 * np.linalg.norm(a - b, axis=-1) / inter_ocular(a)[:, None]
         still = 100 * np.linalg.norm((a - b).mean(0), axis=-1) / inter_ocular(a).mean()
         parts = {"inner": INNER, "lips": LIPS, "irises": IRISES, "oval": FACE_OVAL}
-        print(path.name, "apart %", "  ".join(f"{name} {np.median(apart[:, part]):.2f}" for name, part in parts.items()), end="  ")
+        by_part = "  ".join(f"{name} {np.median(apart[:, part]):.2f}" for name, part in parts.items())
+        print(f"{path.name} apart %  {by_part}", end="  ")
         print(f"of it the same in all frames {np.median(still[INNER]):.2f}", end="  ")
         shake = [100 * np.median(jitter(points, np.array(both))) for points in (a, b)]
         print(f"shake % {shake[0]:.2f} {shake[1]:.2f}  CPU ms {mesh_ms:.1f} {task_ms:.1f}  frames {len(both)}", flush=True)
