@@ -19,7 +19,7 @@ from avatar_models.heads.procedural_mesh import EYE_LEFT, EYE_RIGHT, head_mesh
 from avatar_models.heads.procedural_paint import head_texture
 from avatar_models.heads.procedural_skin import Palette
 from avatar_models.mesh_render import rasterise
-from avatar_models.shading import light
+from avatar_models.shading import light, light_up
 
 Array = NDArray[np.float64]
 SUPERSAMPLING = 2
@@ -178,8 +178,7 @@ def film(person: Person, performance: Performance, frame: int, size: int, view: 
     wet = np.isin(head_mesh().part, (EYE_LEFT, EYE_RIGHT))
     lights = np.concatenate([light(head, faces, view, wet), light(placed, torso_faces, view)])
     shade = surface.interpolate(all_faces, lights)
-    picture = picture * shade[..., :1] + shade[..., 1:]
-    picture = np.where(surface.triangle[..., None] >= 0, picture, _wall(big, person.wall))
+    light_up(picture, surface.triangle, shade, _wall(big, person.wall))
     small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
     return (np.clip(small, 0, 1) * 255).round().astype(np.uint8)
 

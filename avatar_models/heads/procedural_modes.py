@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 Field = Callable[[HeadMesh], Array]  # displacement (V, 3) in mm
 JOINTS_MM = np.array([[0, -190, -50], [0, -110, -55], [0, -8, -36], [31.5, 22.0, 21.8], [-31.5, 22.0, 21.8]])
 EYE_REGION = (31.0, 22.0)
-LID_OVERLAP = 2.2  # mm
+LID_OVERLAP = 3.0  # mm
 LID_CLEARANCE = 1.9  # mm
 
 
