@@ -116,6 +116,8 @@ class Preprocess(Block):
     """The model's own file: ict_facekit.npz or ICT-FaceKit's folder for ict, generic_model.pkl or flame2023.pkl for flame."""
     fit_iterations: PositiveInt = 15
     fit_smoothness: Annotated[float, Field(ge=0.0)] = 1.0
+    fit_photometric: bool = False
+    """Whether the fit to landmarks is refined with the pictures themselves: docs/tracking.md."""
     gates: Gates = Gates()
 
 
