@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Array32 = NDArray[np.float32]
 MAX_ROUNDS = 40
-CLOSE = 1e-3  # of the first residual's length, at which the solution is good enough for a Gauss-Newton step
+CLOSE = 1e-2  # of the first residual's length, at which the solution is good enough for a Gauss-Newton step
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def solve(
         transposed = part.frames.transpose(0, 2, 1)
         A += transposed @ part.frames
         B += transposed @ projected
-        C += np.tensordot(part.shared, projected, ((0, 1), (0, 1)))
+        C += part.shared.reshape(-1, S).T @ projected.reshape(-1, S)
         a += (transposed @ r[..., None])[..., 0]
-        c += np.tensordot(part.shared, r, ((0, 1), (0, 1)))
+        c += r.ravel() @ part.shared.reshape(-1, S)
     extra, shared_extra = precision + damping * np.einsum("nff->nf", A), shared_precision + damping * np.diag(C)
     A[:, np.arange(F), np.arange(F)] += extra
     C[np.diag_indices(S)] += shared_extra
@@ -70,16 +70,17 @@ def solve(
     schur = np.linalg.inv(C - np.tensordot(B, carried, ((0, 1), (0, 1))))
 
     def preconditioned(x: Array, s: Array) -> tuple[Array, Array]:
-        of_shared = schur @ (s - np.tensordot(carried, x, ((0, 1), (0, 1))))
-        return (inverse @ x[..., None])[..., 0] - carried @ of_shared, of_shared
+        shared_part = schur @ (s - np.tensordot(carried, x, ((0, 1), (0, 1))))
+        return (inverse @ x[..., None])[..., 0] - carried @ shared_part, shared_part
 
     def times_matrix(x: Array, s: Array) -> tuple[Array, Array]:
         to_frames, to_shared = extra * x, shared_extra * s
         x32, s32 = x.astype(np.float32), s.astype(np.float32)
         for part in rows:
-            y = part.without_constants((part.frames @ x32[..., None])[..., 0] + part.shared @ s32)
+            of_shared = (part.shared.reshape(-1, S) @ s32).reshape(part.residual.shape)
+            y = part.without_constants((part.frames @ x32[..., None])[..., 0] + of_shared)
             to_frames = to_frames + (y[:, None] @ part.frames)[:, 0]
-            to_shared = to_shared + np.tensordot(y, part.shared, ((0, 1), (0, 1)))
+            to_shared = to_shared + y.ravel() @ part.shared.reshape(-1, S)
         return to_frames, to_shared
 
     return _conjugate_gradients(times_matrix, preconditioned, -a, -c)

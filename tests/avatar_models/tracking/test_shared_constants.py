@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from avatar_models.tracking import shared_constants
 from avatar_models.tracking.shared_constants import Rows, solve
 
 N, K, F, S = 6, 9, 4, 3
+
+
+@pytest.fixture(autouse=True)
+def solved_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_constants, "CLOSE", 1e-6)
 
 
 def rows(seed: int, precision: float) -> Rows:
@@ -34,8 +40,7 @@ def whole_solution(parts: list[Rows], prior: np.ndarray, shared_prior: np.ndarra
     return np.linalg.solve(J_all.T @ J_all + np.diag(drawn), -(J_all.T @ r_all + drawn * drawn_to))
 
 
-def test_constants_that_are_eliminated_change_no_solution(monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(shared_constants, "CLOSE", 1e-6)
+def test_constants_that_are_eliminated_change_no_solution() -> None:
     parts = [rows(0, 0.0), rows(1, 2.5)]
     rng = np.random.default_rng(2)
     value, shared_value = rng.normal(size=(N, F)), rng.normal(size=S)
