@@ -118,6 +118,8 @@ class Preprocess(Block):
     """MediaPipe's face_landmarker.task, for its landmarks and scores of expression; empty: FaceMesh of the mediapipe wheel."""
     fit_iterations: PositiveInt = 15
     fit_smoothness: Annotated[float, Field(ge=0.0)] = 1.0
+    fit_photometric: bool = False
+    """Whether the fit to landmarks is refined with the pictures themselves: docs/tracking.md."""
     gates: Gates = Gates()
 
 

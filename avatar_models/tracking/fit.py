@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from avatar_models.heads.interface import Head
 from avatar_models.tracking.arrow import step
 from avatar_models.tracking.landmark_head import landmark_head
+from avatar_models.tracking.photometric import refine
 from avatar_models.tracking.problem import FOCAL_SIGMA, Problem, Smoothness, State, axis_angle, rotation, seen_of
 from avatar_models.tracking.quality import INNER, reprojection_error
 from avatar_models.tracking.start import first_state
@@ -62,6 +63,7 @@ def fit_clip(
     smoothness: float,  # 0 is none, 1 the default
     focal: float | None = None,  # of the source camera in pixels, where it is known
     times: NDArray[np.float64] | None = None,  # (N,) seconds; a gap is not smoothed over
+    pictures: NDArray[np.uint8] | None = None,  # (N, H, W, 3) the crops, for the photometric refinement
 ) -> ClipFit:
     """Fits the head to a segment's landmarks. Raises ValueError for points that are not finite, naming the frame."""
     bad = np.flatnonzero(~np.isfinite(points[..., :2]).all((1, 2)))
@@ -90,6 +92,8 @@ def fit_clip(
     follows = None if times is None else _follows(times)
     problem = Problem(model, seen, sigma=sigma, smoothness=smooth, amount=smoothness, follows=follows, **options)  # type: ignore[arg-type]
     state = descend(problem, state, iterations, shared=False)
+    if pictures is not None:
+        problem, state = refine(head, problem, state, pictures)
     return result(problem, state)
 
 

@@ -62,6 +62,25 @@ def landmark_head(head: Head) -> LandmarkHead:
     )
 
 
+def points_of(head: Head, vertices: NDArray[np.int64]) -> LandmarkHead:
+    """The rig at some of its vertices (M,), as if they were landmarks that the detector sees exactly."""
+    rig = head.rig.to(dtype=torch.float64)
+    part = rig.take(torch.from_numpy(vertices))
+    return LandmarkHead(
+        template=part.template.numpy(),
+        identity=part.identity_basis.numpy(),
+        expression=part.expression_basis.numpy(),
+        joints=rig.joints.numpy(),
+        joint_identity=rig.joint_identity_basis.numpy(),
+        joint_expression=None if rig.joint_expression_basis is None else rig.joint_expression_basis.numpy(),
+        correctives=None if part.pose_basis is None else part.pose_basis[9:].numpy(),
+        weights=part.weights.numpy(),
+        slides=np.zeros((NUM_VIEW_TERMS, len(vertices), 3)),
+        trust=np.ones(len(vertices)),
+        blinks=np.zeros(head.num_expression, bool),
+    )
+
+
 def view_terms(R: Array, t: Array) -> Array:
     """(N, NUM_VIEW_TERMS) of the direction to the camera in the head's frame, (x, y, z): x, y, x^2, y^2, x y.
 

@@ -10,6 +10,7 @@ the crop's scale, its principal point (the source's centre) seen from the crop.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -114,17 +115,23 @@ class Problem:
         self.first_log_focal, self.focal_sigma, self.one_sided = first_log_focal, focal_sigma, one_sided
         self.smoothness = smoothness if len(seen.points) >= 3 else None
         self.amount, self.follows = amount, follows
-        self.weights = model.trust.copy()
-        self.weights[FACE_OVAL] *= OVAL_WEIGHT
-        self.weights[IRISES] *= IRIS_WEIGHT
-        self.weights[LIPS] *= LIPS_WEIGHT
+        self.weights = landmark_weights(model)
         self.num_expression = len(model.expression)
         self.num_frame = NUM_POSE + self.num_expression + NUM_JAW + NUM_EYES
         self.num_shared = len(model.identity) + 1
         self.jaw_at = NUM_POSE + self.num_expression
-        # (P, 3, E) and (P, 3, I): products with them give the Jacobian's columns
-        self.expression_columns = np.ascontiguousarray(model.expression.transpose(1, 2, 0), np.float32)
-        self.identity_columns = np.ascontiguousarray(model.identity.transpose(1, 2, 0), np.float32)
+        self.expression_columns, self.identity_columns = columns_of(model)
+
+    def of(self, model: LandmarkHead, seen: Seen, weights: Array) -> Problem:
+        """The same problem for other points of the head, or other frames; without smoothness where the frames differ."""
+        other = copy.copy(self)
+        other.model, other.seen, other.weights = model, seen, weights
+        if len(seen.points) != len(self.seen.points):
+            other.smoothness = other.follows = None
+        if model is not self.model:
+            other.sigma = 1.0
+            other.expression_columns, other.identity_columns = columns_of(model)
+        return other
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
@@ -175,6 +182,11 @@ class Problem:
             second, precision = self.second_differences(state)
             total += self.amount * float((precision * second**2 / (1 + precision * second**2 / ROBUST_SCALE**2)).sum())
         return total
+
+    def robust_weights(self, state: State) -> Array:
+        """(N, P) of the squared residuals as they are now, over sigma^2."""
+        squared = (self.residuals(state) ** 2).sum(-1) / self.sigma**2
+        return np.asarray(self.weights / (1 + squared / ROBUST_SCALE**2) ** 2 / self.sigma**2)
 
     def inliers(self, state: State) -> Array:
         """Mean weight (N,) of a frame's landmarks in [0, 1]: low where a hand or hair hides the face."""
@@ -320,6 +332,22 @@ class Problem:
 
 
 _SKEWS = np.array([[[0, 0, 0], [0, 0, -1], [0, 1, 0]], [[0, 0, 1], [0, 0, 0], [-1, 0, 0]], [[0, -1, 0], [1, 0, 0], [0, 0, 0]]])
+
+
+def landmark_weights(model: LandmarkHead) -> Array:
+    """(478,) how much a landmark counts."""
+    weights = model.trust.copy()
+    weights[FACE_OVAL] *= OVAL_WEIGHT
+    weights[IRISES] *= IRIS_WEIGHT
+    weights[LIPS] *= LIPS_WEIGHT
+    return weights
+
+
+def columns_of(model: LandmarkHead) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Bases as (P, 3, E) and (P, 3, I): products with them give the Jacobian's columns."""
+    bases = (model.expression, model.identity)
+    expression, identity = (np.ascontiguousarray(basis.transpose(1, 2, 0), np.float32) for basis in bases)
+    return expression, identity
 
 
 def _pixels(x: Array, K: Array) -> Array:

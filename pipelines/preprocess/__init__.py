@@ -25,7 +25,7 @@ from pipelines.preprocess.observe import VERSION as OBSERVE_VERSION
 from pipelines.preprocess.observe import ObserveClip
 
 OBSERVE_PARAMS = ("max_fps", "max_frames", "jpeg_quality", "cut_threshold", "max_gap_s", "crop")
-FIT_PARAMS = ("head", "fit_iterations", "fit_smoothness", "gates")
+FIT_PARAMS = ("head", "fit_iterations", "fit_smoothness", "fit_photometric", "gates")
 
 
 def clip_items(catalog: pa.Table, options: Preprocess) -> list[Item]:
