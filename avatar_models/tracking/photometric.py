@@ -15,7 +15,6 @@ First some frames with all that they share, then all frames with that held.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 
 import cv2
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 
 from avatar_models.heads.interface import Head
 from avatar_models.tracking.arrow import step
-from avatar_models.tracking.landmark_head import LandmarkHead, points_of
+from avatar_models.tracking.landmark_head import points_of
 from avatar_models.tracking.problem import ROBUST_SCALE, Problem, Seen, State, axis_angle, rotation
 from avatar_models.tracking.shared_constants import Rows, solve
 from avatar_models.tracking.skin import Skin, View, skin_of, view_of
@@ -167,14 +166,14 @@ def refine_frames(refinement: Refinement, state: State, appearance: Appearance) 
 # -- how the face looks -----------------------------------------------------------------------------------------------
 
 
-def explain(
-    luminance: NDArray[np.float32], view: View, before: Appearance | None, gain: Array
-) -> tuple[Appearance, Array]:
+def explain(luminance: NDArray[np.float32], view: View, before: Appearance | None, gain: Array) -> tuple[Appearance, Array]:
     """Albedo, light and noise, and a gain for each frame, that explain the luminance (N, M): robust least squares in turns."""
     light = np.eye(9)[0] if before is None else before.light
     harmonics = _harmonics(view.normals)
-    weight = view.visible if before is None else view.visible * _robust(
-        luminance - gain[:, None] * (harmonics @ light) * before.albedo, before.sigma
+    weight = (
+        view.visible
+        if before is None
+        else view.visible * _robust(luminance - gain[:, None] * (harmonics @ light) * before.albedo, before.sigma)
     )
     for _ in range(4):
         shade = gain[:, None] * _shade(view.normals, light)
