@@ -77,7 +77,7 @@ def test_an_avatar_is_rendered_with_an_expression_and_driven_by_another(finished
     segments = tables.read_table(finished.folder / "data/tracks/segments.parquet", tables.SEGMENTS).to_pylist()
     assert frames == next(row["num_frames"] for row in segments if row["clip_id"] == driver)
     wrong = finished.run("headwater", *words, "-o", "driven.mp4", "--driver", driver[:-1])
-    assert wrong.status == 1 and f"Did you mean {driver}?" in wrong.output
+    assert wrong.status == 1 and f"Did you mean {driver!r}?" in wrong.output
 
 
 def test_an_experiment_with_another_training_parameter_touches_no_clip(finished: Workspace) -> None:
