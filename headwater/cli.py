@@ -136,7 +136,6 @@ def overlay(
     """Write a video that shows what tracking found in a clip: the fitted head and the landmarks over the pictures."""
     from avatar_models.heads.storage import HeadFileError
     from headwater.overlay import OverlayError, overlay_to_file
-    from pipelines.atomic import DiskFull
     from pipelines.formats.fields import FormatError
     from pipelines.params import ParamsError
     from pipelines.subject import UnknownSegment
@@ -144,7 +143,7 @@ def overlay(
 
     try:
         made = overlay_to_file(clip, output, size=size, crop_only=crop, console=console)
-    except (OverlayError, UnknownSegment, FormatError, HeadFileError, ParamsError, SchemaError, DiskFull) as error:
+    except (OverlayError, UnknownSegment, FormatError, HeadFileError, ParamsError, SchemaError) as error:
         raise fail(str(error)) from None
     if made.fallback:
         console.print(f"{made.fallback}. The stored crops are shown alone.", highlight=False, markup=False)

@@ -16,6 +16,7 @@ from rich.progress import track
 
 from avatar_models.tracking.crop import cut_crop
 from pipelines import tables
+from pipelines.atomic import DiskFull
 from pipelines.decode import open_decoder, pick_frames
 from pipelines.lettering import Color
 from pipelines.overlay import (
@@ -35,7 +36,7 @@ from pipelines.overlay import (
 from pipelines.params import Gates, Preprocess, load_params
 from pipelines.probe import ProbeError, VideoFacts, probe_video
 from pipelines.subject import Tables, read_tables
-from pipelines.tracked import Moment, TrackedSegment, moments_of_crops, read_tracked
+from pipelines.tracked import Moment, TrackedSegment, moments_of_crops, rate, read_tracked
 from pipelines.video import write_video
 
 CATALOG = Path("data/catalog/catalog.parquet")
@@ -64,13 +65,18 @@ class Overlay:
 def overlay_to_file(clip_id: str, output: Path, *, size: int, crop_only: bool, console: Console) -> Overlay:
     """Writes the overlay of a segment of this project's tables as mp4, crops shown `size` pixels wide.
 
-    Raises OverlayError, UnknownSegment, ParamsError, SchemaError, HeadFileError, FormatError, DiskFull.
+    Raises OverlayError, UnknownSegment, ParamsError, SchemaError, HeadFileError, FormatError.
     """
     if output.suffix.lower() != ".mp4":
         raise OverlayError(f"{output}: an overlay is an .mp4 file")
+    if output.is_dir():
+        raise OverlayError(f"{output}: is a folder; name a file")
     preprocess = load_params().preprocess
     data = read_tables()
-    (segment,) = read_tracked(data, [clip_id])
+    try:
+        (segment,) = read_tracked(data, [clip_id])
+    except OSError as error:
+        raise OverlayError(f"the tables of {clip_id} cannot be read: {error}; `dvc repro` makes them again") from None
     torch.set_num_threads(1)  # small sums: more threads only get in each other's way
     fallback, source = "", None
     if not crop_only:
@@ -80,9 +86,11 @@ def overlay_to_file(clip_id: str, output: Path, *, size: int, crop_only: bool, c
             fallback = str(reason)
     shown = source or stored_crops(data, segment)
     made: Iterable[Picture] = pictures(segment, shown, size, preprocess.gates)
-    made = track(made, "drawing", len(shown.moments), console=console, transient=True)
+    made = track(made, "drawing", len(shown.moments), console=console, transient=True, disable=not console.is_terminal)
     try:
-        count = write_video(output, made, segment.row["fps"], preset="veryfast")
+        count = write_video(output, made, rate(shown.moments), preset="veryfast")
+    except DiskFull:
+        raise OverlayError(f"{output}: the disk is full; make room there, or name a file on another one") from None
     except OSError as error:
         raise OverlayError(f"{output}: cannot be written: {error.strerror}") from None
     return Overlay(count, sum(moment.row is None for moment in shown.moments), int((~segment.good).sum()), fallback)
@@ -99,7 +107,7 @@ class Shown:
 
 def stored_crops(data: Tables, segment: TrackedSegment) -> Shown:
     """The stored crops; a frame without a face has none."""
-    moments = moments_of_crops(segment.times)
+    moments = moments_of_crops(segment)
     decoded = (
         (place, None if moment.row is None else data.frames.decode(segment.row["clip_id"], moment.row).image)
         for place, moment in enumerate(moments)

@@ -6,6 +6,7 @@ Pictures are (H, W, 3) uint8 RGB, points are in pixels with centres at +0.5.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -29,6 +30,8 @@ CONTRAST = 1.8
 """Exponent on the light's strength: soft light shows no shape under half a picture."""
 WIDEST = 16 / 9
 """Of the source's panel, over its height: a wider picture gets bars above and below."""
+AREA_BELOW = 0.6
+"""Scale below which pictures are averaged over areas: slow, and above it hardly seen."""
 LINE = 1.5  # distance of lines of text, over the height of letters
 
 
@@ -65,9 +68,8 @@ def draw_head(
     faces = _facing(vertices, clay.faces, viewmat)
     surface = rasterise(vertices, faces, K, viewmat, width, height)
     inside = (surface.triangle >= 0).astype(np.uint8)
-    shade = shaded(vertices, clay.faces, viewmat, np.ones_like(clay.colors), clay.wet)
-    shade = clay.colors * np.clip(shade, 0, 1.2) ** CONTRAST * np.float32(255)
-    color = surface.interpolate(faces, shade)
+    light = shaded(vertices, clay.faces, viewmat, np.ones((len(vertices), 1), np.float32), clay.wet)
+    color = surface.interpolate(faces, clay.colors * np.clip(light, 0, 1.2) ** CONTRAST * np.float32(255))
     edge = cv2.dilate(inside, np.ones((3, 3), np.uint8)) - inside
     color[edge > 0] = OUTLINE
     cover = cv2.blur((inside + edge).astype(np.float32), (3, 3)) * inside * np.float32(OPACITY) + edge * np.float32(0.8)
@@ -76,10 +78,10 @@ def draw_head(
 
 def _facing(vertices: NDArray[np.floating], faces: NDArray[np.int64], viewmat: NDArray[np.floating]) -> NDArray[np.int64]:
     """The triangles whose outside the camera sees: the others are hidden, or the inside of an open neck."""
-    eye = -viewmat[:3, :3].T @ viewmat[:3, 3]
-    a, b, c = (np.take(vertices - eye, faces[:, k], axis=0) for k in range(3))
-    seen = np.einsum("fi,fi->f", a, np.cross(b, c)) < 0  # the tetrahedron of the eye and the triangle
-    return np.ascontiguousarray(faces[seen])
+    camera = vertices @ viewmat[:3, :3].T + viewmat[:3, 3]
+    x, y = (camera[:, :2] / np.maximum(camera[:, 2:], 1e-6)).T
+    (ax, bx, cx), (ay, by, cy) = ([np.take(values, faces[:, k]) for k in range(3)] for values in (x, y))
+    return np.ascontiguousarray(faces[(bx - ax) * (cy - ay) < (by - ay) * (cx - ax)])  # y points down: clockwise in the picture
 
 
 def draw_points(picture: Picture, points: NDArray[np.floating], color: Color, radius: float) -> None:
@@ -147,11 +149,11 @@ class SourcePanel:
 
     def show(self, picture: Picture, square: tuple[float, float, float] | None, color: Color) -> Picture:
         """The panel with a source frame and the square (x0, y0, side), in source pixels, of its crop."""
-        panel = np.full((self.height, self.width, 3), PAPER, np.uint8)
+        panel = _blank(self.height, self.width, PAPER).copy()
         x0, y0 = round(self.left), round(self.top)
         h, w = (round(side * self.scale) for side in picture.shape[:2])
         size = min(self.width - x0, w), min(self.height - y0, h)
-        smooth = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_CUBIC
+        smooth = cv2.INTER_AREA if self.scale < AREA_BELOW else cv2.INTER_LINEAR
         panel[y0 : y0 + size[1], x0 : x0 + size[0]] = cv2.resize(picture, size, interpolation=smooth)
         if square is not None:
             x, y = self.left + square[0] * self.scale - 0.5, self.top + square[1] * self.scale - 0.5
@@ -172,9 +174,17 @@ def source_panel(size: tuple[int, int], squares: NDArray[np.floating], height: i
     return SourcePanel(width, height, scale, -low[0] * scale, -low[1] * scale + (height - h * scale) / 2)
 
 
+@lru_cache(maxsize=8)
+def _blank(height: int, width: int, color: Color) -> Picture:
+    """A picture of one colour, to be copied: filling one costs as much as drawing all the landmarks."""
+    picture = np.full((height, width, 3), color, np.uint8)
+    picture.flags.writeable = False
+    return picture
+
+
 def nothing_found(height: int, width: int) -> Picture:
     """The panel of a frame in which no face was found."""
-    panel = np.full((height, width, 3), CARD, np.uint8)
+    panel = _blank(height, width, CARD).copy()
     letters = max(9, round(height / 22))
     write(panel, "no face", ((width - text_width("no face", letters)) // 2, (height - letters) // 2), letters, SOFT)
     return panel

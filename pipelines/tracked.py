@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from pipelines.formats.clip import TrackedClip, surface, tracked_rows
 from pipelines.subject import TRACKS_FOLDER, Tables, find_segment
 
 LANDMARKS_FILE = TRACKS_FOLDER / "landmarks.parquet"
-SPARE = 0.25
-"""Of the usual interval: so much early, a frame after a gap still counts as the next but one."""
+EARLY = 0.25
+"""Of the usual interval: a frame that comes so much early, or less, has all the frames before it that it would have in time."""
 
 
 @dataclass(frozen=True)
@@ -63,24 +64,33 @@ class Moment:
     frame: int | None = None  # index in the source video where it is known
 
 
-def moments_of_crops(times: NDArray[np.float64]) -> list[Moment]:
-    """The rows in order, with the frames without a face that lie between, as many as the usual interval says."""
+def moments_of_crops(segment: TrackedSegment) -> list[Moment]:
+    """The rows in order, with the frames without a face that lie between, as many as the usual interval says.
+
+    Never more than there are frames of the video between the two: a forged time stamp may claim a century.
+    """
+    times, frames = segment.times.tolist(), segment.clip.frames.tolist()
     usual = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-    found: list[Moment] = []
-    for row, time in enumerate(times.tolist()):
-        if found and usual > 0:
-            before = found[-1].time
-            steps = int((time - before) / usual + SPARE)
-            found += [Moment(before + (time - before) * k / steps, None) for k in range(1, steps)]
+    found = [Moment(times[0], 0)]
+    for row, ((before, time), (frame, next_frame)) in enumerate(zip(pairwise(times), pairwise(frames), strict=True), 1):
+        steps = min(int((time - before) / usual + EARLY), next_frame - frame) if usual > 0 else 1
+        found += [Moment(before + (time - before) * k / steps, None) for k in range(1, steps)]
         found.append(Moment(time, row))
     return found
 
 
-def read_tracked(data: Tables, clip_ids: Sequence[str]) -> list[TrackedSegment]:
-    """Segments by their names, the landmarks of no other one read. Raises UnknownSegment, SchemaError, FormatError."""
+def rate(moments: Sequence[Moment]) -> float:
+    """Moments a second; 0 where there is one only, or no time passes."""
+    seconds = moments[-1].time - moments[0].time
+    return (len(moments) - 1) / seconds if seconds > 0 else 0.0
+
+
+def read_tracked(data: Tables, clip_ids: Sequence[str]) -> Iterator[TrackedSegment]:
+    """Segments by their names, one at a time. Raises UnknownSegment, SchemaError, FormatError."""
     rows = [find_segment(data, clip_id) for clip_id in clip_ids]
     landmarks = clip_landmarks(data.root, clip_ids)
-    return [_segment(data, row, landmarks) for row in rows]
+    for row in rows:
+        yield _segment(data, row, landmarks)
 
 
 def clip_landmarks(root: Path, clip_ids: Sequence[str]) -> pa.Table:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipelines.overlay import Clay, Picture, clay_of, draw_tracked, nothing_found, resized_crop
 from pipelines.report.charts import confidence_chart
 from pipelines.subject import Tables
-from pipelines.tracked import Moment, TrackedSegment, moments_of_crops, read_tracked
+from pipelines.tracked import Moment, TrackedSegment, moments_of_crops, rate, read_tracked
 from pipelines.video import write_video
 
 SIDE = 224  # pixels of a video
@@ -38,10 +38,10 @@ def segment_cards(data: Tables, shown: int) -> Iterator[dict[str, Any]]:
     """The first `shown` segments: their figures, a video and a chart."""
     clip_ids = data.segments["clip_id"].to_pylist()[:shown]
     for segment in read_tracked(data, clip_ids):
-        moments = moments_of_crops(segment.times)
+        moments = moments_of_crops(segment)
         good = np.array([moment.row is not None and bool(segment.good[moment.row]) for moment in moments])
         confidence = np.array([np.nan if moment.row is None else segment.confidence[moment.row] for moment in moments])
-        excerpt = telling_excerpt(good, segment.row["fps"])
+        excerpt = telling_excerpt(good, rate(moments))
         yield {
             **segment.row,
             "video": excerpt_video(data, segment, moments, excerpt),
@@ -66,7 +66,7 @@ def excerpt_video(data: Tables, segment: TrackedSegment, moments: list[Moment], 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "excerpt.mp4"
         frames = (excerpt_frame(data, segment, moment, clay) for moment in picked)
-        write_video(path, frames, segment.row["fps"] / excerpt.step, quality=QUALITY)
+        write_video(path, frames, rate(moments) / excerpt.step, quality=QUALITY)
         return f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
