@@ -88,7 +88,7 @@ def overlay_to_file(clip_id: str, output: Path, *, size: int, crop_only: bool, c
     made: Iterable[Picture] = pictures(segment, shown, size, preprocess.gates)
     made = track(made, "drawing", len(shown.moments), console=console, transient=True, disable=not console.is_terminal)
     try:
-        count = write_video(output, made, rate(shown.moments), preset="veryfast")
+        count = write_video(output, made, rate(shown.moments), preset="superfast")
     except DiskFull:
         raise OverlayError(f"{output}: the disk is full; make room there, or name a file on another one") from None
     except OSError as error:

@@ -68,7 +68,7 @@ def draw_head(
     faces = _facing(vertices, clay.faces, viewmat)
     surface = rasterise(vertices, faces, K, viewmat, width, height)
     inside = (surface.triangle >= 0).astype(np.uint8)
-    light = shaded(vertices, clay.faces, viewmat, np.ones((len(vertices), 1), np.float32), clay.wet)
+    light = shaded(vertices, faces, viewmat, np.ones((len(vertices), 1), np.float32), clay.wet)
     color = surface.interpolate(faces, clay.colors * np.clip(light, 0, 1.2) ** CONTRAST * np.float32(255))
     edge = cv2.dilate(inside, np.ones((3, 3), np.uint8)) - inside
     color[edge > 0] = OUTLINE
