@@ -7,17 +7,17 @@ between rounds, so that exact landmarks are followed exactly and noisy ones are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avatar_models.heads.interface import Head
-from avatar_models.tracking.arrow import step
+from avatar_models.tracking.arrow import Normal, step
 from avatar_models.tracking.landmark_head import landmark_head
-from avatar_models.tracking.problem import FOCAL_SIGMA, Problem, Smoothness, State, axis_angle, rotation, seen_of
+from avatar_models.tracking.problem import FOCAL_SIGMA, Problem, Smoothness, State, axis_angle, seen_of
 from avatar_models.tracking.quality import INNER, reprojection_error
-from avatar_models.tracking.start import first_state
+from avatar_models.tracking.start import between, first_state
 
 Array = NDArray[np.float64]
 
@@ -28,12 +28,14 @@ SIGMA_LIMITS = (0.004, 0.06)
 ERRS_TOGETHER = 3.3
 """A landmark's standard deviation over the scatter of its residuals: neighbouring landmarks err together, so that they
 tell less than their number."""
-KEY_FRAMES = 32
-SHARED_ITERATIONS = 2
-"""With all frames: the key frames have found the identity but for what the others add."""
-CONVERGED = 1e-3
-"""A round ends when a step lowers the cost by less than this share."""
+KEY_FRAMES = (12, 32, 48)
+"""Of rounds that find what all frames share."""
+ROUGHLY, CONVERGED = 1e-2, 1e-3
+"""A round ends when a step lowers the cost by less than this share: the first rounds, whose noise is not yet known, and the
+last ones."""
 TRIES = 5
+SETTLED = 0.2
+"""After a step that lowers the cost by less than this share, curvature is kept and the gradient alone made anew."""
 
 
 @dataclass(frozen=True)
@@ -72,32 +74,44 @@ def fit_clip(
     focal_sigma = FOCAL_SIGMA if focal is None else 1e-6
     options = {"first_log_focal": log_focal, "focal_sigma": focal_sigma, "one_sided": head.one_sided}
 
-    problem = Problem(model, seen, sigma=FIRST_SIGMA, smoothness=None, **options)  # type: ignore[arg-type]
-    state = first_state(model, seen, problem.weights, log_focal)
-    keys = np.unique(np.linspace(0, len(points) - 1, KEY_FRAMES).round().astype(int))
-    some, sigma = state.frames(keys), FIRST_SIGMA
-    for _ in range(3):
-        of_keys = Problem(model, seen.frames(keys), sigma=sigma, smoothness=None, **options)  # type: ignore[arg-type]
-        some = descend(of_keys, some, iterations, shared=True)
-        sigma = scatter(of_keys, some)
+    def problem_of(frames: NDArray[np.int64], sigma: float, smooth: Smoothness | None = None) -> Problem:
+        follows = None if times is None else _follows(times)
+        some = seen.frames(frames)
+        return Problem(model, some, sigma=sigma, smoothness=smooth, amount=smoothness, follows=follows, **options)  # type: ignore[arg-type]
 
-    problem = Problem(model, seen, sigma=sigma, smoothness=None, **options)  # type: ignore[arg-type]
-    state = between(some, keys, first_state(model, seen, problem.weights, some.log_focal))
-    state = descend(problem, state, iterations, shared=False)
-    state = descend(problem, state, SHARED_ITERATIONS, shared=True)
-    sigma = scatter(problem, state)
-    smooth = Smoothness() if smoothness > 0 else None
-    follows = None if times is None else _follows(times)
-    problem = Problem(model, seen, sigma=sigma, smoothness=smooth, amount=smoothness, follows=follows, **options)  # type: ignore[arg-type]
-    state = descend(problem, state, iterations, shared=False)
+    keys, sigma, state = np.arange(0), FIRST_SIGMA, None
+    for count in KEY_FRAMES:
+        frames = np.unique(np.linspace(0, len(points) - 1, count).round().astype(int))
+        problem = problem_of(frames, sigma)
+        if state is None:
+            state = first_state(model, problem.seen, problem.weights, log_focal)
+        else:
+            state = between(problem, state, keys, frames)
+        state, _ = descend(problem, state, iterations, CONVERGED if count == KEY_FRAMES[-1] else ROUGHLY, shared=True)
+        sigma, keys = scatter(problem, state), frames
+
+    everything = np.arange(len(points))
+    problem = problem_of(everything, sigma)
+    state = between(problem, state, keys, everything)
+    state, normal = descend(problem, state, iterations, ROUGHLY if smoothness > 0 else CONVERGED, shared=False)
+    if smoothness > 0:
+        problem = problem_of(everything, sigma, Smoothness())
+        state, _ = descend(problem, state, iterations, CONVERGED, shared=False, known=normal)
     return result(problem, state)
 
 
-def descend(problem: Problem, state: State, iterations: int, *, shared: bool) -> State:
-    """Levenberg-Marquardt until a step gains nothing to speak of."""
-    damping, cost = 1e-3, problem.cost(state)
+def descend(
+    problem: Problem, state: State, iterations: int, converged: float, *, shared: bool, known: Normal | None = None
+) -> tuple[State, Normal | None]:
+    """Levenberg-Marquardt until a step gains nothing to speak of; `known` is the curvature near the state, where it is known.
+
+    Returns the last curvature, too.
+    """
+    damping, cost, normal = 1e-3, problem.cost(state), known
+    settled = known is not None
     for _ in range(iterations):
-        normal = problem.normal(state, shared=shared)
+        kept = normal if settled else None
+        normal = problem.normal(state, shared=shared) if kept is None else problem.refreshed(kept, state)
         for _ in range(TRIES):
             trial = problem.moved(state, *step(normal, damping))
             trial_cost = problem.cost(trial)
@@ -105,23 +119,12 @@ def descend(problem: Problem, state: State, iterations: int, *, shared: bool) ->
                 break
             damping = max(10 * damping, 1e-3)
         else:
-            return state
+            break
         gain, cost, state = cost - trial_cost, trial_cost, trial
-        damping = damping * 0.1
-        if gain < CONVERGED * cost:
-            return state
-    return state
-
-
-def between(some: State, keys: NDArray[np.int64], posed: State) -> State:
-    """All frames' poses with the identity of some frames, and with expression, jaw and eyes as between those."""
-    frames = np.arange(len(posed.t))
-
-    def at(values: Array) -> Array:  # (keys, K) -> (N, K)
-        return np.stack([np.interp(frames, keys, column) for column in values.T], 1)
-
-    jaw = rotation(at(axis_angle(some.R_jaw)))
-    return replace(posed, identity=some.identity, expression=at(some.expression), R_jaw=jaw, eyes=at(some.eyes))
+        damping, settled = damping * 0.1, settled or gain < SETTLED * cost
+        if gain < converged * cost:
+            break
+    return state, normal
 
 
 def scatter(problem: Problem, state: State) -> float:
