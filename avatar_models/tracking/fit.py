@@ -28,14 +28,14 @@ SIGMA_LIMITS = (0.004, 0.06)
 ERRS_TOGETHER = 3.3
 """A landmark's standard deviation over the scatter of its residuals: neighbouring landmarks err together, so that they
 tell less than their number."""
-KEY_FRAMES = (12, 32, 48)
+KEY_FRAMES = (12, 32, 32)
 """Of rounds that find what all frames share."""
 ROUGHLY, CONVERGED = 1e-2, 1e-3
 """A round ends when a step lowers the cost by less than this share: the first rounds, whose noise is not yet known, and the
 last ones."""
 TRIES = 5
 SETTLED = 0.2
-"""After a step that lowers the cost by less than this share, curvature is kept and the gradient alone made anew."""
+"""After a step of frames alone that lowers the cost by less than this share, curvature is kept and only the gradient made anew."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def descend(
     damping, cost, normal = 1e-3, problem.cost(state), known
     settled = known is not None
     for _ in range(iterations):
-        kept = normal if settled else None
+        kept = normal if settled and not shared else None
         normal = problem.normal(state, shared=shared) if kept is None else problem.refreshed(kept, state)
         for _ in range(TRIES):
             trial = problem.moved(state, *step(normal, damping))

@@ -259,16 +259,10 @@ class Problem:
         return Normal(A, B, C, a, c, *self.coupling(state), held_by)
 
     def refreshed(self, normal: Normal, state: State) -> Normal:
-        """The normal equations of a state near the one that they were made for: the gradient is exact, curvature is kept."""
-        a, c = self.gradient(state)
+        """The frames' normal equations for a state near theirs: the gradient is exact, the landmarks' curvature is kept."""
         value, held_by = self.prior(state)
-        if len(normal.c):
-            shared, precision = self.shared_prior(state)
-            c += precision * shared
         coupling, second = self.coupling(state)
-        return replace(
-            normal, a=a + held_by * value, c=c[: len(normal.c)], coupling=coupling, second=second, held_by=held_by
-        )
+        return replace(normal, a=self.gradient(state) + held_by * value, coupling=coupling, second=second, held_by=held_by)
 
     def coupling(self, state: State) -> tuple[Array | None, Array | None]:
         """Robustly weighted precisions (N - 2, F) of the second differences, and the differences themselves."""
@@ -277,29 +271,23 @@ class Problem:
         second = self.second_differences(state)
         return self.stiffness / (1 + (second / self.jump) ** 2) ** 2, second
 
-    def gradient(self, state: State) -> tuple[Array, Array]:
-        """J^T r of the landmarks by the frames' unknowns (N, F) and by the shared ones (S,), without the columns of bases."""
+    def gradient(self, state: State) -> Array:
+        """J^T r of the landmarks by the frames' unknowns, (N, F), without the columns of bases."""
         N, P = self.seen.points.shape[:2]
         placed, moved = self.placed(state, self.seen), self._moved_by_correctives(state)
         pose, by_shape, by_posed = np.empty((N, _POSE_ROWS)), np.empty((N, P, 3), np.float32), np.empty((N, P, 3), np.float32)
-        by_focal = 0.0
         for start in range(0, N, CHUNK):
             part = slice(start, start + CHUNK)
-            J, rows, shape_rows, focal = self._pose_rows(placed, moved, self.seen, part, _POSE_ROWS + 1, NUM_POSE)
+            J, rows, shape_rows, _ = self._pose_rows(placed, moved, self.seen, part, _POSE_ROWS + 1, NUM_POSE)
             flat = J.reshape(len(J), -1, _POSE_ROWS + 1)
             pose[part] = (flat.transpose(0, 2, 1) @ flat)[:, :-1, -1]
             kernels.pull_back(shape_rows, J[..., -1], by_shape[part])
             kernels.pull_back(rows, J[..., -1], by_posed[part])
-            by_focal += float(np.vdot(focal, J[..., -1]))
-        turned, weights = placed[5], placed[6].astype(np.float32)
-        by_joints = weights.T @ by_posed  # (N, 3 joints, 3)
         by_expression = by_shape.reshape(N, -1) @ self.expression_columns.reshape(3 * P, -1)
-        by_identity = by_shape.sum(0, dtype=np.float64).ravel() @ self.identity_columns.reshape(3 * P, -1)
         if self.model.joint_expression is not None:
-            by_expression += np.einsum("njc,njck->nk", by_joints, _moved_by_joints(turned, self.model.joint_expression))
-        by_identity = by_identity + np.einsum("njc,njck->k", by_joints, _moved_by_joints(turned, self.model.joint_identity))
-        a = np.concatenate([pose[:, :NUM_POSE], by_expression, pose[:, NUM_POSE:]], 1)
-        return a, np.append(by_identity, by_focal)
+            by_joints = placed[6].T.astype(np.float32) @ by_posed  # (N, 3 joints, 3)
+            by_expression += np.einsum("njc,njck->nk", by_joints, _moved_by_joints(placed[5], self.model.joint_expression))
+        return np.concatenate([pose[:, :NUM_POSE], by_expression, pose[:, NUM_POSE:]], 1)
 
     def products(self, state: State, *, shared: bool) -> NDArray[np.float32]:
         """J'^T J' of each frame with J' = (J, r): (N, F + 1, F + 1), or (N, F + S + 1, F + S + 1)."""
