@@ -27,7 +27,13 @@ from torch import Tensor
 from avatar_models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from avatar_models.tracking import fit as fitting
 from avatar_models.tracking.problem import (
-    EXPRESSION_SIGMA, EYE_SIGMA, JAW_SIGMA, NEGATIVE_SIGMA, ROBUST_SCALE, Problem, State,
+    EXPRESSION_SIGMA,
+    EYE_SIGMA,
+    JAW_SIGMA,
+    NEGATIVE_SIGMA,
+    ROBUST_SCALE,
+    Problem,
+    State,
 )  # fmt: skip
 from avatar_models.tracking.start import first_state
 from pipelines.heads import load_head
@@ -54,7 +60,7 @@ def last_round(
         wall, start = time.perf_counter(), time.process_time()
         fitting.fit_clip(head, points, whole, size, iterations=15, smoothness=1.0, times=times)  # type: ignore[arg-type]
         seconds, wall = time.process_time() - start, time.perf_counter() - wall
-        print(f"fit: {seconds:.2f} s of the processor, {wall:.2f} s by the clock, {len(points) / seconds:.0f} frames/s on one core")
+        print(f"fit: {seconds:.2f} s of the processor, {wall:.2f} s by the clock, {len(points) / seconds:.0f} frames/s")
     fitting.result = original
     return *found[-1], seconds
 
@@ -80,12 +86,19 @@ class Energy:
         self.focal, self.centre = t(K[:, [0, 1], [0, 1]]), t(K[:, :2, 2])
         self.R, self.t0, self.log_focal = t(self.start.R), t(self.start.t), self.start.log_focal
         self.stiffness, self.jump = t(problem.stiffness), t(problem.jump)
-        value, self.shared_precision = problem.shared_prior(self.start)
-        self.shared_precision = t(self.shared_precision)
+        self.shared_precision = t(problem.shared_prior(self.start)[1])
 
     def unknowns(self) -> dict[str, Tensor]:
         N, E, size = len(self.R), len(self.expression), len(self.identity)
-        shapes = {"turn": (N, 3), "t": (N, 3), "expression": (N, E), "jaw": (N, 3), "eyes": (N, 2), "identity": (size,), "log_focal": ()}
+        shapes = {
+            "turn": (N, 3),
+            "t": (N, 3),
+            "expression": (N, E),
+            "jaw": (N, 3),
+            "eyes": (N, 2),
+            "identity": (size,),
+            "log_focal": (),
+        }
         return {name: torch.zeros(shape, requires_grad=True) for name, shape in shapes.items()}
 
     def __call__(self, unknowns: dict[str, Tensor]) -> Tensor:
@@ -109,13 +122,19 @@ class Energy:
             p = p + self.weights[:, joint, None] * (arm @ turned[:, k].transpose(1, 2) - arm)
         q = p @ R.transpose(1, 2) + t[:, None]
         scale = torch.exp(self.log_focal + x["log_focal"])
-        r = (q[..., :2] / q[..., 2:] * (scale * self.focal[:, None]) + self.centre[:, None] - self.points) / self.eyes[:, None, None]
+        r = (q[..., :2] / q[..., 2:] * (scale * self.focal[:, None]) + self.centre[:, None] - self.points) / self.eyes[
+            :, None, None
+        ]
         squared = (r * r).sum(-1) / self.problem.sigma**2
         total = (self.trust * squared / (1 + squared / ROBUST_SCALE**2)).sum()
         e = x["expression"]
         positive, negative = (EXPRESSION_SIGMA, NEGATIVE_SIGMA) if self.problem.one_sided else (1.0, 1.0)
         total = total + (e * e * torch.where(e < 0, 1 / negative**2, 1 / positive**2)).sum()
-        total = total + ((x["jaw"] / torch.tensor(JAW_SIGMA, dtype=torch.float32)) ** 2).sum() + ((x["eyes"] / EYE_SIGMA) ** 2).sum()
+        total = (
+            total
+            + ((x["jaw"] / torch.tensor(JAW_SIGMA, dtype=torch.float32)) ** 2).sum()
+            + ((x["eyes"] / EYE_SIGMA) ** 2).sum()
+        )
         of_focal = self.log_focal - self.problem.first_log_focal + x["log_focal"]
         total = total + (self.shared_precision * torch.cat([x["identity"], of_focal[None]]) ** 2).sum()
         second = lambda v: v[:-2] - 2 * v[1:-1] + v[2:]  # noqa: E731
@@ -133,7 +152,9 @@ def adam(energy: Energy, rate: float, wanted: float, steps: int, limit_s: float)
     unknowns = energy.unknowns()
     optimizer = torch.optim.Adam(unknowns.values(), lr=rate)
     start, best, stalled = time.process_time(), np.inf, 0
-    for step in range(1, steps + 1):
+    step = 0
+    while step < steps:
+        step += 1
         optimizer.zero_grad()
         value = energy(unknowns)
         value.backward()
@@ -160,15 +181,18 @@ def main() -> None:
     cost = problem.cost(state)
     print(f"energy at the end of the fit: {cost:.0f}, of {len(points)} frames")
     energy = Energy(problem, state)
-    print(f"the same in torch: {float(energy(energy_at(energy, state))):.0f}")
-    neutral = first_state(problem.model, problem.seen, problem.weights, problem.first_log_focal)
+    print(f"the same in torch: {float(energy(energy_at(energy, state)).detach()):.0f}")
+    neutral = first_state(problem, problem.first_log_focal)
     energy = Energy(problem, neutral)
     tuned = {rate: adam(energy, rate, 0.0, TUNING_STEPS, LIMIT_S)[0] for rate in RATES}
-    print("Adam's energy after", TUNING_STEPS, "steps:", "  ".join(f"rate {rate:g}: {value:.0f}" for rate, value in tuned.items()))
+    print(
+        "Adam's energy after", TUNING_STEPS, "steps:", "  ".join(f"rate {rate:g}: {value:.0f}" for rate, value in tuned.items())
+    )
     rate = min(tuned, key=lambda key: tuned[key])
     best, took, steps = adam(energy, rate, 1.01 * cost, 10**9, LIMIT_S)
+    ratio = took / seconds
     word = "reached" if best <= 1.01 * cost else "not reached, energy"
-    print(f"Adam, rate {rate:g}: {word} {best:.0f} after {took:.1f} s and {steps} steps: {took / seconds:.0f} times as long as the fit")
+    print(f"Adam, rate {rate:g}: {word} {best:.0f} after {took:.1f} s and {steps} steps: {ratio:.0f} times the fit's time")
 
 
 def energy_at(energy: Energy, state: State) -> dict[str, Tensor]:

@@ -21,7 +21,9 @@ from avatar_models.kernels import fitting as kernels
 from avatar_models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from avatar_models.tracking.arrow import Normal
 from avatar_models.tracking.landmark_head import LandmarkHead, view_terms
+from avatar_models.tracking.pose import poses
 from avatar_models.tracking.quality import FACE_OVAL, IRISES, LIPS, inter_ocular
+from avatar_models.tracking.smoothness import NUM_EYES, NUM_JAW, NUM_POSE, Smoothness
 
 Array = NDArray[np.float64]
 
@@ -39,33 +41,6 @@ FRAMES_A_VIEW = 10.0
 """Landmarks err together for as many frames as a view lasts: so many frames count as one against what they share."""
 _POSE_ROWS = 11  # pose and turns
 CHUNK = 4  # frames whose Jacobian is in the processor's cache at a time
-NUM_POSE = 6
-NUM_JAW = 3
-NUM_EYES = 2  # both eyes turn together: about x, about y
-
-
-@dataclass(frozen=True)
-class Smoothness:
-    """Each: standard deviation of the second difference from frame to frame, and how large a jump is that is let go.
-
-    A head has inertia, lips and lids are quick: the pose is held firmly, the mouth loosely.
-    """
-
-    rotation: tuple[float, float] = (0.00045, 0.0135)  # radians
-    translation: tuple[float, float] = (0.00006, 0.0018)  # metres
-    expression: tuple[float, float] = (0.009, 0.15)
-    mouth: tuple[float, float] = (0.035, 0.15)  # expressions that move the lips
-    blink: tuple[float, float] = (0.15, 0.45)
-    jaw: tuple[float, float] = (0.02, 0.06)  # radians
-    eyes: tuple[float, float] = (0.0055, 0.09)  # radians
-
-    def of_unknowns(self, model: LandmarkHead) -> tuple[Array, Array]:
-        """Precision and jump (F,) of a frame's unknowns."""
-        kind = np.where(model.blinks, 2, np.where(model.mouth, 1, 0))
-        of_expression = np.array([self.expression, self.mouth, self.blink])[kind]
-        pose, turns = np.repeat([self.rotation, self.translation], 3, 0), np.repeat([self.jaw, self.eyes], (NUM_JAW, NUM_EYES), 0)
-        sigma, jump = np.concatenate([pose, of_expression, turns]).T
-        return 1 / sigma**2, jump
 
 
 @dataclass(frozen=True)
@@ -96,7 +71,7 @@ class Seen:
     source_size: tuple[int, int]  # width, height in pixels
     eye_distance: Array  # (N,) pixels
     camera: tuple[float, float, float, float] | None = None
-    """fx, fy, cx, cy of the source in pixels where they are known; what is fitted is then the logarithm of a factor of fx, fy."""
+    """fx, fy, cx, cy of the source in pixels where they are known; what is fitted then is the logarithm of a factor of them."""
 
     def frames(self, which: slice | NDArray[np.int64]) -> Seen:
         return replace(self, points=self.points[which], crop=self.crop[which], eye_distance=self.eye_distance[which])
@@ -128,8 +103,8 @@ class Problem:
         self.model, self.seen, self.sigma = model, seen, sigma
         self.first_log_focal, self.focal_sigma, self.one_sided = first_log_focal, focal_sigma, one_sided
         self.smoothness = smoothness if len(seen.points) >= 3 else None
-        if smoothness is not None:
-            precision, self.jump = smoothness.of_unknowns(model)
+        if self.smoothness is not None:
+            precision, self.jump = self.smoothness.of_unknowns(model)
             self.stiffness = amount * precision * (np.ones((len(seen.points) - 2, 1)) if follows is None else follows[:, None])
         self.weights = model.trust.copy()
         self.weights[FACE_OVAL] *= OVAL_WEIGHT
@@ -142,6 +117,14 @@ class Problem:
         # (P, 3, E) and (P, 3, I): products with them give the Jacobian's columns
         self.expression_columns = np.ascontiguousarray(model.expression.transpose(1, 2, 0), np.float32)
         self.identity_columns = np.ascontiguousarray(model.identity.transpose(1, 2, 0), np.float32)
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.seen.points)
+
+    def poses(self, X: Array, log_focal: float) -> tuple[Array, Array]:
+        """R (N, 3, 3) and t (N, 3) of points X (N, P, 3) of the head, each frame by itself."""
+        return poses(X, self.seen.points, self.seen.K(log_focal), self.weights)
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
@@ -196,13 +179,21 @@ class Problem:
     # -- the cost -----------------------------------------------------------------------------------------------------
 
     def cost(self, state: State) -> float:
+        return self.landmarks_cost(state) + self.prior_cost(state)
+
+    def landmarks_cost(self, state: State) -> float:
         seen = self.seen
-        total = float(
-            kernels.robust_cost(*self.placed(state, seen), seen.points, seen.eye_distance, self.weights, self.sigma, ROBUST_SCALE)
+        return float(
+            kernels.robust_cost(
+                *self.placed(state, seen), seen.points, seen.eye_distance, self.weights, self.sigma, ROBUST_SCALE
+            )
         )
+
+    def prior_cost(self, state: State) -> float:
+        """Of priors and smoothness."""
         value, precision = self.prior(state)
         shared, shared_precision = self.shared_prior(state)
-        total += float((precision * value**2).sum() + (shared_precision * shared**2).sum())
+        total = float((precision * value**2).sum() + (shared_precision * shared**2).sum())
         if self.smoothness is not None:
             squared = self.second_differences(state) ** 2
             total += float((self.stiffness * squared / (1 + squared / self.jump**2)).sum())
@@ -245,24 +236,28 @@ class Problem:
 
     def normal(self, state: State, *, shared: bool) -> Normal:
         """The normal equations J^T W J and J^T W r of a Gauss-Newton step, robust weights as they are now."""
-        N, F = len(state.t), self.num_frame
-        H = self.products(state, shared=shared)
-        H, g = H[:, :-1, :-1], H[:, :-1, -1].astype(np.float64)
-        A, B, a = H[:, :F, :F].astype(np.float64), H[:, :F, F:].astype(np.float64), g[:, :F].copy()
-        C, c = H[:, F:, F:].sum(0, dtype=np.float64), g[:, F:].sum(0)
-        value, held_by = self.prior(state)
-        a += held_by * value
-        if shared:
-            value, precision = self.shared_prior(state)
-            C[np.diag_indices(len(C))] += precision
-            c += precision * value
-        return Normal(A, B, C, a, c, *self.coupling(state), held_by)
+        return self.with_priors(self.landmarks_normal(state, shared=shared), state)
 
     def refreshed(self, normal: Normal, state: State) -> Normal:
         """The frames' normal equations for a state near theirs: the gradient is exact, the landmarks' curvature is kept."""
+        return self.with_priors(replace(normal, a=self.gradient(state)), state)
+
+    def landmarks_normal(self, state: State, *, shared: bool) -> Normal:
+        F = self.num_frame
+        H = self.products(state, shared=shared)
+        H, g = H[:, :-1, :-1], H[:, :-1, -1].astype(np.float64)
+        A, B, a = H[:, :F, :F].astype(np.float64), H[:, :F, F:].astype(np.float64), g[:, :F].copy()
+        return Normal(A, B, H[:, F:, F:].sum(0, dtype=np.float64), a, g[:, F:].sum(0))
+
+    def with_priors(self, normal: Normal, state: State) -> Normal:
+        """The landmarks' normal equations with those of priors and smoothness."""
         value, held_by = self.prior(state)
+        C, c = normal.C, normal.c
+        if len(c):
+            shared, precision = self.shared_prior(state)
+            C, c = C + np.diag(precision), c + precision * shared
         coupling, second = self.coupling(state)
-        return replace(normal, a=self.gradient(state) + held_by * value, coupling=coupling, second=second, held_by=held_by)
+        return Normal(normal.A, normal.B, C, normal.a + held_by * value, c, coupling, second, held_by)
 
     def coupling(self, state: State) -> tuple[Array | None, Array | None]:
         """Robustly weighted precisions (N - 2, F) of the second differences, and the differences themselves."""
@@ -310,9 +305,7 @@ class Problem:
         J = self._rows(self.placed(state, seen), self._moved_by_correctives(state), seen, slice(None), shared=shared)
         return J[..., :-1], J[..., -1]
 
-    def _rows(
-        self, placed: tuple[Array, ...], moved: Array, seen: Seen, part: slice, *, shared: bool
-    ) -> NDArray[np.float32]:
+    def _rows(self, placed: tuple[Array, ...], moved: Array, seen: Seen, part: slice, *, shared: bool) -> NDArray[np.float32]:
         """The Jacobian of some frames, and the residuals as its last column."""
         F, turned, weights = self.num_frame, placed[5][part], placed[6]
         columns = F + (self.num_shared if shared else 0) + 1
@@ -356,15 +349,16 @@ class Problem:
         moved = _blend(by_turn.reshape(-1, 27), self.model.correctives)
         return moved.reshape(len(turned), kernels.NUM_TURNS, *moved.shape[1:])
 
-    def moved(self, state: State, frames: Array, shared: Array) -> State:
+    @staticmethod
+    def moved(state: State, frames: Array, shared: Array) -> State:
         """The state after a step of frames (N, F) and shared (S,) or (0,); rotations move by left multiplication."""
         return State(
             state.identity + shared[:-1] if len(shared) else state.identity,
             state.log_focal + float(shared[-1]) if len(shared) else state.log_focal,
             rotation(frames[:, :3]) @ state.R,
             state.t + frames[:, 3:6],
-            state.expression + frames[:, NUM_POSE : self.jaw_at],
-            rotation(frames[:, self.jaw_at : self.jaw_at + NUM_JAW]) @ state.R_jaw,
+            state.expression + frames[:, NUM_POSE : -NUM_JAW - NUM_EYES],
+            rotation(frames[:, -NUM_JAW - NUM_EYES : -NUM_EYES]) @ state.R_jaw,
             state.eyes + frames[:, -NUM_EYES:],
         )
 
