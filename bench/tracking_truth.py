@@ -32,6 +32,7 @@ from avatar_models.tracking.fit import ClipFit, fit_clip
 SEEDS, FRAMES, FPS, SIZE = (101, 102, 103, 104, 105), 200, 25.0, 512
 LIPS = (13, 14)
 Array = NDArray[np.float64]
+IN_FRONT: Array = np.eye(4)
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,14 @@ def in_camera(identity: Array, expression: Array, jaw: Array, eyes: Array, views
     return np.stack(found[0]), np.stack(found[1])
 
 
-def truth(seed: int) -> Truth:
-    person, performance = make_person(seed), perform(seed, FRAMES, FPS)
+def truth(seed: int, count: int = FRAMES, moved: Array = IN_FRONT) -> Truth:
+    """`moved` (4, 4) brings the frame of the camera in front to that of the camera that films."""
+    person, performance = make_person(seed), perform(seed, count, FPS)
     K, distance = camera_for(SIZE)
-    views = viewmats(performance, distance)
+    views = moved @ viewmats(performance, distance)
     vertices, landmarks = in_camera(person.identity, performance.expression, performance.jaw, performance.eyes, views)
-    camera = Camera(torch.tensor(K).expand(FRAMES, 3, 3), torch.eye(4).double().expand(FRAMES, 4, 4), SIZE, SIZE)
-    still = np.tile(np.eye(4), (FRAMES, 1, 1))
+    camera = Camera(torch.tensor(K).expand(count, 3, 3), torch.eye(4).double().expand(count, 4, 4), SIZE, SIZE)
+    still = np.tile(np.eye(4), (count, 1, 1))
     in_head, _ = in_camera(person.identity, performance.expression, performance.jaw, performance.eyes, still)
     shut = blinks(performance.expression)
     return Truth(
@@ -78,17 +80,17 @@ def blinks(expression: NDArray[np.floating]) -> Array:
     return np.asarray(expression[:, [names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")]].mean(1), np.float64)
 
 
-def filmed(seed: int) -> NDArray[np.uint8]:
-    """Pictures (N, SIZE, SIZE, 3) of what a person does."""
-    person, performance = make_person(seed), perform(seed, FRAMES, FPS)
+def filmed(seed: int, count: int = FRAMES, moved: Array = IN_FRONT) -> NDArray[np.uint8]:
+    """Pictures (count, SIZE, SIZE, 3) of what a person does, by the camera that `moved` brings the one in front to."""
+    person, performance = make_person(seed), perform(seed, count, FPS)
     K, distance = camera_for(SIZE)
-    views = viewmats(performance, distance)
-    return np.stack([film(person, performance, k, SIZE, views[k], K) for k in range(FRAMES)])
+    views = moved @ viewmats(performance, distance)
+    return np.stack([film(person, performance, k, SIZE, views[k], K) for k in range(count)])
 
 
-def detections(seed: int, pictures: NDArray[np.uint8], folder: Path | None) -> tuple[Array, NDArray[np.int64]]:
+def detections(seed: int, pictures: NDArray[np.uint8], folder: Path | None, name: str = "") -> tuple[Array, NDArray[np.int64]]:
     """What the detector sees (M, 478, 3) in the pictures of a person, and in which frames."""
-    kept = folder / f"{seed}.npz" if folder else None
+    kept = folder / f"{seed}{name}.npz" if folder else None
     if kept and kept.exists():
         stored = np.load(kept)
         return stored["points"], stored["frames"]

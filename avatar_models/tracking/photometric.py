@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from avatar_models.heads.interface import Head
 from avatar_models.tracking.arrow import step
 from avatar_models.tracking.landmark_head import points_of
-from avatar_models.tracking.problem import ROBUST_SCALE, Problem, Seen, State, axis_angle, rotation
+from avatar_models.tracking.problem import ROBUST_SCALE, Problem, State, axis_angle, rotation
 from avatar_models.tracking.shared_constants import Rows, solve
 from avatar_models.tracking.skin import Skin, View, skin_of, view_of
 
@@ -85,11 +85,8 @@ class Refinement:
 
     def points(self, state: State) -> Problem:
         """The points in place of landmarks, seen where they are projected: its Jacobian is that of the projection in pixels."""
-        seen = self.problem.seen
-        blank = np.zeros((len(state.t), len(self.model.template), 2))
-        ones = np.ones(len(state.t))
-        points = self.problem.of(self.model, Seen(blank, seen.crop, seen.source_size, ones), np.ones(len(self.model.template)))
-        return points.of(self.model, replace(points.seen, points=points.projected(state)), points.weights)
+        points = self.problem.of_points(self.model)
+        return points.seeing(replace(points.seen, points=points.projected(state)))
 
     def measure(self, pixels: Array) -> Measured:
         """Luminance and its gradient at pixels (N, M, 2), by bilinear interpolation."""
@@ -114,13 +111,13 @@ def refine(head: Head, problem: Problem, state: State, pictures: Pictures) -> tu
         return problem, state
     skin = skin_of(head)
     keys = np.unique(np.linspace(0, len(pictures) - 1, KEY_FRAMES).round().astype(int))
-    some, of_keys = state.frames(keys), problem.of(problem.model, problem.seen.frames(keys), problem.weights)
+    some, of_keys = state.frames(keys), problem.seeing(problem.seen.frames(keys))
     for blur in BLURS:
         refinement = Refinement(skin, of_keys, pictures[keys], blur)
         some, appearance = refine_shared(refinement, some)
     habit = habits(of_keys, some)
     seen = replace(problem.seen, points=problem.seen.points + habit * problem.seen.eye_distance[:, None, None])
-    problem = problem.of(problem.model, seen, problem.weights)
+    problem = problem.seeing(seen)
     state = _moved_as(state, some, keys)
     return problem, refine_frames(Refinement(skin, problem, pictures, BLURS[-1]), state, appearance)
 
