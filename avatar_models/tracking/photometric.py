@@ -42,6 +42,7 @@ LEAST_SIGMA = 0.003  # of luminance
 DAMPING = 1e-4
 MIN_FRAMES = 8
 KEY_FRAMES = 48  # in which what all frames share is refined
+TURNS = 4  # of albedo, light and gains in one explanation
 NUM_LEAN = 6  # a turn and a shift of the head in its own frame, in all frames
 
 
@@ -172,7 +173,7 @@ def explain(luminance: NDArray[np.float32], view: View, before: Appearance | Non
         if before is None
         else view.visible * _robust(luminance - gain[:, None] * (harmonics @ light) * before.albedo, before.sigma)
     )
-    for _ in range(4):
+    for _ in range(TURNS):
         shade = gain[:, None] * _shade(view.normals, light)
         albedo = (weight * shade * luminance).sum(0) / np.maximum((weight * shade**2).sum(0), 1e-9)
         X = harmonics * (gain[:, None] * albedo)[..., None]
@@ -219,13 +220,12 @@ def picture_rows(
     N, M = residual.shape
     F, S = points.num_frame, points.num_shared
     frames, of_shared = np.empty((N, M, F), np.float32), np.empty((N, M, S + NUM_LEAN if shared else 0), np.float32)
-    for n in range(N):  # one frame's Jacobian stays in the processor's cache
-        part = slice(n, n + 1)
-        J, _ = points.weighted_jacobian(state.frames(part), points.seen.frames(part), shared=shared)
-        row = slope[n, :, :1] * J[0, :, 0] + slope[n, :, 1:] * J[0, :, 1]
-        frames[n] = row[:, :F]
+    for part, J in points.jacobians(state, shared=shared):
+        row = slope[part, :, :1] * J[:, :, 0] + slope[part, :, 1:] * J[:, :, 1]
+        frames[part] = row[..., :F]
         if shared:
-            of_shared[n] = np.concatenate([row[:, F:], *_lean_columns(row[:, :6], state.R[n])], 1)
+            leans = _lean_columns(row[..., :6], state.R[part])
+            of_shared[part] = np.concatenate([row[..., F:-1], leans], -1)
     return Rows(frames, of_shared, (weight * residual).astype(np.float32), (weight * shade).astype(np.float32), 0.0)
 
 
@@ -233,8 +233,7 @@ def landmark_rows(problem: Problem, state: State) -> Rows:
     """Two rows for each landmark; its constant is what the detector does differently on this person."""
     J, r = problem.weighted_jacobian(state, problem.seen, shared=True)
     N, F = len(J), problem.num_frame
-    leans = [np.concatenate(_lean_columns(J[n, ..., :6], state.R[n]), -1) for n in range(N)]
-    shared = np.concatenate([J[..., F:], np.stack(leans)], -1)
+    shared = np.concatenate([J[..., F:], _lean_columns(J[..., :6], state.R)], -1)
     own = np.repeat(np.sqrt(problem.robust_weights(state))[..., None], 2, 2).astype(np.float32)
     return Rows(
         np.ascontiguousarray(J[..., :F]).reshape(N, -1, F), shared.reshape(N, -1, shared.shape[-1]), r.reshape(N, -1),
@@ -248,9 +247,10 @@ def habits(problem: Problem, state: State) -> Array:
     return np.asarray((weight * problem.residuals(state)).sum(0) / (weight.sum(0) + 1 / HABIT_SIGMA**2))
 
 
-def _lean_columns(pose: NDArray[np.float32], R: Array) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Columns of a turn and a shift in the head's own frame from those in the camera's (..., 6)."""
-    return pose[..., :3] @ R.astype(np.float32), pose[..., 3:6] @ R.astype(np.float32)
+def _lean_columns(pose: NDArray[np.float32], R: Array) -> NDArray[np.float32]:
+    """Columns (N, ..., 6) of a turn and a shift in the head's own frame from those in the camera's (N, ..., 6)."""
+    of_frame = R.astype(np.float32).reshape(len(R), *[1] * (pose.ndim - 3), 3, 3)
+    return np.concatenate([pose[..., :3] @ of_frame, pose[..., 3:6] @ of_frame], -1)
 
 
 def _leaned(state: State, lean: Array) -> State:

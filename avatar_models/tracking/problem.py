@@ -11,6 +11,7 @@ the crop's scale, its principal point (the source's centre) seen from the crop.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -305,13 +306,17 @@ class Problem:
         """J'^T J' of each frame with J' = (J, r): (N, F + 1, F + 1), or (N, F + S + 1, F + S + 1)."""
         N, columns = len(state.t), self.num_frame + (self.num_shared if shared else 0) + 1
         H = np.empty((N, columns, columns), np.float32)
-        placed, moved = self.placed(state, self.seen), self._moved_by_correctives(state)
-        for start in range(0, N, CHUNK):
-            part = slice(start, start + CHUNK)
-            J = self._rows(placed, moved, self.seen, part, shared=shared)
-            J = J.reshape(len(J), -1, columns)
-            np.matmul(J.transpose(0, 2, 1), J, out=H[part])
+        for part, J in self.jacobians(state, shared=shared):
+            flat = J.reshape(len(J), -1, columns)
+            np.matmul(flat.transpose(0, 2, 1), flat, out=H[part])
         return H
+
+    def jacobians(self, state: State, *, shared: bool) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """The weighted Jacobian of some frames after another, with the residuals as its last column."""
+        placed, moved = self.placed(state, self.seen), self._moved_by_correctives(state)
+        for start in range(0, len(state.t), CHUNK):
+            part = slice(start, start + CHUNK)
+            yield part, self._rows(placed, moved, self.seen, part, shared=shared)
 
     def weighted_jacobian(self, state: State, seen: Seen, *, shared: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """d residual / d (a frame's unknowns, shared ones), (N, P, 2, F or F + S), and residuals (N, P, 2), float32.
