@@ -19,7 +19,7 @@ from pipelines.frames import decode_frame
 from pipelines.heads import HeadError, load_head
 from pipelines.keys import digest
 
-VERSION = 3
+VERSION = 4
 
 
 class FitClip:
