@@ -158,7 +158,7 @@ def adam(energy: Energy, rate: float, wanted: float, steps: int, limit_s: float)
         optimizer.zero_grad()
         value = energy(unknowns)
         value.backward()
-        best, stalled = (float(value), 0) if float(value) < best else (best, stalled + 1)
+        best, stalled = (value.item(), 0) if value.item() < best else (best, stalled + 1)
         if stalled >= STALLED:
             stalled = 0
             for group in optimizer.param_groups:

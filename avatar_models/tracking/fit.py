@@ -15,7 +15,7 @@ from avatar_models.tracking.landmark_head import landmark_head
 from avatar_models.tracking.photometric import refine
 from avatar_models.tracking.problem import FOCAL_SIGMA, Problem, Seen, State, axis_angle, seen_of
 from avatar_models.tracking.quality import reprojection_error
-from avatar_models.tracking.rounds import FIRST_SIGMA, solve
+from avatar_models.tracking.rounds import ERR_TOGETHER_IN_VIEWS, FIRST_SIGMA, solve
 from avatar_models.tracking.smoothness import Smoothness
 from avatar_models.tracking.views import SeenView, ViewsProblem, with_eye_distance
 
@@ -130,7 +130,7 @@ def fit_views(
         some = [view.some(frames) for view in seen_views]
         return ViewsProblem(of(nothing, smooth), [(view, of(view.seen, None)) for view in some])
 
-    problem, state = solve(problem_of, count, 0.0, iterations=iterations, smoothness=smoothness)
+    problem, state = solve(problem_of, count, 0.0, iterations=iterations, smoothness=smoothness, together=ERR_TOGETHER_IN_VIEWS)
     fitted = [result(of_view, view.state(state)) for view, of_view in problem.views]
     return ViewsFit(
         _matrices(state.R, state.t), state.identity, state.expression, axis_angle(state.R_jaw), _both_eyes(state), fitted

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -289,8 +290,8 @@ class Problem:
         N, P = self.seen.points.shape[:2]
         placed, moved = self.placed(state, self.seen), self._moved_by_correctives(state)
         pose, by_shape, by_posed = np.empty((N, _POSE_ROWS)), np.empty((N, P, 3), np.float32), np.empty((N, P, 3), np.float32)
-        for start in range(0, N, CHUNK):
-            part = slice(start, start + CHUNK)
+        for start in range(0, N, 4 * CHUNK):
+            part = slice(start, start + 4 * CHUNK)
             J, rows, shape_rows, _ = self._pose_rows(placed, moved, self.seen, part, _POSE_ROWS + 1, NUM_POSE)
             flat = J.reshape(len(J), -1, _POSE_ROWS + 1)
             pose[part] = (flat.transpose(0, 2, 1) @ flat)[:, :-1, -1]
@@ -327,7 +328,9 @@ class Problem:
         J = self._rows(self.placed(state, seen), self._moved_by_correctives(state), seen, slice(None), shared=shared)
         return J[..., :-1], J[..., -1]
 
-    def _rows(self, placed: tuple[Array, ...], moved: Array, seen: Seen, part: slice, *, shared: bool) -> NDArray[np.float32]:
+    def _rows(
+        self, placed: tuple[Array, ...], moved: NDArray[np.float32], seen: Seen, part: slice, *, shared: bool
+    ) -> NDArray[np.float32]:
         """The Jacobian of some frames, and the residuals as its last column."""
         F, turned, weights = self.num_frame, placed[5][part], placed[6]
         columns = F + (self.num_shared if shared else 0) + 1
@@ -342,7 +345,7 @@ class Problem:
         return J
 
     def _pose_rows(
-        self, placed: tuple[Array, ...], moved: Array, seen: Seen, part: slice, columns: int, turns_at: int
+        self, placed: tuple[Array, ...], moved: NDArray[np.float32], seen: Seen, part: slice, columns: int, turns_at: int
     ) -> tuple[NDArray[np.float32], ...]:
         """Jacobians with so many columns, of which pose, turns and residuals are filled, and what the other columns need."""
         s, slides, R, t, pivots, turned, weights, focal, centre = placed
@@ -354,13 +357,13 @@ class Problem:
         )  # fmt: skip
         return J, rows, shape_rows, by_focal
 
-    def _moved_by_correctives(self, state: State) -> Array:
+    def _moved_by_correctives(self, state: State) -> NDArray[np.float32]:
         """What correctives add to the shape for a turn of the jaw about x, y, z and of both eyes about x, y: (N, 5, P, 3).
 
         The eyes' angles are small, so turning about a fixed axis and adding to the axis-angle are the same to first order.
         """
         if self.model.correctives is None:
-            return np.empty((0, kernels.NUM_TURNS, 1, 3))
+            return np.empty((0, kernels.NUM_TURNS, 1, 3), np.float32)
         turned = np.stack([R for _, R in self.turns(state)], 1)
         by_turn = np.zeros((len(turned), kernels.NUM_TURNS, 3, 9))
         for axis in range(NUM_JAW):
@@ -368,7 +371,7 @@ class Problem:
         for axis in range(NUM_EYES):
             for eye in (1, 2):
                 by_turn[:, NUM_JAW + axis, eye] = (_SKEWS[axis] @ turned[:, eye]).reshape(-1, 9)
-        moved = _blend(by_turn.reshape(-1, 27), self.model.correctives)
+        moved = _blend(by_turn.reshape(-1, 27).astype(np.float32), self.model.correctives.astype(np.float32))
         return moved.reshape(len(turned), kernels.NUM_TURNS, *moved.shape[1:])
 
     @staticmethod
@@ -426,6 +429,6 @@ def _second_turn(R: Array) -> Array:
     return axis_angle(R[:-2] @ back) + axis_angle(R[2:] @ back)
 
 
-def _blend(coefficients: Array, basis: Array) -> Array:
+def _blend(coefficients: NDArray[Any], basis: NDArray[Any]) -> NDArray[Any]:
     """sum_k coefficients (N, K) basis (K, P, 3) -> (N, P, 3)."""
     return (coefficients @ basis.reshape(len(basis), -1)).reshape(len(coefficients), *basis.shape[1:])

@@ -27,12 +27,14 @@ SIGMA_LIMITS = (0.004, 0.06)
 ERRS_TOGETHER = 3.3
 """A landmark's standard deviation over the scatter of its residuals: neighbouring landmarks err together, so that they
 tell less than their number."""
+ERR_TOGETHER_IN_VIEWS = 1.5
+"""The same where several cameras see the face: each view's errors are others."""
 KEY_FRAMES = (12, 32, 32)
 """Of rounds that find what all frames share."""
 ROUGHLY, CONVERGED = 1e-2, 1e-3
 """A round ends when a step lowers the cost by less than this share: the first rounds, whose noise is not yet known, and the
 last ones."""
-TRIES = 5
+TRIES = 3
 SETTLED = 0.2
 """When a step of frames alone lowers the cost by less than this, curvature is kept: the gradient alone is made anew."""
 
@@ -44,6 +46,7 @@ def solve(
     *,
     iterations: int,
     smoothness: float,
+    together: float = ERRS_TOGETHER,
 ) -> tuple[P, State]:
     """The last round's problem and where it ended.
 
@@ -58,7 +61,7 @@ def solve(
         state, keys = between(problem, state, keys, frames), frames
         last = number == len(KEY_FRAMES) - 1
         state, _ = descend(problem, state, iterations, CONVERGED if last else ROUGHLY, shared=True)
-        sigma = scatter(problem, state)
+        sigma = scatter(problem, state, together)
 
     everything = np.arange(count)
     problem = problem_of(everything, sigma, None)
@@ -87,9 +90,12 @@ def descend(
             trial_cost = problem.cost(trial)
             if trial_cost < cost:
                 break
-            damping = max(10 * damping, 1e-3)
+            damping = max(30 * damping, 1e-3)
         else:
-            break
+            if kept is None:
+                break
+            settled = False  # kept for too long
+            continue
         gain, cost, state = cost - trial_cost, trial_cost, trial
         damping, settled = damping * 0.1, settled or gain < SETTLED * cost
         if gain < converged * cost:
@@ -97,10 +103,10 @@ def descend(
     return state, normal
 
 
-def scatter(problem: Problem | ViewsProblem, state: State) -> float:
+def scatter(problem: Problem | ViewsProblem, state: State, together: float) -> float:
     """A landmark's standard deviation over the distance between the eyes, from the residuals' median."""
     distance = np.linalg.norm(problem.residuals(state)[:, INNER], axis=-1)
-    return float(np.clip(ERRS_TOGETHER * np.median(distance) / 1.18, *SIGMA_LIMITS))  # the median of a 2D normal's length
+    return float(np.clip(together * np.median(distance) / 1.18, *SIGMA_LIMITS))  # the median of a 2D normal's length
 
 
 def _spread(count: int, most: int) -> NDArray[np.int64]:
