@@ -35,7 +35,7 @@ from avatar_models.tracking.problem import (
     Problem,
     State,
 )  # fmt: skip
-from avatar_models.tracking.start import first_state
+from avatar_models.tracking.start import first_state, no_guess
 from pipelines.heads import load_head
 
 RATES, TUNING_STEPS, LIMIT_S = (0.01, 0.03, 0.1), 150, 300.0
@@ -182,7 +182,9 @@ def main() -> None:
     print(f"energy at the end of the fit: {cost:.0f}, of {len(points)} frames")
     energy = Energy(problem, state)
     print(f"the same in torch: {float(energy(energy_at(energy, state)).detach()):.0f}")
-    neutral = first_state(problem, problem.first_log_focal)
+    neutral = first_state(
+        problem, problem.first_log_focal, no_guess(problem.num_frames, problem.num_expression), np.arange(problem.num_frames)
+    )
     energy = Energy(problem, neutral)
     tuned = {rate: adam(energy, rate, 0.0, TUNING_STEPS, LIMIT_S)[0] for rate in RATES}
     print(

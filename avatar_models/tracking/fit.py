@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avatar_models.heads.interface import Head
+from avatar_models.tracking.blendshapes import expression_guess, gaze_guess, jaw_guess
 from avatar_models.tracking.landmark_head import landmark_head
 from avatar_models.tracking.photometric import refine
 from avatar_models.tracking.problem import FOCAL_SIGMA, Problem, Seen, State, axis_angle, seen_of
 from avatar_models.tracking.quality import reprojection_error
 from avatar_models.tracking.rounds import ERR_TOGETHER_IN_VIEWS, FIRST_SIGMA, solve
-from avatar_models.tracking.smoothness import Smoothness
+from avatar_models.tracking.smoothness import NUM_EYES, Smoothness
+from avatar_models.tracking.start import Guess, no_guess
 from avatar_models.tracking.views import SeenView, ViewsProblem, with_eye_distance
 
 Array = NDArray[np.float64]
@@ -53,6 +55,7 @@ def fit_clip(
     focal: float | None = None,  # of the source camera in pixels, where it is known
     times: NDArray[np.float64] | None = None,  # (N,) seconds; a gap is not smoothed over
     pictures: NDArray[np.uint8] | None = None,  # (N, H, W, 3) the crops, for the photometric refinement
+    blendshapes: NDArray[np.floating] | None = None,  # (N, 52) the detector's scores, where it gives them, to start from
 ) -> ClipFit:
     """Fits the head to a segment's landmarks. Raises ValueError for points that are not finite, naming the frame."""
     _refuse_nan(points, "the segment")
@@ -61,13 +64,18 @@ def fit_clip(
     focal_sigma = FOCAL_SIGMA if focal is None else KNOWN_SIGMA
     follows = None if times is None else _follows(times)
 
+    guess = no_guess(len(points), head.num_expression)
+    if blendshapes is not None:
+        expression = expression_guess(head, blendshapes)
+        guess = Guess(expression, jaw_guess(blendshapes), gaze_guess(blendshapes).reshape(-1, 2, 3).mean(1)[:, :NUM_EYES])
+
     def problem_of(frames: NDArray[np.int64], sigma: float, smooth: Smoothness | None) -> Problem:
         return Problem(
             model, seen.frames(frames), sigma=sigma, first_log_focal=log_focal, focal_sigma=focal_sigma,
             one_sided=head.one_sided, smoothness=smooth, amount=smoothness, follows=follows,
         )  # fmt: skip
 
-    problem, state = solve(problem_of, len(points), log_focal, iterations=iterations, smoothness=smoothness)
+    problem, state = solve(problem_of, len(points), log_focal, guess, iterations=iterations, smoothness=smoothness)
     if pictures is not None:
         problem, state = refine(head, problem, state, pictures)
     return result(problem, state)
@@ -130,7 +138,10 @@ def fit_views(
         some = [view.some(frames) for view in seen_views]
         return ViewsProblem(of(nothing, smooth), [(view, of(view.seen, None)) for view in some])
 
-    problem, state = solve(problem_of, count, 0.0, iterations=iterations, smoothness=smoothness, together=ERR_TOGETHER_IN_VIEWS)
+    guess = no_guess(count, head.num_expression)
+    problem, state = solve(
+        problem_of, count, 0.0, guess, iterations=iterations, smoothness=smoothness, together=ERR_TOGETHER_IN_VIEWS
+    )
     fitted = [result(of_view, view.state(state)) for view, of_view in problem.views]
     return ViewsFit(
         _matrices(state.R, state.t), state.identity, state.expression, axis_angle(state.R_jaw), _both_eyes(state), fitted

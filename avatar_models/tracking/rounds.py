@@ -17,7 +17,7 @@ from avatar_models.tracking.arrow import Normal, step
 from avatar_models.tracking.problem import Problem, State
 from avatar_models.tracking.quality import INNER
 from avatar_models.tracking.smoothness import Smoothness
-from avatar_models.tracking.start import between, first_state
+from avatar_models.tracking.start import Guess, between, first_state
 from avatar_models.tracking.views import ViewsProblem
 
 P = TypeVar("P", Problem, ViewsProblem)
@@ -43,6 +43,7 @@ def solve(
     problem_of: Callable[[NDArray[np.int64], float, Smoothness | None], P],
     count: int,
     log_focal: float,
+    guess: Guess,
     *,
     iterations: int,
     smoothness: float,
@@ -54,18 +55,18 @@ def solve(
     """
     sigma, keys = FIRST_SIGMA, _spread(count, KEY_FRAMES[0])
     problem = problem_of(keys, sigma, None)
-    state = first_state(problem, log_focal)
+    state = first_state(problem, log_focal, guess, keys)
     for number, most in enumerate(KEY_FRAMES):
         frames = _spread(count, most)
         problem = problem_of(frames, sigma, None)
-        state, keys = between(problem, state, keys, frames), frames
+        state, keys = between(problem, state, keys, frames, guess), frames
         last = number == len(KEY_FRAMES) - 1
         state, _ = descend(problem, state, iterations, CONVERGED if last else ROUGHLY, shared=True)
         sigma = scatter(problem, state, together)
 
     everything = np.arange(count)
     problem = problem_of(everything, sigma, None)
-    state = between(problem, state, keys, everything)
+    state = between(problem, state, keys, everything, guess)
     state, normal = descend(problem, state, iterations, ROUGHLY if smoothness > 0 else CONVERGED, shared=False)
     if smoothness > 0:
         problem = problem_of(everything, sigma, Smoothness())

@@ -61,7 +61,7 @@ class FitClip:
         pictures = np.stack([decode_frame(batch, row).image for row in range(count)]) if self.photometric else None
         fit = fit_clip(
             self.head, points, crop, source_size, iterations=self.iterations, smoothness=self.smoothness,
-            times=frames["time"].to_numpy(), pictures=pictures,
+            times=frames["time"].to_numpy(), pictures=pictures, blendshapes=_scores(landmarks),
         )  # fmt: skip
         # The detector is sure of a face behind a hand, too: what the head does not agree with is no ground to train on.
         confidence = (landmarks["confidence"].to_numpy() * fit.inliers).astype(np.float32)
@@ -121,6 +121,12 @@ class FitClip:
             "reason": reason,
             "fingerprint": digest([*(file["sha256"] for file in made), item.payload["split"], not reason]),
         }
+
+
+def _scores(landmarks: pa.Table) -> np.ndarray | None:
+    """The detector's scores (N, 52) of expression, where it gives them."""
+    column = landmarks["blendshapes"]
+    return None if column.null_count else np.array(column.to_pylist(), np.float32)
 
 
 def _rows_without_gaps(times: np.ndarray) -> np.ndarray:
