@@ -73,6 +73,9 @@ def main() -> None:
             frames = observed.summary["frames"]
             if frames["decoded"] == params.preprocess.max_frames:
                 print(f"preprocess: {clip_id}: the first {frames['decoded']} frames of {frames['in_clip']}; see max_frames")
+        for row in (row for _, fitted in result.entries.values() for row in fitted.summary["segments"]):
+            if params.preprocess.fit_photometric and not row["refined"]:
+                print(f"preprocess: {row['clip_id']}: its pictures did not help; the fit to landmarks is kept")
         kept_fps = [min(fps, params.preprocess.max_fps) for fps in catalog["fps"].to_pylist()]
         run.log_fan_out(result, fps=sum(kept_fps) / max(len(kept_fps), 1))
         run.log_metrics(figures)

@@ -119,6 +119,7 @@ class FitClip:
             "coverage": float(facts["coverage"]),
             "passed": not reason,
             "reason": reason,
+            "refined": fit.refined,
             "fingerprint": digest([*(file["sha256"] for file in made), item.payload["split"], not reason]),
         }
 
