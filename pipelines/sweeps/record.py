@@ -44,6 +44,7 @@ class StudyRecord:
         self.parent, self.sweep, self.study = parent, sweep, study
         self.runs = dict(runs)  # trial -> run
         self.best: float | None = None
+        self.complete = 0
 
     def begin(self, number: int, values: Mapping[str, Any]) -> None:
         """Makes the run of a trial."""
@@ -82,9 +83,10 @@ class StudyRecord:
         """The best figures so far on the parent run: MLflow's tables and charts show parents first."""
         name, maximise = self.sweep.file.objectives[0], self.study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
         value = trial.values[0]
+        self.complete += 1
         if self.best is None or (value > self.best if maximise else value < self.best):
             self.best = value
-            self.parent.log_metrics({f"best_{name}": value}, step=trial.number)
+            self.parent.log_metrics({f"best_{name}": value}, step=self.complete)
 
     def _go_together(self, values: Mapping[str, Any]) -> bool:
         try:

@@ -98,7 +98,7 @@ def trial_row(trial: FrozenTrial) -> dict[str, Any]:
         "values": {name: trial.params[name] for name in sorted(trial.params)},
         "figures": result.get("figures", {}),
     }
-    return {**row, "reason": result["reason"], "message": result["message"]} if "reason" in result else row
+    return row | {name: result[name] for name in ("stopped_at", "reason", "message") if name in result}
 
 
 def write_best(sweep: Sweep, number: int, values: Mapping[str, Any], figures: Mapping[str, float]) -> None:

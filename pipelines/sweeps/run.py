@@ -115,7 +115,7 @@ class Driver:
             return
         if running.trial.should_prune():
             self.slots.give_up(slot)
-            self._end(slot, running, TrialState.PRUNED, None, {"figures": dict(news.figures), "step": news.step})
+            self._end(slot, running, TrialState.PRUNED, None, {"stopped_at": value})
         else:
             self.slots.advance(slot)
 

@@ -60,13 +60,14 @@ def only_driver(address: str, name: str) -> Iterator[None]:
     """Holds the study for one driver. Raises SweepError where another one has it."""
     taken = SweepError(f"study {name} at {shown(address)} is being run by another `headwater sweep`; wait for it or end it")
     if address.startswith(POSTGRES):
-        from sqlalchemy import create_engine, text
+        from sqlalchemy import NullPool, create_engine, text
 
         key = int(digest(name)[:15], 16)
-        with _answers(address), create_engine(_with_driver(address)).connect() as connection:
+        # Without a pool: the lock is the session's, and the session ends with the block.
+        with _answers(address), create_engine(_with_driver(address), poolclass=NullPool).connect() as connection:
             if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar():
                 raise taken
-            connection.commit()  # the lock is the session's; an open transaction would hold back the database's clean-up
+            connection.commit()  # an open transaction would hold back the database's clean-up
             yield
         return
     path = Path(f"{address}.driver")
