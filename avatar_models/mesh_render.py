@@ -15,6 +15,15 @@ Array32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Texture:
+    """A picture that lies on a mesh. F triangles, T places in the picture."""
+
+    image: Array32  # (H, W, C)
+    places: Array32  # (T, 2) x, y in its pixels, centres at +0.5
+    faces: NDArray[np.int64]  # (F, 3) the places of the triangles' corners
+
+
+@dataclass(frozen=True)
 class Surface:
     """What each pixel shows: triangle (H, W), -1 for none, its barycentric weights (H, W, 3), perspective-correct."""
 
@@ -31,6 +40,12 @@ class Surface:
             np.ascontiguousarray(values, np.float32),
             picture,
         )
+        return picture
+
+    def sample(self, texture: Texture) -> Array32:
+        """The texture at the pixels (H, W, C), bilinear; zero where there is no surface, or a triangle without a place."""
+        picture = np.zeros((*self.triangle.shape, texture.image.shape[2]), np.float32)
+        _sample(self.triangle, self.barycentric, texture.faces, texture.places, texture.image, picture)
         return picture
 
 
@@ -94,6 +109,29 @@ def _interpolate(triangle, barycentric, faces, values, picture):  # type: ignore
                 total = barycentric[y, x, 0] * values[faces[f, 0], c]
                 total += barycentric[y, x, 1] * values[faces[f, 1], c]
                 picture[y, x, c] = total + barycentric[y, x, 2] * values[faces[f, 2], c]
+
+
+@numba.njit(nogil=True, cache=True)
+def _sample(triangle, barycentric, faces, places, image, picture):  # type: ignore[no-untyped-def]
+    height, width, channels = picture.shape
+    rows, columns = image.shape[:2]
+    for y in range(height):
+        for x in range(width):
+            f = triangle[y, x]
+            if f < 0 or f >= len(faces):
+                continue
+            a, b, c = faces[f]
+            u, v, w = barycentric[y, x]
+            column = u * places[a, 0] + v * places[b, 0] + w * places[c, 0] - np.float32(0.5)
+            row = u * places[a, 1] + v * places[b, 1] + w * places[c, 1] - np.float32(0.5)
+            column = min(max(column, np.float32(0.0)), np.float32(columns - 1.001))
+            row = min(max(row, np.float32(0.0)), np.float32(rows - 1.001))
+            i, j = int(row), int(column)
+            down, across = row - i, column - j
+            for k in range(channels):
+                upper = image[i, j, k] + across * (image[i, j + 1, k] - image[i, j, k])
+                lower = image[i + 1, j, k] + across * (image[i + 1, j + 1, k] - image[i + 1, j, k])
+                picture[y, x, k] = upper + down * (lower - upper)
 
 
 def vertex_normals(vertices: NDArray[np.floating], faces: NDArray[np.int64]) -> Array32:

@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from avatar_models.colors import HAIRS, IRISES, SKINS
 from avatar_models.heads.procedural import procedural_head, procedural_rig
 from avatar_models.heads.procedural_mesh import EYE_LEFT, EYE_RIGHT, head_mesh
-from avatar_models.heads.procedural_paint import Palette, paint
+from avatar_models.heads.procedural_paint import head_texture
+from avatar_models.heads.procedural_skin import Palette
 from avatar_models.mesh_render import rasterise
-from avatar_models.shading import shaded
+from avatar_models.shading import light, light_up
 
 Array = NDArray[np.float64]
 SUPERSAMPLING = 2
 IDENTITY_SIGMA = 0.8
+NECK_BASE = np.array([0.0, -0.15, -0.05])  # metres, in the head's frame
 SHIRTS = ((0.18, 0.30, 0.46), (0.46, 0.20, 0.22), (0.22, 0.36, 0.28), (0.30, 0.28, 0.34), (0.55, 0.50, 0.42))
 WALLS = ((0.74, 0.78, 0.80), (0.80, 0.76, 0.70), (0.70, 0.75, 0.71), (0.77, 0.73, 0.79))
 
@@ -161,21 +163,22 @@ def film(person: Person, performance: Performance, frame: int, size: int, view: 
     """One picture (size, size, 3) of the person, with torso and wall."""
     big = size * SUPERSAMPLING
     K_big = K * [[SUPERSAMPLING], [SUPERSAMPLING], [1.0]]
-    head = posed_vertices(person, performance, frame)
-    faces = procedural_head().faces.numpy()
-    shade = shaded(head, faces, view, paint(person.palette), wet=np.isin(head_mesh().part, (EYE_LEFT, EYE_RIGHT)))
+    head, faces = posed_vertices(person, performance, frame), procedural_head().faces.numpy()
     torso, torso_faces = _torso()
-    # The torso stands still while the head turns: it is placed in the camera's frame.
-    still = np.tile(np.eye(4), (1, 1))
-    still[:3, :3], still[:3, 3] = np.diag([1.0, -1.0, -1.0]), view[:3, 3]
-    placed = (torso @ still[:3, :3].T + still[:3, 3] - view[:3, 3]) @ view[:3, :3]
-    cloth = shaded(placed, torso_faces, view, np.tile(np.asarray(person.shirt, np.float32), (len(torso), 1)))
+    # The torso stands still while the head turns: it is placed in the camera's frame, under the neck.
+    collar = view[:3, :3] @ NECK_BASE + view[:3, 3]
+    in_camera = (torso - NECK_BASE) * [1.0, -1.0, -1.0] + collar
+    placed = (in_camera - view[:3, 3]) @ view[:3, :3]
 
     vertices = np.concatenate([head, placed.astype(np.float32)])
     all_faces = np.concatenate([faces, torso_faces + len(head)])
     surface = rasterise(vertices, all_faces, K_big, view, big, big)
-    picture = surface.interpolate(all_faces, np.concatenate([shade, cloth]))
-    picture = np.where(surface.triangle[..., None] >= 0, picture, _wall(big, person.wall))
+    picture = surface.sample(head_texture(person.palette))
+    picture[surface.triangle >= len(faces)] = person.shirt
+    wet = np.isin(head_mesh().part, (EYE_LEFT, EYE_RIGHT))
+    lights = np.concatenate([light(head, faces, view, wet), light(placed, torso_faces, view)])
+    shade = surface.interpolate(all_faces, lights)
+    light_up(picture, surface.triangle, shade, _wall(big, person.wall))
     small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
     return (np.clip(small, 0, 1) * 255).round().astype(np.uint8)
 

@@ -39,6 +39,26 @@ def load_pickle(path: Path) -> Any:
         raise PickleRefused(f"{path}: {error}") from None
 
 
+def load_npy(path: Path) -> Any:
+    """What an npy file holds: its array, or the one object that was pickled into it, read as by :func:`load_pickle`.
+
+    Raises PickleRefused, OSError.
+    """
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            rest = file.read(MAX_BYTES + 1) if dtype.hasobject else b""
+        if not dtype.hasobject:
+            return np.load(path, allow_pickle=False)
+        if shape != ():
+            raise PickleRefused(f"an array of {shape} objects; one dictionary was expected")
+        return loads_pickle(rest)
+    except (EOFError, ValueError) as error:
+        raise PickleRefused(f"{path}: {error}") from None
+
+
 def loads_pickle(data: bytes) -> Any:
     """As :func:`load_pickle`, from the bytes of a pickle."""
     try:
@@ -71,12 +91,17 @@ class _Array:
     """An array in the making: shape and bytes come with its state."""
 
     def __init__(self) -> None:
-        self.array: np.ndarray | None = None
+        self.array: Any = None
 
     def __setstate__(self, state: Any) -> None:
         _version, shape, dtype, fortran, raw = state
         if not isinstance(dtype, _Dtype):
             raise PickleRefused("an array without a type")
+        if dtype.one_object:  # how numpy keeps a dictionary in an npy file
+            if tuple(shape) != () or not isinstance(raw, list) or len(raw) != 1:
+                raise PickleRefused(f"an array of objects of shape {shape}; only a single one is read")
+            self.array = raw[0]  # made by this reader, as everything is
+            return
         count = int(np.prod([int(n) for n in shape], dtype=object)) if shape else 1
         kind = dtype.resolved()
         raw = raw.encode("latin1") if isinstance(raw, str) else raw
@@ -86,11 +111,14 @@ class _Array:
 
 
 class _Dtype:
-    """A type of numbers or fixed strings. Objects are refused: their elements could be anything."""
+    """A type of numbers or fixed strings, or of the one object that an array of no dimensions may hold."""
 
     def __init__(self, spec: Any, *_: Any) -> None:
         self.spec = spec.decode("latin1") if isinstance(spec, bytes) else spec
         self.order = "="
+        self.one_object = self.spec in ("O", "O4", "O8")
+        if self.one_object:
+            return
         if not isinstance(self.spec, str) or self.spec[:1] not in "bBiufcSU?" or not self.spec[1:].isdigit():
             raise PickleRefused(f"an array of type {self.spec!r}; only numbers and fixed strings are read")
 
@@ -124,6 +152,29 @@ def _scalar(dtype: Any, raw: Any) -> Any:
     if len(data) != kind.itemsize:
         raise PickleRefused(f"a number of type {kind} in {len(data)} bytes")
     return np.frombuffer(data, kind)[0]
+
+
+def _storage(raw: Any) -> Any:
+    """The numbers of a torch tensor, which lie in the pickle as a file of torch's own."""
+    import torch
+
+    try:
+        found = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+        return torch.tensor([], dtype=found.dtype).set_(found).numpy()
+    except (pickle.UnpicklingError, RuntimeError, AttributeError, TypeError) as error:
+        raise PickleRefused(f"a torch tensor whose numbers cannot be read ({str(error).splitlines()[0][:100]})") from None
+
+
+def _tensor(numbers: Any, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
+    """A torch tensor as an array."""
+    size, stride = tuple(int(n) for n in size), tuple(int(n) for n in stride)
+    if not isinstance(numbers, np.ndarray) or len(size) != len(stride) or min([0, offset, *size, *stride]) < 0:
+        raise PickleRefused(f"a torch tensor of size {size} and stride {stride}")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if 0 not in size and last >= len(numbers):
+        raise PickleRefused(f"a torch tensor of size {size} with {len(numbers)} numbers")
+    steps = tuple(step * numbers.itemsize for step in stride)
+    return np.lib.stride_tricks.as_strided(numbers[offset:], size, steps).copy()
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
@@ -198,7 +249,7 @@ def _plain(value: Any, done: dict[int, Any] | None = None) -> Any:
     if isinstance(value, _Array):
         if value.array is None:
             raise PickleRefused("an array without contents")
-        made: Any = value.array
+        made: Any = _plain(value.array, done)
     elif isinstance(value, _Sparse):
         made = value.matrix()
     elif isinstance(value, _Chumpy):
@@ -221,6 +272,8 @@ MAKERS: dict[tuple[str, str], Any] = {
     ("_codecs", "encode"): _Function(_encode),
     ("collections", "OrderedDict"): _Function(OrderedDict),
     ("chumpy.ch", "Ch"): _Chumpy,
+    ("torch.storage", "_load_from_bytes"): _Function(_storage),
+    ("torch._utils", "_rebuild_tensor_v2"): _Function(_tensor),
     **{(module, "_reconstructor"): _Function(_new_object) for module in ("copy_reg", "copyreg")},
     **{(module, "object"): _Object for module in ("__builtin__", "builtins")},
     **{(module, "bytes"): _Function(_no_bytes) for module in ("__builtin__", "builtins")},

@@ -2,8 +2,8 @@
 
     python -m bench.tracking_truth [FOLDER]
 
-Each person is tracked twice: from what the detector sees in the pictures, and from exact landmarks. With a FOLDER the
-detections are kept there and used again.
+Each person is tracked three times: from what the detector sees in the pictures, from that and the pictures themselves
+(`fit_photometric`), and from exact landmarks. With a FOLDER the detections are kept there and used again.
 
 The vertex error is the median over the front of the face, after one rigid alignment for the whole clip: once in the head's
 frame, for shape and expression, and once in the camera's, where the pose and the unknown distance count too. The mouth is the
@@ -32,6 +32,7 @@ from avatar_models.tracking.fit import ClipFit, fit_clip
 SEEDS, FRAMES, FPS, SIZE = (101, 102, 103, 104, 105), 200, 25.0, 512
 LIPS = (13, 14)
 Array = NDArray[np.float64]
+IN_FRONT: Array = np.eye(4)
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,14 @@ def in_camera(identity: Array, expression: Array, jaw: Array, eyes: Array, views
     return np.stack(found[0]), np.stack(found[1])
 
 
-def truth(seed: int) -> Truth:
-    person, performance = make_person(seed), perform(seed, FRAMES, FPS)
+def truth(seed: int, count: int = FRAMES, moved: Array = IN_FRONT) -> Truth:
+    """`moved` (4, 4) brings the frame of the camera in front to that of the camera that films."""
+    person, performance = make_person(seed), perform(seed, count, FPS)
     K, distance = camera_for(SIZE)
-    views = viewmats(performance, distance)
+    views = moved @ viewmats(performance, distance)
     vertices, landmarks = in_camera(person.identity, performance.expression, performance.jaw, performance.eyes, views)
-    camera = Camera(torch.tensor(K).expand(FRAMES, 3, 3), torch.eye(4).double().expand(FRAMES, 4, 4), SIZE, SIZE)
-    still = np.tile(np.eye(4), (FRAMES, 1, 1))
+    camera = Camera(torch.tensor(K).expand(count, 3, 3), torch.eye(4).double().expand(count, 4, 4), SIZE, SIZE)
+    still = np.tile(np.eye(4), (count, 1, 1))
     in_head, _ = in_camera(person.identity, performance.expression, performance.jaw, performance.eyes, still)
     shut = blinks(performance.expression)
     return Truth(
@@ -78,19 +80,24 @@ def blinks(expression: NDArray[np.floating]) -> Array:
     return np.asarray(expression[:, [names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")]].mean(1), np.float64)
 
 
-def detections(seed: int, folder: Path | None) -> tuple[Array, NDArray[np.int64]]:
+def filmed(seed: int, count: int = FRAMES, moved: Array = IN_FRONT) -> NDArray[np.uint8]:
+    """Pictures (count, SIZE, SIZE, 3) of what a person does, by the camera that `moved` brings the one in front to."""
+    person, performance = make_person(seed), perform(seed, count, FPS)
+    K, distance = camera_for(SIZE)
+    views = moved @ viewmats(performance, distance)
+    return np.stack([film(person, performance, k, SIZE, views[k], K) for k in range(count)])
+
+
+def detections(seed: int, pictures: NDArray[np.uint8], folder: Path | None, name: str = "") -> tuple[Array, NDArray[np.int64]]:
     """What the detector sees (M, 478, 3) in the pictures of a person, and in which frames."""
-    kept = folder / f"{seed}.npz" if folder else None
+    kept = folder / f"{seed}{name}.npz" if folder else None
     if kept and kept.exists():
         stored = np.load(kept)
         return stored["points"], stored["frames"]
-    person, performance = make_person(seed), perform(seed, FRAMES, FPS)
-    K, distance = camera_for(SIZE)
-    views = viewmats(performance, distance)
     points, frames = [], []
     with closing(FaceTracker(1.0)) as tracker:
-        for k in range(FRAMES):
-            seen = tracker.observe(film(person, performance, k, SIZE, views[k], K), k / FPS)
+        for k, picture in enumerate(pictures):
+            seen = tracker.observe(picture, k / FPS)
             if seen is not None:
                 points.append(seen.points)
                 frames.append(k)
@@ -135,21 +142,25 @@ def main() -> None:
     plain = replace(
         seen, embedding=replace(seen.embedding, offsets=0 * seen.embedding.offsets, slides=0 * seen.embedding.slides)
     )
-    whole = lambda count: np.tile(np.array([[0.0, 0.0, 1.0]], np.float32), (count, 1))  # noqa: E731
-    for what in ("detector", "exact"):
+    pictures = {seed: filmed(seed) for seed in SEEDS}
+    for what in ("detector", "detector and pictures", "exact"):
         rows = []
         for seed in SEEDS:
             wanted = truth(seed)
-            points, frames = detections(seed, folder) if what == "detector" else (wanted.pixels, np.arange(FRAMES))
-            start = time.perf_counter()
+            if what == "exact":
+                points, frames = wanted.pixels, np.arange(FRAMES)
+            else:
+                points, frames = detections(seed, pictures[seed], folder)
+            start = time.process_time()
             fit = fit_clip(
-                seen if what == "detector" else plain, points.astype(np.float32), whole(len(points)), (SIZE, SIZE),
-                iterations=15, smoothness=1.0, times=frames / FPS,
+                plain if what == "exact" else seen, points.astype(np.float32),
+                np.tile(np.array([[0.0, 0.0, 1.0]], np.float32), (len(points), 1)), (SIZE, SIZE), iterations=15, smoothness=1.0,
+                times=frames / FPS, pictures=pictures[seed][frames] if what == "detector and pictures" else None,
             )  # fmt: skip
-            seconds = time.perf_counter() - start
-            rows.append({**judge(fit, wanted, frames), "frames": len(frames), "frames/s": len(frames) / seconds})
+            seconds = time.process_time() - start
+            rows.append({**judge(fit, wanted, frames), "frames": len(frames), "frames per CPU s": len(frames) / seconds})
             print(what, seed, "  ".join(f"{name} {value:.3f}" for name, value in rows[-1].items()), flush=True)
-        print(what, "median", "  ".join(f"{name} {np.median([row[name] for row in rows]):.3f}" for name in rows[0]))
+        print(what, "median", "  ".join(f"{name} {np.median([row[name] for row in rows]):.3f}" for name in rows[0]), flush=True)
 
 
 if __name__ == "__main__":

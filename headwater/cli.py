@@ -75,11 +75,12 @@ def render(
     """Render an avatar: driven by another clip, or with one expression."""
     from avatar_models.avatar import AvatarError
     from headwater.render import RenderError, render_to_file
+    from pipelines.subject import UnknownSegment
     from pipelines.tables import SchemaError
 
     try:
         count = render_to_file(avatar, output, driver=driver, expressions=expression or [], size=size)
-    except (RenderError, AvatarError, SchemaError) as error:
+    except (RenderError, AvatarError, SchemaError, UnknownSegment) as error:
         raise fail(str(error)) from None
     console.print(f"wrote {escape(str(output))}: {count} picture{'s' if count != 1 else ''} of {size} x {size}")
 
@@ -114,14 +115,40 @@ def export_tracks(
     from headwater.export_tracks import ExportError, export_to_folder
     from pipelines.atomic import DiskFull
     from pipelines.params import ParamsError
+    from pipelines.subject import UnknownSegment
     from pipelines.tables import SchemaError
 
     try:
         told = export_to_folder(clip, to, output)
-    except (ExportError, HeadFileError, ParamsError, SchemaError, DiskFull) as error:
+    except (ExportError, UnknownSegment, HeadFileError, ParamsError, SchemaError, DiskFull) as error:
         raise fail(str(error)) from None
     for line in told:
         console.print(line, highlight=False, markup=False)
+
+
+@app.command()
+def overlay(
+    clip: Annotated[str, typer.Argument(help="a tracked segment (see data/tracks/segments.parquet)")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="an .mp4 file")],
+    size: Annotated[int, typer.Option(min=128, max=2048, help="side of the crop in pixels")] = 512,
+    crop: Annotated[bool, typer.Option("--crop", help="only the stored crops, without the source video beside them")] = False,
+) -> None:
+    """Write a video that shows what tracking found in a clip: the fitted head and the landmarks over the pictures."""
+    from avatar_models.heads.storage import HeadFileError
+    from headwater.overlay import OverlayError, overlay_to_file
+    from pipelines.formats.fields import FormatError
+    from pipelines.params import ParamsError
+    from pipelines.subject import UnknownSegment
+    from pipelines.tables import SchemaError
+
+    try:
+        made = overlay_to_file(clip, output, size=size, crop_only=crop, console=console)
+    except (OverlayError, UnknownSegment, FormatError, HeadFileError, ParamsError, SchemaError) as error:
+        raise fail(str(error)) from None
+    if made.fallback:
+        console.print(f"{made.fallback}. The stored crops are shown alone.", highlight=False, markup=False)
+    told = f"{made.frames} frames, {made.left_out} left out of training, {made.without_face} without a face"
+    console.print(f"wrote {output}: {told}", highlight=False, markup=False)
 
 
 @app.command()

@@ -21,7 +21,7 @@ class ExportError(ValueError):
 def export_to_folder(clip_id: str, layout: Layout, folder: Path) -> list[str]:
     """Writes a segment of this project's tables into a new folder; returns what there is to tell, a line each.
 
-    Raises ExportError, ParamsError, SchemaError, DiskFull.
+    Raises ExportError, UnknownSegment, ParamsError, SchemaError, DiskFull.
     """
     fraction = load_params().catalog.test_fraction
     try:

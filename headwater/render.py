@@ -16,7 +16,7 @@ from avatar_models.avatar import BACKGROUNDS, Avatar, load_avatar, render
 from avatar_models.cameras import Camera, resized
 from pipelines.atomic import write_bytes_atomic
 from pipelines.evaluation import driven_camera
-from pipelines.subject import clip_tracks, read_tables
+from pipelines.subject import clip_tracks, find_segment, read_tables
 from pipelines.video import write_video
 
 
@@ -27,7 +27,7 @@ class RenderError(ValueError):
 def render_to_file(folder: Path, output: Path, *, driver: str, expressions: Sequence[str], size: int) -> int:
     """Renders the avatar of a folder into an mp4 (driver) or a png (expressions); returns the number of pictures.
 
-    Raises RenderError, AvatarError, SchemaError.
+    Raises RenderError, AvatarError, SchemaError, UnknownSegment.
     """
     if bool(driver) == bool(expressions):
         raise RenderError("give either --driver SEGMENT or one or more --expression NAME=VALUE")
@@ -50,18 +50,12 @@ def render_to_file(folder: Path, output: Path, *, driver: str, expressions: Sequ
 def driven(facts: dict[str, Any], driver: str, size: int) -> tuple[Camera, torch.Tensor, float]:
     """Cameras, conditions and rate of a driver's segment, for the avatar's own camera."""
     data = read_tables()
-    segments = {row["clip_id"]: row for row in data.segments.to_pylist()}
-    if driver not in segments:
-        near = difflib.get_close_matches(driver, segments, n=1, cutoff=0.0)
-        raise RenderError(
-            f"no tracked segment {driver!r}. Did you mean {near[0] if near else 'to run dvc repro first'}? "
-            f"There are: {', '.join(segments)}"
-        )
+    segment = find_segment(data, driver)
     tracks = clip_tracks(data.tracks, driver)
     if tracks.head != facts["head"]:
         raise RenderError(f"{driver} was tracked with the head {tracks.head}, the avatar was made with {facts['head']}")
     views = Camera(torch.from_numpy(tracks.K), torch.from_numpy(tracks.viewmat), size, size)
-    return driven_camera(facts["camera"], views, size), torch.from_numpy(tracks.conditions), segments[driver]["fps"]
+    return driven_camera(facts["camera"], views, size), torch.from_numpy(tracks.conditions), segment["fps"]
 
 
 def expression_condition(facts: dict[str, Any], expressions: Sequence[str]) -> torch.Tensor:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from torch import Tensor
+
 from avatar_models.heads.embedding import EmbeddingError, LandmarkEmbedding, load_embedding, save_embedding
 from avatar_models.heads.flame import FlameFileError, FlameModel, read_flame, with_eyelids
+from avatar_models.heads.flame_landmarks import MEDIAPIPE_FILE, SurfacePoints, read_mediapipe_landmarks
 from avatar_models.heads.ict import IctFileError, IctModel, read_ict
 from avatar_models.heads.interface import Head
 from avatar_models.heads.procedural import procedural_head
@@ -15,7 +18,9 @@ from pipelines.atomic import atomic_path
 from pipelines.keys import digest_arrays
 
 EMBEDDINGS = Path(".headwater/heads")
-VERSION = 1  # raised when embeddings come out otherwise
+FLAME_COMPANIONS = (MEDIAPIPE_FILE, "FLAME_masks.pkl")
+"""What may lie beside a FLAME model in its folder and is none."""
+VERSION = 2  # raised when embeddings come out otherwise
 
 
 class HeadError(ValueError):
@@ -39,24 +44,42 @@ def load_head(name: str, file: str) -> Head:
     except OSError as error:
         raise HeadError(f"preprocess.head_file {file}: {error.strerror}; {_wanted(name)}") from None
     rig = model.rig.to(dtype=model.rig.template.float().dtype)
-    key = digest_arrays([array.numpy() for array in (*rig.arrays(), model.faces)])
+    known = _known_places(Path(file), len(model.faces)) if name == "flame" else None
+    given = () if known is None else (known[0], known[1].faces, known[1].barycentric)
+    key = digest_arrays([array.numpy() for array in (*rig.arrays(), model.faces, *given)])
     path = EMBEDDINGS / f"{name}-{key[:16]}-v{VERSION}.npz"
     try:
         embedding = load_embedding(path, len(model.faces))
     except (FileNotFoundError, EmbeddingError) as error:
         if not isinstance(error, FileNotFoundError):  # a power cut may have cut it short
             print(f"{error}", flush=True)
-        embedding = _embedded(name, file, rig, model, path)
+        embedding = _embedded(name, file, rig, model, known, path)
     return Head(name, rig, model.faces, model.expression_names, name == "ict", embedding, model.masks)
 
 
-def _embedded(name: str, file: str, rig: Rig, model: IctModel | FlameModel, path: Path) -> LandmarkEmbedding:
-    """Shows the head to the detector and keeps what comes of it, with its report."""
-    from avatar_models.tracking.embedding import embed
+def _known_places(folder: Path, num_faces: int) -> tuple[Tensor, SurfacePoints] | None:
+    """Where FLAME's owners say that some of the detector's points are, if their file lies beside the model."""
+    path = folder / MEDIAPIPE_FILE
+    if not folder.is_dir() or not path.exists():
+        return None
+    try:
+        return read_mediapipe_landmarks(path, num_faces)
+    except FlameFileError as error:
+        raise HeadError(f"{error}. Take it away, and its points are found as the others are") from None
 
+
+def _embedded(
+    name: str, file: str, rig: Rig, model: IctModel | FlameModel, places: tuple[Tensor, SurfacePoints] | None, path: Path
+) -> LandmarkEmbedding:
+    """Shows the head to the detector and keeps what comes of it, with its report."""
+    from avatar_models.tracking.embedding import KnownPlaces, embed
+
+    known = None
+    if places is not None:
+        known = KnownPlaces(places[0].numpy(), places[1].faces.numpy(), places[1].barycentric.numpy())
     print(f"{name}: finding the detector's points on the head, once for this file (about a minute)...", flush=True)
     try:
-        embedding, report = embed(rig, model.faces, model.masks, name == "ict")
+        embedding, report = embed(rig, model.faces, model.masks, name == "ict", known=known)
     except ValueError as error:
         raise HeadError(f"preprocess.head_file {file}: {error}") from None
     with atomic_path(path) as temporary:
@@ -67,10 +90,12 @@ def _embedded(name: str, file: str, rig: Rig, model: IctModel | FlameModel, path
 
 
 def _flame(path: Path) -> FlameModel:
-    """FLAME from its file, or from a folder with that one file and, if there, l_eyelid.npy and r_eyelid.npy."""
+    """FLAME from its file, or from a folder with that one file, its companions and, if there, l_eyelid.npy and r_eyelid.npy."""
     if not path.is_dir():
         return read_flame(path)
-    models = sorted(found for found in path.iterdir() if found.suffix in (".pkl", ".npz"))
+    models = sorted(
+        found for found in path.iterdir() if found.suffix in (".pkl", ".npz") and found.name not in FLAME_COMPANIONS
+    )
     if len(models) != 1:
         names = ", ".join(found.name for found in models) or "none"
         raise HeadError(f"preprocess.head_file {path}: one .pkl or .npz was expected in the folder, found {names}")
@@ -84,4 +109,4 @@ def _flame(path: Path) -> FlameModel:
 def _wanted(name: str) -> str:
     if name == "ict":
         return "ict_facekit.npz, or the folder FaceXModel of ICT-FaceKit (MIT licence)"
-    return "generic_model.pkl or flame2023.pkl, from flame.is.tue.mpg.de after registration"
+    return "generic_model.pkl or flame2023.pkl, from flame.is.tue.mpg.de after registration; flame2023_Open.pkl needs none"

@@ -114,8 +114,12 @@ class Preprocess(Block):
     head: Literal["procedural", "ict", "flame"] = "procedural"
     head_file: str = ""
     """The model's own file: ict_facekit.npz or ICT-FaceKit's folder for ict, generic_model.pkl or flame2023.pkl for flame."""
+    landmarker_file: str = ""
+    """MediaPipe's face_landmarker.task, for its landmarks and scores of expression; empty: FaceMesh of the mediapipe wheel."""
     fit_iterations: PositiveInt = 15
     fit_smoothness: Annotated[float, Field(ge=0.0)] = 1.0
+    fit_photometric: bool = False
+    """Whether the fit to landmarks is refined with the pictures themselves: docs/tracking.md."""
     gates: Gates = Gates()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from pipelines.splits import ClipSplit, subject_splits
 
 FRAMES_FOLDER, TRACKS_FOLDER = Path("data/frames"), Path("data/tracks")
 HEAD_FILE = TRACKS_FOLDER / "head.npz"
+NAMED = 20  # segments that a message lists
 NECK_LEFT, NECK_RIGHT, BELOW_NECK = (0.06, -0.128, -0.03), (-0.06, -0.128, -0.03), (0.0, -0.19, -0.03)
 """A line across the middle of the neck and a place below it, in the head's frame, metres."""
 NECK_SOFTNESS = 0.04  # of the picture's height
@@ -53,6 +55,23 @@ def read_tables(root: Path = Path()) -> Tables:
         FrameReader(root / FRAMES_FOLDER),
         root,
     )
+
+
+class UnknownSegment(ValueError):
+    """There is no tracked segment of that name; the message names the nearest one."""
+
+
+def find_segment(data: Tables, clip_id: str) -> dict[str, Any]:
+    """A segment's row. Raises UnknownSegment."""
+    rows = data.segments.filter(pc.equal(data.segments["clip_id"], clip_id)).to_pylist()
+    if rows:
+        return dict(rows[0])
+    known = data.segments["clip_id"].to_pylist()
+    if not known:
+        raise UnknownSegment(f"no tracked clip {clip_id!r}, there is none at all; run `dvc repro preprocess` first")
+    near = difflib.get_close_matches(clip_id, known, n=1, cutoff=0.0)[0]
+    more = f" and {len(known) - NAMED} more" if len(known) > NAMED else ""
+    raise UnknownSegment(f"no tracked clip {clip_id!r}. Did you mean {near!r}? There are: {', '.join(known[:NAMED])}{more}")
 
 
 @lru_cache(maxsize=4)

@@ -77,7 +77,7 @@ LANDMARKS = _table(
         _required("clip_id", pa.string()),
         _required("frame", pa.int64()),
         _required("points", _vector(NUM_LANDMARKS * 3)),  # x, y in crop pixels; z in the same unit, relative
-        pa.field("blendshapes", pa.list_(pa.float32())),  # 52 values, or null where the detector gives none
+        pa.field("blendshapes", pa.list_(pa.float32())),  # 52 scores by blendshapes.NAMES, or null: FaceMesh gives none
         _required("confidence", pa.float32()),  # of the face detector, 0 to 1
     ],
 )

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from pipelines.atomic import atomic_path
 
 # One thread, because x264's output depends on how many there are; no mb-tree, because it reads stale memory at some sizes.
-ENCODER = {"threads": "1", "crf": "20", "preset": "medium", "x264-params": "sliced-threads=0:lookahead-threads=1:mbtree=0"}
+ENCODER = {"threads": "1", "x264-params": "sliced-threads=0:lookahead-threads=1:mbtree=0"}
 
 
-def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float) -> int:
+def write_video(
+    path: Path, frames: Iterable[NDArray[np.uint8]], fps: float, *, quality: int = 20, preset: str = "medium"
+) -> int:
     """Writes frames (H, W, 3) uint8 RGB as mp4, atomically; returns how many. An odd side loses its last pixel row.
 
-    Raises ValueError for no frames.
+    `quality` is x264's crf, lower is better and larger; `preset` its trade of time for size. Raises ValueError for no frames.
     """
     rate = Fraction(max(fps, 1.0)).limit_denominator(1001)  # a segment of one frame has no rate
     count = 0
@@ -27,7 +29,8 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float) -> 
         atomic_path(path) as temporary,
         av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container,
     ):
-        stream = container.add_stream("libx264", rate=rate, options=ENCODER)
+        options = {**ENCODER, "crf": str(quality), "preset": preset}
+        stream = container.add_stream("libx264", rate=rate, options=options)
         for picture in frames:
             height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
             if count == 0:

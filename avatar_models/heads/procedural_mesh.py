@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from avatar_models.heads import procedural_shape as shape
 
 Array = NDArray[np.float64]
-SKIN, EYE_LEFT, EYE_RIGHT, MOUTH, TEETH_UPPER, TEETH_LOWER, EAR = range(7)
+SKIN, EYE_LEFT, EYE_RIGHT, MOUTH, TEETH_UPPER, TEETH_LOWER, EAR, RIM = range(8)
 LID_SNAP = 1.1
 RINGS = np.radians([0.0, 5.0, 9.5, 10.5, 20.0, 28.5, 30.5, 42.0, 60.0, 80.0, 100.0, 130.0])
 SEGMENTS = 24
+TOOTH = 7.0  # mm across
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,25 @@ class HeadMesh:
     lower_lip: NDArray[np.bool_]  # (V,) of the lower lip's side of the slit
     slit_upper: NDArray[np.int64]  # vertices along the slit, by x
     slit_lower: NDArray[np.int64]
+    place: Array
+    """(V, 2) where a vertex lies on its own part: skin by longitude and height, eyeballs by the angle from their pole and
+    around it, the mouth's bag by x and layer, teeth by x and from edge to root, ears by ring and around it, the eyes' rims
+    along the lids and from them to the ball."""
 
 
 @cache
 def head_mesh() -> HeadMesh:
     """The mesh; the same arrays at every call."""
-    skin, faces, lower_lip, slit_upper, slit_lower = _skin()
-    vertices, parts, lower, triangles = [skin], [np.full(len(skin), SKIN)], [lower_lip], [faces]
+    skin, faces, place, lower_lip, slit_upper, slit_lower = _skin()
+    vertices, parts, lower, triangles, places = [skin], [np.full(len(skin), SKIN)], [lower_lip], [faces], [place]
 
-    def add(points: Array, new_faces: NDArray[np.int64], part: int, is_lower: NDArray[np.bool_] | bool = False) -> None:
+    def add(
+        points: Array, new_faces: NDArray[np.int64], place: Array, part: int, is_lower: NDArray[np.bool_] | bool = False
+    ) -> None:
         triangles.append(new_faces + sum(len(v) for v in vertices))
         vertices.append(points)
         parts.append(np.full(len(points), part))
+        places.append(place)
         lower.append(np.broadcast_to(is_lower, len(points)))
 
     for side, part in ((1.0, EYE_LEFT), (-1.0, EYE_RIGHT)):
@@ -52,6 +60,8 @@ def head_mesh() -> HeadMesh:
     add(*_teeth(up=False), TEETH_LOWER, True)
     for side in (1.0, -1.0):
         add(*_ear(side), EAR)
+    for side in (1.0, -1.0):
+        add(*_rim(side), RIM)
     return HeadMesh(
         # A linear solver's last digits depend on its threads; rounded, the head is the same everywhere.
         np.concatenate(vertices).round(4),
@@ -60,6 +70,7 @@ def head_mesh() -> HeadMesh:
         np.concatenate(lower),
         slit_upper,
         slit_lower,
+        np.concatenate(places),
     )
 
 
@@ -80,7 +91,7 @@ def _rows() -> Array:
     return rows
 
 
-def _skin() -> tuple[Array, NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+def _skin() -> tuple[Array, NDArray[np.int64], Array, NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
     theta, v = _columns(), _rows()
     T, V = np.meshgrid(theta, v)
     flat = T.ravel(), V.ravel()
@@ -101,6 +112,8 @@ def _skin() -> tuple[Array, NDArray[np.int64], NDArray[np.bool_], NDArray[np.int
     below = index.copy()
     below[mouth_row][in_slit] = slit_lower
     points = np.concatenate([points, points[slit_upper]])
+    place = np.stack(flat, 1)
+    place = np.concatenate([place, place[slit_upper], [[0.0, shape.V_TOP]]])
 
     lower_corner, upper_corner = index[:-1].copy(), index[1:].copy()
     upper_corner[mouth_row - 1] = below[mouth_row]  # the quads under the slit hang on its lower copy
@@ -116,7 +129,7 @@ def _skin() -> tuple[Array, NDArray[np.int64], NDArray[np.bool_], NDArray[np.int
     lower = np.zeros(len(points), bool)
     lower[slit_lower] = True
     lower[: rows * columns] = (flat[1] < -41.6) & (np.arange(rows * columns) < mouth_row * columns)
-    return points, faces, lower, slit_upper, slit_lower
+    return points, faces, place, lower, slit_upper, slit_lower
 
 
 def _snap_to_lids(points: Array) -> Array:
@@ -143,7 +156,7 @@ def _inside_eye(centres: Array) -> NDArray[np.bool_]:
     return (across > 0) & (across < 1) & (centres[:, 1] < upper) & (centres[:, 1] > lower) & (centres[:, 2] > 0) & (s >= 0)
 
 
-def _eyeball(side: float) -> tuple[Array, NDArray[np.int64]]:
+def _eyeball(side: float) -> tuple[Array, NDArray[np.int64], Array]:
     angle = np.arange(SEGMENTS) * 2 * np.pi / SEGMENTS
     ring = RINGS[1:, None]
     unit = np.stack([np.sin(ring) * np.cos(angle), np.sin(ring) * np.sin(angle), np.cos(ring) + 0 * angle], -1)
@@ -153,10 +166,35 @@ def _eyeball(side: float) -> tuple[Array, NDArray[np.int64]]:
     for r in range(len(RINGS) - 2):
         a, b = first + r * SEGMENTS, first + (r + 1) * SEGMENTS
         faces += [np.stack([a, b, np.roll(b, -1)], 1), np.stack([a, np.roll(b, -1), np.roll(a, -1)], 1)]
-    return points + shape.EYE_CENTRE * [side, 1.0, 1.0], np.concatenate(faces)
+    return points + shape.EYE_CENTRE * [side, 1.0, 1.0], np.concatenate(faces), _rings(RINGS, angle)
 
 
-def _mouth_bag(slit: Array) -> tuple[Array, NDArray[np.int64]]:
+def _rim(side: float) -> tuple[Array, NDArray[np.int64], Array]:
+    """The flesh between the lids' edge and the ball: the corners of the opening reach further than the ball does."""
+    contour = shape.eye_opening(16)
+    contour = np.concatenate([contour, contour[:1]])
+    out = contour - shape.EYE_CENTRE[:2]
+    length = np.linalg.norm(out, axis=1, keepdims=True)
+    under_lid = np.concatenate([contour + 1.2 * out / length, shape.lid_height(length + 1.2) - 0.9], 1)
+    inner = np.minimum(0.9 * length, 10.8)
+    at_ball = shape.EYE_CENTRE[2] + np.sqrt((shape.EYE_RADIUS - 0.2) ** 2 - inner**2)
+    on_ball = np.concatenate([shape.EYE_CENTRE[:2] + out / length * inner, at_ball], 1)
+    points = np.concatenate([under_lid, on_ball]) * [side, 1.0, 1.0]
+    count = len(contour)
+    c = np.arange(count - 1)
+    a, b = c, c + count
+    faces = np.concatenate([np.stack([a, a + 1, b + 1], 1), np.stack([a, b + 1, b], 1)])
+    place = np.stack([np.tile(np.arange(count) / (count - 1.0), 2), np.repeat([0.0, 1.0], count)], 1)
+    return points, faces if side > 0 else faces[:, ::-1], place
+
+
+def _rings(radius: Array, angle: Array) -> Array:
+    """Places (1 + rings * angles, 2) by radius and angle of a pole and the rings about it."""
+    around = np.stack(np.meshgrid(radius[1:], angle, indexing="ij"), -1).reshape(-1, 2)
+    return np.concatenate([[[radius[0], 0.0]], around])
+
+
+def _mouth_bag(slit: Array) -> tuple[Array, NDArray[np.int64], Array]:
     """The dark inside: from the slit's upper edge back, down, and forward to its lower edge."""
     count = len(slit)
     depth = 26.0 * np.sqrt(np.clip(1 - (slit[:, 0] / shape.MOUTH_CORNER[0]) ** 2, 0.0, 1.0))
@@ -167,27 +205,32 @@ def _mouth_bag(slit: Array) -> tuple[Array, NDArray[np.int64]]:
     for layer in range(3):
         a, b = c + layer * count, c + (layer + 1) * count
         faces += [np.stack([a, a + 1, b + 1], 1), np.stack([a, b + 1, b], 1)]
-    return points, np.concatenate(faces)
+    place = np.stack([np.tile(slit[:, 0], 4), np.repeat(np.arange(4.0), count)], 1)
+    return points, np.concatenate(faces), place
 
 
-def _teeth(up: bool) -> tuple[Array, NDArray[np.int64]]:
+def _teeth(up: bool) -> tuple[Array, NDArray[np.int64], Array]:
     x = np.linspace(-22.0, 22.0, 33)
     z = 47.5 - (x / 22.0) ** 2 * 13.0
     edge, root = (-43.0, -31.0) if up else (-43.6, -54.0)
-    scallop = 0.8 * np.abs(np.sin(x / 7.0 * np.pi)) * (1 if up else -1)
+    scallop = 0.8 * np.abs(np.sin(x / TOOTH * np.pi)) * (1 if up else -1)
     points = np.concatenate([np.stack([x, edge + scallop, z], 1), np.stack([x, root + 0 * x, z - 2.0], 1)])
     c = np.arange(len(x) - 1)
     a, b = c, c + len(x)
-    return points, np.concatenate([np.stack([a, a + 1, b + 1], 1), np.stack([a, b + 1, b], 1)])
+    place = np.stack([np.tile(x, 2), np.repeat([0.0, 1.0], len(x))], 1)
+    return points, np.concatenate([np.stack([a, a + 1, b + 1], 1), np.stack([a, b + 1, b], 1)]), place
 
 
-def _ear(side: float) -> tuple[Array, NDArray[np.int64]]:
-    """A shell: an ellipse that stands off the skull, deeper in its middle."""
+def _ear(side: float) -> tuple[Array, NDArray[np.int64], Array]:
+    """A shell: an ellipse whose rear stands off the skull, deeper in its middle."""
     angle = np.arange(20) * 2 * np.pi / 20
-    points = [[0.0, 0.0, 0.0]]
-    for radius, lift in ((0.45, 1.0), (0.8, 7.5), (1.0, 9.5), (0.97, 3.0), (0.75, -3.0)):
+    points = [[3.0, 0.0, 0.0]]
+    for radius, lift in ((0.45, 4.0), (0.8, 7.5), (1.0, 9.5), (0.97, 3.0), (0.75, -3.0)):
         lobe = 1.0 - 0.25 * (np.sin(angle) < -0.3) * np.abs(np.sin(angle))
-        points += np.stack([lift + 0 * angle, 30 * radius * np.sin(angle), 17 * radius * lobe * np.cos(angle)], 1).tolist()
+        rear = 1.0 - 0.6 * shape.smoothstep(-0.2, 0.9, np.cos(angle))
+        points += np.stack(
+            [lift * np.where(lift > 0, rear, 1.0), 30 * radius * np.sin(angle), 17 * radius * lobe * np.cos(angle)], 1
+        ).tolist()
     local = np.asarray(points)
     tilt = np.radians(12.0)
     y, z = (
@@ -195,11 +238,11 @@ def _ear(side: float) -> tuple[Array, NDArray[np.int64]]:
         local[:, 2] * np.cos(tilt) - local[:, 1] * np.sin(tilt),
     )
     flare = 0.35 * np.clip(-z, -10.0, None)
-    placed = np.stack([side * (73.0 + local[:, 0] + flare), y + 3.0, z - 52.0], 1)
+    placed = np.stack([side * (74.0 + local[:, 0] + flare), y + 3.0, z - 52.0], 1)
     first = 1 + np.arange(20)
     faces = [np.stack([np.zeros(20, int), first, np.roll(first, -1)], 1)]
     for r in range(4):
         a, b = first + 20 * r, first + 20 * (r + 1)
         faces += [np.stack([a, b, np.roll(b, -1)], 1), np.stack([a, np.roll(b, -1), np.roll(a, -1)], 1)]
     joined = np.concatenate(faces)
-    return placed, joined if side < 0 else joined[:, ::-1]
+    return placed, joined if side < 0 else joined[:, ::-1], _rings(np.arange(6.0), angle)

@@ -17,6 +17,7 @@ from avatar_models.heads.procedural_mesh import (
     EYE_LEFT,
     EYE_RIGHT,
     MOUTH,
+    RIM,
     SKIN,
     TEETH_LOWER,
     TEETH_UPPER,
@@ -29,7 +30,7 @@ Array = NDArray[np.float64]
 Field = Callable[[HeadMesh], Array]  # displacement (V, 3) in mm
 JOINTS_MM = np.array([[0, -190, -50], [0, -110, -55], [0, -8, -36], [31.5, 22.0, 21.8], [-31.5, 22.0, 21.8]])
 EYE_REGION = (31.0, 22.0)
-LID_OVERLAP = 1.4  # mm
+LID_OVERLAP = 3.0  # mm
 LID_CLEARANCE = 1.9  # mm
 
 
@@ -162,7 +163,7 @@ def _identity_fields() -> dict[str, Field]:
     def eye_region(m: HeadMesh) -> Array:
         p = np.abs(m.vertices * [1, 0, 0]) + m.vertices * [0, 1, 1]
         soft = bump(p, EYE_REGION, (13, 11)) * smoothstep(-20.0, 5.0, p[:, 2])
-        return np.where(np.isin(m.part, (EYE_LEFT, EYE_RIGHT)), 1.0, np.where(m.part == SKIN, soft, 0.0))
+        return np.where(np.isin(m.part, (EYE_LEFT, EYE_RIGHT, RIM)), 1.0, np.where(m.part == SKIN, soft, 0.0))
 
     def eyes_apart(m: HeadMesh) -> Array:
         return eye_region(m)[:, None] * np.sign(m.vertices[:, :1]) * [2.0, 0, 0]
@@ -170,7 +171,7 @@ def _identity_fields() -> dict[str, Field]:
     def eyes_size(m: HeadMesh) -> Array:
         sign = np.sign(m.vertices[:, :1])
         offset = m.vertices - np.concatenate([sign * 31.0, 0 * sign + 22.0, 0 * sign + 33.0], 1)
-        return 0.09 * (eye_region(m) * (m.part == SKIN))[:, None] * offset * [1, 1, 0.3]
+        return 0.09 * (eye_region(m) * np.isin(m.part, (SKIN, RIM)))[:, None] * offset * [1, 1, 0.3]
 
     def jaw_wide(m: HeadMesh) -> Array:
         return (
@@ -193,7 +194,8 @@ def _identity_fields() -> dict[str, Field]:
         centre = np.array([0.0, 20.0, -45.0])
         away = m.vertices - centre
         away /= np.linalg.norm(away, axis=1, keepdims=True)
-        return 6.0 * (hair_region(m.vertices) * (m.part == SKIN))[:, None] * away
+        ears = 4.0 * (m.part == EAR)[:, None] * np.sign(m.vertices[:, :1]) * [1.0, 0, 0]  # else they sink into the hair
+        return 6.0 * (hair_region(m.vertices) * (m.part == SKIN))[:, None] * away + ears
 
     def neck_wide(m: HeadMesh) -> Array:
         return (smoothstep(-85.0, -125.0, m.vertices[:, 1]))[:, None] * (m.vertices + [0, 0, 50.0]) * [0.1, 0, 0.1]
@@ -244,6 +246,7 @@ def _keep_lids_on_eyes(mesh: HeadMesh, mode: Array, lids: bool) -> None:
         carried = mode[mesh.part == part].mean(0)
         mode[mesh.part == part] = carried
         if lids:
+            mode[(mesh.part == RIM) & (side * x > 0)] = carried
             share = (near * (side * x > 0))[:, None]
             mode += share * (carried - mode)
 

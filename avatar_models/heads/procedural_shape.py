@@ -60,7 +60,7 @@ _CONTROL_POINTS = np.array([
 # fmt: on
 
 
-def smoothstep(low: float, high: float, x: Array) -> Array:
+def smoothstep(low: float | Array, high: float | Array, x: Array) -> Array:
     """0 below low, 1 above high, a cubic between; low > high runs the other way."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
@@ -200,6 +200,13 @@ def _lips(x: Array, y: Array) -> Array:
     return np.asarray(lips)
 
 
+def lid_height(from_eye: Array) -> Array:
+    """Height z of the lids at a distance in x, y from the eyeball's middle: on the ball, then straight out into the socket."""
+    shell = EYE_RADIUS + 1.0
+    dome = EYE_CENTRE[2] + np.sqrt(np.clip(shell**2 - np.minimum(from_eye, 0.93 * shell) ** 2, 0.0, None))
+    return np.asarray(dome - np.clip(from_eye - 0.93 * shell, 0.0, None) * 0.55)
+
+
 def add_relief(points: Array) -> Array:
     """Nose, lips, sockets, lids and soft folds laid on base points (N, 3)."""
     x, y, z = points.T
@@ -214,9 +221,7 @@ def add_relief(points: Array) -> Array:
     # the lids lie on the eyeball and run out into the socket
     distance = distance_outside_eye(np.abs(x), y)
     from_eye = np.hypot(np.abs(x) - EYE_CENTRE[0], y - EYE_CENTRE[1])
-    shell = EYE_RADIUS + 1.0
-    dome = EYE_CENTRE[2] + np.sqrt(np.clip(shell**2 - np.minimum(from_eye, 0.93 * shell) ** 2, 0.0, None))
-    dome = dome - np.clip(from_eye - 0.93 * shell, 0.0, None) * 0.55
+    dome = lid_height(from_eye)
     on_eye = front * smoothstep(8.5, 1.2, distance) * (np.abs(x) < 70)
     z = on_eye * dome + (1.0 - on_eye) * z
     crease = smoothstep(0.8, 1.6, distance) * smoothstep(5.5, 3.4, distance) * smoothstep(20.0, 25.0, y)

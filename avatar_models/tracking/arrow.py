@@ -29,6 +29,7 @@ class Normal:
     c: Array  # (S,) and by the shared ones
     coupling: Array | None = None  # (N - 2, F) precision of x_{n-1} - 2 x_n + x_{n+1}; None where frames are free of each other
     second: Array | None = None  # (N - 2, F) what those differences are now
+    held_by: Array | float = 0.0  # (N, F) precision of priors of the frames' unknowns, on top of A's diagonal
 
 
 def step(normal: Normal, damping: float) -> tuple[Array, Array]:
@@ -43,6 +44,7 @@ def step(normal: Normal, damping: float) -> tuple[Array, Array]:
         a[1:-1] -= 2 * pulled
         a[2:] += pulled
     diagonal = np.arange(A.shape[1])
+    A[:, diagonal, diagonal] += normal.held_by
     A[:, diagonal, diagonal] += damping * A[:, diagonal, diagonal]
     held = _held(normal, A)
     shared = np.zeros(len(normal.c))
@@ -70,12 +72,14 @@ def _held(normal: Normal, A: Array) -> Array:
 def _solve_coupled(A: Array, coupling: Array, a: Array) -> Array:
     """x (N, F) of (A + D^T diag(coupling) D) x = a, with D the second differences: one banded Cholesky factorisation."""
     N, F = a.shape
-    band = np.zeros((2 * F + 1, N, F))  # lower form: band[d, n, i] = matrix[(n, i) + d, (n, i)]
-    for d in range(F):
-        band[d, :, : F - d] = np.einsum("nii->ni", A[:, d:, : F - d])
+    band = np.zeros((N, F, 2 * F + 1))  # band[n, i, d] = matrix[(n, i) + d, (n, i)]
+    for i in range(F):
+        band[:, i, : F - i] = A[:, i, i:]
     for first, weight in ((0, 1.0), (1, 4.0), (2, 1.0)):
-        band[0, first : N - 2 + first] += weight * coupling
-    band[F, : N - 2] -= 2 * coupling
-    band[F, 1 : N - 1] -= 2 * coupling
-    band[2 * F, : N - 2] += coupling
-    return np.asarray(solveh_banded(band.reshape(2 * F + 1, N * F), a.ravel(), lower=True)).reshape(N, F)
+        band[first : N - 2 + first, :, 0] += weight * coupling
+    band[: N - 2, :, F] -= 2 * coupling
+    band[1 : N - 1, :, F] -= 2 * coupling
+    band[: N - 2, :, 2 * F] += coupling
+    # LAPACK's own order of numbers: no copy
+    lower = band.reshape(N * F, 2 * F + 1).T
+    return np.asarray(solveh_banded(lower, a.ravel(), overwrite_ab=True, lower=True, check_finite=False)).reshape(N, F)

@@ -9,18 +9,14 @@ Coordinates are source pixels with centres at +0.5; boxes are (x0, y0, x1, y1).
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-
-os.environ.setdefault("GLOG_minloglevel", "3")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import cv2
 import mediapipe as mp
 import numpy as np
 from numpy.typing import NDArray
+
+from avatar_models.tracking.landmarker import FaceLandmarker, FaceMesh, LandmarkModel, quiet_native_log
 
 NUM_LANDMARKS = 478
 SEARCH_SCORE = 0.5
@@ -53,6 +49,7 @@ class Observation:
 
     points: NDArray[np.float32]  # (478, 3) source pixels; z in the same unit, relative to the head's centre
     confidence: float  # the face detector's score, 0 to 1
+    blendshapes: NDArray[np.float32] | None = None  # (52,) in the order of blendshapes.NAMES, where the model gives them
 
     @property
     def box(self) -> Box:
@@ -70,20 +67,6 @@ def overlap(a: Box, b: Box) -> float:
     shared = float(sides.prod())
     union = float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - shared
     return shared / union if union > 0 else 0.0
-
-
-@contextlib.contextmanager
-def quiet_native_log() -> Iterator[None]:
-    """Sends the process's stderr to nowhere: MediaPipe's start-up notices obey no setting in this release."""
-    saved = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
 
 
 class FaceFinder:
@@ -156,17 +139,20 @@ class FaceTracker:
 
     The largest face is taken up; while it is lost for less than `max_gap_s`, only a face near its last place is
     accepted, so that it is not exchanged for another person. Make a new tracker for each clip: the models carry state
-    from frame to frame (a new one costs 0.1 s).
+    from frame to frame (a new one costs 0.1 s). With the bytes of a FaceLandmarker `task` the landmarks are that model's.
     """
 
-    def __init__(self, max_gap_s: float, region: tuple[float, float, float, float] | None = None) -> None:
+    def __init__(
+        self, max_gap_s: float, region: tuple[float, float, float, float] | None = None, task: bytes | None = None
+    ) -> None:
         self.max_gap_s = max_gap_s
+        self._task = task
         self.region = region  # x0 y0 x1 y1: faces are searched inside it only
         with quiet_native_log():
             self._finder = FaceFinder()
             warm_up = np.zeros((64, 64, 3), np.uint8)
             self._finder.all(warm_up)
-        self._mesh: mp.solutions.face_mesh.FaceMesh | None = None
+        self._model: LandmarkModel | None = None
         self._window: tuple[int, int, int] | None = None  # x0, y0, side
         self._last: Box | None = None
         self._last_time = -np.inf
@@ -187,7 +173,7 @@ class FaceTracker:
             if face is None:
                 return None
             self._look_at(face.box)
-            self._renew_mesh()
+            self._renew_model()
             seen = self._follow(picture)
             if seen is None:
                 self._window = None
@@ -197,8 +183,8 @@ class FaceTracker:
 
     def close(self) -> None:
         self._finder.close()
-        if self._mesh is not None:
-            self._mesh.close()
+        if self._model is not None:
+            self._model.close()
 
     def _follow(self, picture: Image) -> Observation | None:
         seen = self._measure(picture)
@@ -210,13 +196,13 @@ class FaceTracker:
         return seen
 
     def _measure(self, picture: Image) -> Observation | None:
-        assert self._window is not None and self._mesh is not None
+        assert self._window is not None and self._model is not None
         x0, y0, side = self._window
         window = padded_square(picture, x0, y0, side)
-        found = self._mesh.process(window).multi_face_landmarks
-        if not found:
+        marks = self._model.look(window)
+        if marks is None:
             return None
-        points = np.array([(mark.x, mark.y, mark.z) for mark in found[0].landmark], np.float32) * side
+        points = marks.points * np.float32(side)
         box = landmark_box(points)
         if (box[2:] - box[:2]).min() < MIN_FACE_PX:
             return None
@@ -226,7 +212,7 @@ class FaceTracker:
             return None
         if not scores or not _inside(points, picture):
             return None
-        return Observation(points, max(scores))
+        return Observation(points, max(scores), marks.blendshapes)
 
     def _drifted(self, box: Box) -> bool:
         assert self._window is not None
@@ -240,12 +226,14 @@ class FaceTracker:
         x0, y0 = np.floor((box[:2] + box[2:]) / 2 - side / 2).astype(int)
         self._window = (int(x0), int(y0), side)
 
-    def _renew_mesh(self) -> None:
-        if self._mesh is not None:
-            self._mesh.close()
-        with quiet_native_log():
-            self._mesh = mp.solutions.face_mesh.FaceMesh(max_num_faces=1, refine_landmarks=True)
-            self._mesh.process(np.zeros((64, 64, 3), np.uint8))
+    def _renew_model(self) -> None:
+        """FaceMesh remembers the face that was lost; the task remembers nothing."""
+        if self._task is not None:
+            self._model = self._model or FaceLandmarker(self._task)
+            return
+        if self._model is not None:
+            self._model.close()
+        self._model = FaceMesh()
 
     def _search(self, picture: Image, time: float) -> Face | None:
         part, left, top = self._searched_part(picture)

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from avatar_models.heads.embedding import NUM_LANDMARKS, LandmarkEmbedding
 from avatar_models.heads.look import plain_look
 from avatar_models.heads.skinning import Rig, pose
-from avatar_models.mesh_render import rasterise
-from avatar_models.shading import shaded
-from avatar_models.tracking.detect import quiet_native_log
+from avatar_models.mesh_render import Surface, rasterise
+from avatar_models.shading import light
 from avatar_models.tracking.landmark_head import NUM_VIEW_TERMS, view_terms
+from avatar_models.tracking.landmarker import quiet_native_log
 from avatar_models.tracking.quality import INNER, IRISES, LIPS, inter_ocular
 
 Array = NDArray[np.float64]
@@ -43,8 +43,10 @@ FIRST_PICTURES = 300
 PIXELS_SIGMA = 4.5  # of a detection, in the same
 WILD = 0.12  # of the distance between the eyes: a picture whose median residual is larger was not understood
 
-Look = Callable[[np.random.Generator], NDArray[np.float32]]
-"""Colours (V, 3) in [0, 1] of the head's vertices, another person's at each call."""
+Paint = Callable[[Surface], NDArray[np.float32]]
+"""Colours (H, W, 3) in [0, 1] of what the pixels show, before the light."""
+Look = Callable[[np.random.Generator], Paint]
+"""How the head is painted, another person's paint at each call."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,26 @@ class EmbeddingReport:
     before: float  # median distance of detected to projected places, over the distance between the eyes
     after: float  # and with offsets and slides
     scatter: Array  # (478,) of each point, over the distance between the eyes
+    known: int = 0  # points whose places were given, not voted for
 
     def lines(self) -> list[str]:
         inner = self.scatter[INNER]
-        return [
+        given = f"{self.known} points lie where the embedding beside the model says, the others were voted for"
+        return [given][: self.known] + [
             f"the detector found {self.found:.1%} of {self.pictures} pictures",
             f"votes lie {self.votes_mm:.2f} mm from their point's place, the places {self.surface_mm:.2f} mm from the surface",
             f"detected to projected, over the eyes' distance: {self.before:.2%}, with offsets and slides {self.after:.2%}",
             f"scatter of the inner points: median {np.median(inner):.2%}, worst {inner.max():.2%}",
         ]
+
+
+@dataclass(frozen=True)
+class KnownPlaces:
+    """Places of some of the detector's points that are known from elsewhere. K points."""
+
+    points: NDArray[np.int64]  # (K,) their numbers
+    faces: NDArray[np.int64]  # (K,) triangles of the head
+    barycentric: Array  # (K, 3)
 
 
 @dataclass(frozen=True)
@@ -85,10 +98,11 @@ class _Pictures:
 
 def embed(
     rig: Rig, faces: torch.Tensor, masks: Mapping[str, torch.Tensor], one_sided: bool, look: Look | None = None, *,
-    pictures: int = 1200, seed: int = 7,
+    known: KnownPlaces | None = None, pictures: int = 1200, seed: int = 7,
 ) -> tuple[LandmarkEmbedding, EmbeddingReport]:  # fmt: skip
     """The embedding of a head with the masks skin, eyes_left and eyes_right (V,) bool, on which the points may lie.
 
+    Points whose places are known keep them, without an offset; how they slide and how sure they are is measured as for all.
     Without a look, the head is painted after a first round that finds where its lips and brows are. Raises ValueError
     where the detector does not find the face in a fifth of the pictures.
     """
@@ -96,14 +110,19 @@ def embed(
     template = rig.template.double().numpy()
     skin, eyes = masks["skin"].numpy(), (masks["eyes_left"] | masks["eyes_right"]).numpy()
     if look is None:
-        bare = plain_look(template, masks, None)
+        bare = _of_vertices(plain_look(template, masks, None), triangles)
         shown = _render_and_detect(rig, triangles, one_sided, bare, FIRST_PICTURES, seed + 1)
         chosen, weights, _, _ = _places(shown, template, triangles, skin, eyes)
-        look = plain_look(template, masks, np.einsum("pk,pkc->pc", weights, template[triangles[chosen]]))
+        points = np.einsum("pk,pkc->pc", weights, template[triangles[chosen]])
+        look = _of_vertices(plain_look(template, masks, points), triangles)
     shown = _render_and_detect(rig, triangles, one_sided, look, pictures, seed)
     chosen, weights, votes_mm, surface_mm = _places(shown, template, triangles, skin, eyes)
+    fixed = np.zeros(NUM_LANDMARKS, bool)
+    if known is not None:
+        fixed[known.points] = True
+        chosen[known.points], weights[known.points] = known.faces, known.barycentric
     marks = _landmarks(rig, shown, triangles[chosen], weights)
-    offsets, slides, before, after, scatter = _response(shown, marks)
+    offsets, slides, before, after, scatter = _response(shown, marks, fixed)
     spread = np.median(scatter) / scatter
     embedding = LandmarkEmbedding(
         torch.from_numpy(chosen),
@@ -113,7 +132,17 @@ def embed(
         torch.from_numpy(slides.astype(np.float32)),
     )
     found = len(shown.points) / pictures
-    return embedding, EmbeddingReport(pictures, found, votes_mm, surface_mm, before, after, scatter)
+    return embedding, EmbeddingReport(pictures, found, votes_mm, surface_mm, before, after, scatter, int(fixed.sum()))
+
+
+def _of_vertices(colours: Callable[[np.random.Generator], NDArray[np.float32]], faces: NDArray[np.int64]) -> Look:
+    """A look made of vertex colours (V, 3)."""
+
+    def look(rng: np.random.Generator) -> Paint:
+        drawn = colours(rng)
+        return lambda surface: surface.interpolate(faces, drawn)
+
+    return look
 
 
 def _render_and_detect(rig: Rig, faces: NDArray[np.int64], one_sided: bool, look: Look, pictures: int, seed: int) -> _Pictures:
@@ -125,7 +154,7 @@ def _render_and_detect(rig: Rig, faces: NDArray[np.int64], one_sided: bool, look
     rows = []
     for number in range(pictures):
         if number % 8 == 0:
-            identity, colors = rng.normal(0.0, IDENTITY_SIGMA, I).clip(-2, 2), look(rng)
+            identity, paint = rng.normal(0.0, IDENTITY_SIGMA, I).clip(-2, 2), look(rng)
         expression = _expression(rng, E, one_sided)
         jaw = np.array([JAW_MAX * rng.random() ** 1.5 * (rng.random() < 0.7), 0.0, 0.0])
         gaze = np.array([0.12, 0.25, 0.0]) * rng.normal(size=3)
@@ -133,9 +162,8 @@ def _render_and_detect(rig: Rig, faces: NDArray[np.int64], one_sided: bool, look
         values = (identity, expression, np.zeros(3), jaw, np.tile(gaze, 2))
         vertices = pose(rig, *(torch.tensor(value, dtype=torch.float32)[None] for value in values))[0].numpy()
         surface = rasterise(vertices, faces, K, view, SIZE, SIZE)
-        picture = np.where(
-            surface.triangle[..., None] >= 0, surface.interpolate(faces, shaded(vertices, faces, view, colors)), WALL
-        )
+        shade = surface.interpolate(faces, light(vertices, faces, view))
+        picture = np.where(surface.triangle[..., None] >= 0, paint(surface) * shade[..., :1] + shade[..., 1:], WALL)
         marks = detector.process((np.clip(picture, 0, 1) * 255).astype(np.uint8)).multi_face_landmarks
         if marks:
             points = np.array([(mark.x, mark.y) for mark in marks[0].landmark]) * SIZE
@@ -229,9 +257,10 @@ def _landmarks(rig: Rig, shown: _Pictures, corners: NDArray[np.int64], weights: 
     return np.stack(found)
 
 
-def _response(shown: _Pictures, marks: Array) -> tuple[Array, Array, float, float, Array]:
+def _response(shown: _Pictures, marks: Array, fixed: NDArray[np.bool_]) -> tuple[Array, Array, float, float, Array]:
     """Offsets (478, 3) and slides (terms, 478, 3) by robust ridge regression of the detections on the view.
 
+    Fixed points (478,) have no offset.
     Also the median residual before and after over the distance between the eyes, and each point's own after, (478,).
     """
     R, t = shown.view[:, :3, :3], shown.view[:, :3, 3]
@@ -248,7 +277,8 @@ def _response(shown: _Pictures, marks: Array) -> tuple[Array, Array, float, floa
     ridge = np.diag(PIXELS_SIGMA**2 / np.repeat([OFFSET_SIGMA, *[SLIDE_SIGMA] * NUM_VIEW_TERMS], 3) ** 2)
     fields = np.zeros((phi.shape[1], NUM_LANDMARKS, 3))
     for p in range(NUM_LANDMARKS):
-        A = (phi[seen][:, None, :, None] * DR[seen][:, p, :, None, :]).reshape(-1, 3 * phi.shape[1])
+        terms = phi[seen] * ([0.0] + [1.0] * NUM_VIEW_TERMS if fixed[p] else 1.0)  # what sees nothing, the ridge holds at zero
+        A = (terms[:, None, :, None] * DR[seen][:, p, :, None, :]).reshape(-1, 3 * phi.shape[1])
         b = residual[seen][:, p].reshape(-1)
         weight = np.ones(len(b))
         for _ in range(3):
@@ -266,11 +296,15 @@ def _embed_procedural() -> None:
     from avatar_models.heads.embedding import save_embedding
     from avatar_models.heads.procedural import EMBEDDING, procedural_masks, procedural_rig
     from avatar_models.heads.procedural_mesh import head_mesh
-    from avatar_models.heads.procedural_paint import paint
+    from avatar_models.heads.procedural_paint import head_texture
     from avatar_models.people import palette_of
 
     faces = torch.from_numpy(head_mesh().faces)
-    look: Look = lambda rng: paint(palette_of(rng))  # noqa: E731
+
+    def look(rng: np.random.Generator) -> Paint:
+        texture = head_texture(palette_of(rng), side=512)  # as fine as these pictures
+        return lambda surface: surface.sample(texture)
+
     embedding, report = embed(procedural_rig()[0], faces, procedural_masks(), True, look)
     save_embedding(EMBEDDING, embedding)
     print("\n".join(report.lines()))

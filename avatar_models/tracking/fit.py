@@ -1,39 +1,31 @@
-"""Fitting a parametric head to the landmarks of one segment: pose and expression per frame, identity and focal length shared.
-
-Rounds of damped Gauss-Newton: some frames with all that they share, all frames with the identity held and then with it, and
-all frames with smoothness over time. A landmark's standard deviation is not a setting: it is estimated from the residuals
-between rounds, so that exact landmarks are followed exactly and noisy ones are held back by the priors.
+"""Fitting a parametric head to landmarks: pose and expression per frame, identity shared; and the focal length, where one
+camera of unknown focal length filmed it. See :mod:`avatar_models.tracking.rounds` for how.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avatar_models.heads.interface import Head
-from avatar_models.tracking.arrow import step
+from avatar_models.tracking.blendshapes import expression_guess, gaze_guess, jaw_guess
 from avatar_models.tracking.landmark_head import landmark_head
-from avatar_models.tracking.problem import FOCAL_SIGMA, Problem, Smoothness, State, axis_angle, rotation, seen_of
-from avatar_models.tracking.quality import INNER, reprojection_error
-from avatar_models.tracking.start import first_state
+from avatar_models.tracking.photometric import refine
+from avatar_models.tracking.problem import FOCAL_SIGMA, Problem, Seen, State, axis_angle, seen_of
+from avatar_models.tracking.quality import reprojection_error
+from avatar_models.tracking.rounds import ERR_TOGETHER_IN_VIEWS, FIRST_SIGMA, solve
+from avatar_models.tracking.smoothness import NUM_EYES, Smoothness
+from avatar_models.tracking.start import Guess, no_guess
+from avatar_models.tracking.views import SeenView, ViewsProblem, with_eye_distance
 
 Array = NDArray[np.float64]
 
 FIRST_FOCAL = 2.0
 """Focal length over the source picture's larger side, before it is estimated: between a webcam's and a portrait lens's."""
-FIRST_SIGMA = 0.05
-SIGMA_LIMITS = (0.004, 0.06)
-ERRS_TOGETHER = 3.3
-"""A landmark's standard deviation over the scatter of its residuals: neighbouring landmarks err together, so that they
-tell less than their number."""
-KEY_FRAMES = 32
-SHARED_ITERATIONS = 2
-"""With all frames: the key frames have found the identity but for what the others add."""
-CONVERGED = 1e-3
-"""A round ends when a step lowers the cost by less than this share."""
-TRIES = 5
+KNOWN_SIGMA = 1e-6  # of the logarithm of a focal length that is known
 
 
 @dataclass(frozen=True)
@@ -62,72 +54,123 @@ def fit_clip(
     smoothness: float,  # 0 is none, 1 the default
     focal: float | None = None,  # of the source camera in pixels, where it is known
     times: NDArray[np.float64] | None = None,  # (N,) seconds; a gap is not smoothed over
+    pictures: NDArray[np.uint8] | None = None,  # (N, H, W, 3) the crops, for the photometric refinement
+    blendshapes: NDArray[np.floating] | None = None,  # (N, 52) the detector's scores, where it gives them, to start from
 ) -> ClipFit:
     """Fits the head to a segment's landmarks. Raises ValueError for points that are not finite, naming the frame."""
-    bad = np.flatnonzero(~np.isfinite(points[..., :2]).all((1, 2)))
-    if len(bad):
-        raise ValueError(f"landmarks of frame {bad[0]} of the segment are not finite")
+    _refuse_nan(points, "the segment")
     seen, model = seen_of(points, crop, source_size), landmark_head(head)
     log_focal = float(np.log(focal if focal is not None else FIRST_FOCAL * max(source_size)))
-    focal_sigma = FOCAL_SIGMA if focal is None else 1e-6
-    options = {"first_log_focal": log_focal, "focal_sigma": focal_sigma, "one_sided": head.one_sided}
-
-    problem = Problem(model, seen, sigma=FIRST_SIGMA, smoothness=None, **options)  # type: ignore[arg-type]
-    state = first_state(model, seen, problem.weights, log_focal)
-    keys = np.unique(np.linspace(0, len(points) - 1, KEY_FRAMES).round().astype(int))
-    some, sigma = state.frames(keys), FIRST_SIGMA
-    for _ in range(3):
-        of_keys = Problem(model, seen.frames(keys), sigma=sigma, smoothness=None, **options)  # type: ignore[arg-type]
-        some = descend(of_keys, some, iterations, shared=True)
-        sigma = scatter(of_keys, some)
-
-    problem = Problem(model, seen, sigma=sigma, smoothness=None, **options)  # type: ignore[arg-type]
-    state = between(some, keys, first_state(model, seen, problem.weights, some.log_focal))
-    state = descend(problem, state, iterations, shared=False)
-    state = descend(problem, state, SHARED_ITERATIONS, shared=True)
-    sigma = scatter(problem, state)
-    smooth = Smoothness() if smoothness > 0 else None
+    focal_sigma = FOCAL_SIGMA if focal is None else KNOWN_SIGMA
     follows = None if times is None else _follows(times)
-    problem = Problem(model, seen, sigma=sigma, smoothness=smooth, amount=smoothness, follows=follows, **options)  # type: ignore[arg-type]
-    state = descend(problem, state, iterations, shared=False)
+
+    guess = no_guess(len(points), head.num_expression)
+    if blendshapes is not None:
+        expression = expression_guess(head, blendshapes)
+        guess = Guess(expression, jaw_guess(blendshapes), gaze_guess(blendshapes).reshape(-1, 2, 3).mean(1)[:, :NUM_EYES])
+
+    def problem_of(frames: NDArray[np.int64], sigma: float, smooth: Smoothness | None) -> Problem:
+        return Problem(
+            model, seen.frames(frames), sigma=sigma, first_log_focal=log_focal, focal_sigma=focal_sigma,
+            one_sided=head.one_sided, smoothness=smooth, amount=smoothness, follows=follows,
+        )  # fmt: skip
+
+    problem, state = solve(problem_of, len(points), log_focal, guess, iterations=iterations, smoothness=smoothness)
+    if pictures is not None:
+        problem, state = refine(head, problem, state, pictures)
     return result(problem, state)
 
 
-def descend(problem: Problem, state: State, iterations: int, *, shared: bool) -> State:
-    """Levenberg-Marquardt until a step gains nothing to speak of."""
-    damping, cost = 1e-3, problem.cost(state)
-    for _ in range(iterations):
-        normal = problem.normal(state, shared=shared)
-        for _ in range(TRIES):
-            trial = problem.moved(state, *step(normal, damping))
-            trial_cost = problem.cost(trial)
-            if trial_cost < cost:
-                break
-            damping = max(10 * damping, 1e-3)
-        else:
-            return state
-        gain, cost, state = cost - trial_cost, trial_cost, trial
-        damping = damping * 0.1
-        if gain < CONVERGED * cost:
-            return state
-    return state
+@dataclass(frozen=True)
+class View:
+    """What one camera of several saw: M of the N frames that all share."""
+
+    points: NDArray[np.float32]  # (M, 478, 2 or 3) crop pixels
+    crop: NDArray[np.float32]  # (M, 3) x0, y0, scale of the stored crop in the source picture
+    frames: NDArray[np.int64]  # (M,) rising numbers below N
+    K: Array  # (3, 3) of the source picture, pixels
+    viewmat: Array  # (4, 4) world to camera, metres
 
 
-def between(some: State, keys: NDArray[np.int64], posed: State) -> State:
-    """All frames' poses with the identity of some frames, and with expression, jaw and eyes as between those."""
-    frames = np.arange(len(posed.t))
+@dataclass(frozen=True)
+class ViewsFit:
+    """A head fitted to several cameras' landmarks."""
 
-    def at(values: Array) -> Array:  # (keys, K) -> (N, K)
-        return np.stack([np.interp(frames, keys, column) for column in values.T], 1)
+    viewmat: Array  # (N, 4, 4) head's frame to world
+    identity: Array  # (I,)
+    expression: Array  # (N, E)
+    jaw: Array  # (N, 3)
+    eyes: Array  # (N, 6)
+    views: list[ClipFit]
+    """Each view's own frames as a clip: viewmat is the head's frame to that camera."""
 
-    jaw = rotation(at(axis_angle(some.R_jaw)))
-    return replace(posed, identity=some.identity, expression=at(some.expression), R_jaw=jaw, eyes=at(some.eyes))
+
+def fit_views(
+    head: Head,
+    views: Sequence[View],
+    *,
+    iterations: int,
+    smoothness: float,
+    times: NDArray[np.float64] | None = None,  # (N,) seconds; a gap is not smoothed over
+) -> ViewsFit:
+    """Fits the head to what several known cameras saw at the same times.
+
+    Every frame must be in a view. Raises ValueError for what cannot be fitted, naming the view and the frame.
+    """
+    count = _number_of_frames(views)
+    model = landmark_head(head)
+    options = {"first_log_focal": 0.0, "focal_sigma": KNOWN_SIGMA, "one_sided": head.one_sided}
+    follows = None if times is None else _follows(times)
+    seen_views = []
+    for view in views:
+        fx, fy, cx, cy = (float(view.K[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2)))
+        points = np.asarray(view.points[..., :2], np.float64)
+        seen = Seen(points, np.asarray(view.crop, np.float64), (0, 0), np.ones(len(points)), (fx, fy, cx, cy))
+        unknown = SeenView(seen, np.asarray(view.frames), np.asarray(view.viewmat, np.float64))
+        posing = Problem(model, seen, sigma=FIRST_SIGMA, smoothness=None, **options)  # type: ignore[arg-type]
+        seen_views.append(with_eye_distance(unknown, model, posing))
+
+    def problem_of(frames: NDArray[np.int64], sigma: float, smooth: Smoothness | None) -> ViewsProblem:
+        def of(seen: Seen, smooth: Smoothness | None) -> Problem:
+            return Problem(model, seen, sigma=sigma, smoothness=smooth, amount=smoothness, follows=follows, **options)  # type: ignore[arg-type]
+
+        nothing = Seen(np.zeros((len(frames), 0, 2)), np.zeros((len(frames), 3)), (0, 0), np.ones(len(frames)))
+        some = [view.some(frames) for view in seen_views]
+        return ViewsProblem(of(nothing, smooth), [(view, of(view.seen, None)) for view in some])
+
+    guess = no_guess(count, head.num_expression)
+    problem, state = solve(
+        problem_of, count, 0.0, guess, iterations=iterations, smoothness=smoothness, together=ERR_TOGETHER_IN_VIEWS
+    )
+    fitted = [result(of_view, view.state(state)) for view, of_view in problem.views]
+    return ViewsFit(
+        _matrices(state.R, state.t), state.identity, state.expression, axis_angle(state.R_jaw), _both_eyes(state), fitted
+    )
 
 
-def scatter(problem: Problem, state: State) -> float:
-    """A landmark's standard deviation over the distance between the eyes, from the residuals' median."""
-    distance = np.linalg.norm(problem.residuals(state)[:, INNER], axis=-1)
-    return float(np.clip(ERRS_TOGETHER * np.median(distance) / 1.18, *SIGMA_LIMITS))  # the median of a 2D normal's length
+def _number_of_frames(views: Sequence[View]) -> int:
+    if not views:
+        raise ValueError("no view to fit a head to")
+    for number, view in enumerate(views):
+        name = f"view {number}"
+        if not len(view.points) or not (len(view.points) == len(view.frames) == len(view.crop)):
+            raise ValueError(
+                f"{name}: {len(view.points)} frames of landmarks, {len(view.crop)} crops, {len(view.frames)} numbers"
+            )
+        if (np.diff(view.frames) <= 0).any() or view.frames[0] < 0:
+            raise ValueError(f"{name}: its frames' numbers do not rise from 0 on")
+        _refuse_nan(view.points, name)
+    seen = np.unique(np.concatenate([view.frames for view in views]))
+    missing = np.setdiff1d(np.arange(seen[-1] + 1), seen)
+    if len(missing):
+        raise ValueError(f"no view saw frame {missing[0]}; number the frames without it")
+    return len(seen)
+
+
+def _refuse_nan(points: NDArray[np.float32], name: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(points[..., :2]).all((1, 2)))
+    if len(bad):
+        raise ValueError(f"landmarks of frame {bad[0]} of {name} are not finite")
 
 
 def _follows(times: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -139,12 +182,22 @@ def _follows(times: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def result(problem: Problem, state: State) -> ClipFit:
-    N = len(state.t)
-    viewmat = np.tile(np.eye(4), (N, 1, 1))
-    viewmat[:, :3, :3], viewmat[:, :3, 3] = state.R, state.t
-    eyes = np.concatenate([state.eyes, np.zeros((N, 1))], 1)
     projected = problem.projected(state)
     return ClipFit(
-        problem.seen.K(state.log_focal), viewmat, state.identity, state.expression, np.zeros((N, 3)), axis_angle(state.R_jaw),
-        np.concatenate([eyes, eyes], 1), reprojection_error(projected, problem.seen.points), problem.inliers(state), projected,
+        problem.seen.K(state.log_focal), _matrices(state.R, state.t), state.identity, state.expression,
+        np.zeros((len(state.t), 3)), axis_angle(state.R_jaw), _both_eyes(state),
+        reprojection_error(projected, problem.seen.points), problem.inliers(state), projected,
     )  # fmt: skip
+
+
+def _matrices(R: Array, t: Array) -> Array:
+    """(N, 4, 4)."""
+    viewmat = np.tile(np.eye(4), (len(t), 1, 1))
+    viewmat[:, :3, :3], viewmat[:, :3, 3] = R, t
+    return viewmat
+
+
+def _both_eyes(state: State) -> Array:
+    """(N, 6)."""
+    eyes = np.concatenate([state.eyes, np.zeros((len(state.eyes), 1))], 1)
+    return np.concatenate([eyes, eyes], 1)

@@ -13,9 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from avatar_models.heads.interface import Head
+from avatar_models.tracking.quality import LIPS
 
 Array = NDArray[np.float64]
 NUM_VIEW_TERMS = 5
+MOVES_LIPS = 0.25
+"""An expression is the mouth's if it moves the lips, on the mean, by this share of what it moves most."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class LandmarkHead:
     slides: Array  # (NUM_VIEW_TERMS, P, 3): how a detected point slides over the surface as the view changes
     trust: Array  # (P,) in [0, 1]
     blinks: NDArray[np.bool_]  # (E,) which expressions shut an eye
+    mouth: NDArray[np.bool_]  # (E,) and which move the lips
 
 
 def landmark_head(head: Head) -> LandmarkHead:
@@ -47,10 +51,12 @@ def landmark_head(head: Head) -> LandmarkHead:
         shaped = values.reshape(*values.shape[:-2], len(corners), 3, values.shape[-1])
         return (shaped * bary[:, :, None]).sum(-2).numpy()
 
+    expression = at_landmarks(part.expression_basis)
+    moved = np.linalg.norm(expression, axis=-1)  # (E, P)
     return LandmarkHead(
         template=at_landmarks(part.template) + embedding.offsets.double().numpy(),
         identity=at_landmarks(part.identity_basis),
-        expression=at_landmarks(part.expression_basis),
+        expression=expression,
         joints=rig.joints.numpy(),
         joint_identity=rig.joint_identity_basis.numpy(),
         joint_expression=None if rig.joint_expression_basis is None else rig.joint_expression_basis.numpy(),
@@ -59,6 +65,27 @@ def landmark_head(head: Head) -> LandmarkHead:
         slides=embedding.slides.double().numpy(),
         trust=embedding.weights.double().numpy(),
         blinks=np.array([re.search("blink|eyelid", name, re.IGNORECASE) is not None for name in head.expression_names]),
+        mouth=moved[:, LIPS].mean(1) > MOVES_LIPS * moved.max(1),
+    )
+
+
+def points_of(head: Head, vertices: NDArray[np.int64]) -> LandmarkHead:
+    """The rig at some of its vertices (M,), as if they were landmarks that the detector sees exactly."""
+    rig = head.rig.to(dtype=torch.float64)
+    part = rig.take(torch.from_numpy(vertices))
+    return LandmarkHead(
+        template=part.template.numpy(),
+        identity=part.identity_basis.numpy(),
+        expression=part.expression_basis.numpy(),
+        joints=rig.joints.numpy(),
+        joint_identity=rig.joint_identity_basis.numpy(),
+        joint_expression=None if rig.joint_expression_basis is None else rig.joint_expression_basis.numpy(),
+        correctives=None if part.pose_basis is None else part.pose_basis[9:].numpy(),
+        weights=part.weights.numpy(),
+        slides=np.zeros((NUM_VIEW_TERMS, len(vertices), 3)),
+        trust=np.ones(len(vertices)),
+        blinks=np.zeros(head.num_expression, bool),
+        mouth=np.zeros(head.num_expression, bool),
     )
 
 

@@ -6,7 +6,7 @@ import mediapipe as mp
 import numpy as np
 from numpy.typing import NDArray
 
-from avatar_models.tracking.detect import quiet_native_log
+from avatar_models.tracking.landmarker import quiet_native_log
 
 
 class Matter:

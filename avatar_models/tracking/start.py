@@ -1,35 +1,63 @@
-"""Where a head fit starts: the neutral head posed on each frame by itself."""
+"""Where a head fit starts: the head, neutral or shaped, posed on each frame by itself."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avatar_models.tracking.landmark_head import LandmarkHead
-from avatar_models.tracking.problem import NUM_EYES, Seen, State
+from avatar_models.tracking.problem import Problem, State, axis_angle, rotation
+from avatar_models.tracking.smoothness import NUM_EYES
+from avatar_models.tracking.views import ViewsProblem
 
 Array = NDArray[np.float64]
 
 
-def first_state(model: LandmarkHead, seen: Seen, weights: Array, log_focal: float) -> State:
-    """Neutral face and jaw; pose by scaled orthography: u = s R_xy X + place, least squares, then the nearest rotation."""
-    N = len(seen.points)
-    share = weights / weights.sum()
-    middle = share @ model.template
-    X = model.template - middle
-    inverse = np.linalg.solve((X * share[:, None]).T @ X, (X * share[:, None]).T)  # (3, P)
-    place = np.einsum("p,npi->ni", share, seen.points)
-    affine = np.einsum("cp,npi->nic", inverse, seen.points - place[:, None])  # (N, 2, 3): s R_xy
-    U, lengths, Vt = np.linalg.svd(affine, full_matrices=False)
-    R = np.empty((N, 3, 3))
-    R[:, :2] = U @ Vt
-    R[:, 2] = np.cross(R[:, 0], R[:, 1])
-    away = R[:, 2, 2] > 0  # seen from behind: a face looks into the camera
-    R[away] = np.diag([1.0, -1.0, -1.0])
-    K = seen.K(log_focal)
-    depth = K[:, 0, 0] / np.maximum(lengths.mean(1), 1e-6)
-    ray = np.concatenate([(place - K[:, :2, 2]) / K[:, [0, 1], [0, 1]], np.ones((N, 1))], 1)
+@dataclass(frozen=True)
+class Guess:
+    """What the detector says of all of a clip's N frames beside the landmarks; zeros where it says nothing."""
+
+    expression: Array  # (N, E)
+    jaw: Array  # (N, 3) axis-angle
+    eyes: Array  # (N, NUM_EYES)
+
+
+def no_guess(count: int, num_expression: int) -> Guess:
+    return Guess(np.zeros((count, num_expression)), np.zeros((count, 3)), np.zeros((count, NUM_EYES)))
+
+
+def first_state(problem: Problem | ViewsProblem, log_focal: float, guess: Guess, frames: NDArray[np.int64]) -> State:
+    """Frames as guessed, with the mean face. `problem` is of `frames`."""
+    N, model = problem.num_frames, problem.model
+    R, t = problem.poses(np.broadcast_to(model.template, (N, *model.template.shape)), log_focal)
     return State(
-        np.zeros(len(model.identity)), log_focal, R, ray * depth[:, None] - R @ middle, np.zeros((N, len(model.expression))),
-        np.broadcast_to(np.eye(3), (N, 3, 3)).copy(), np.zeros((N, NUM_EYES)),
+        np.zeros(len(model.identity)), log_focal, R, t, guess.expression[frames], rotation(guess.jaw[frames]),
+        guess.eyes[frames],
     )  # fmt: skip
+
+
+def between(
+    problem: Problem | ViewsProblem, some: State, keys: NDArray[np.int64], frames: NDArray[np.int64], guess: Guess
+) -> State:
+    """Frames with the identity of some (`keys`, in the same numbers), and with expression, jaw and eyes as guessed, but for
+    what the guess was wrong by in those.
+
+    Each is posed by itself. `problem` is of `frames`.
+    """
+    if np.array_equal(keys, frames):
+        return some
+
+    def at(values: Array, guessed: Array) -> Array:  # (keys, K), (all, K) -> (N, K)
+        wrong = values - guessed[keys]
+        return guessed[frames] + np.stack([np.interp(frames, keys, column) for column in wrong.T], 1)
+
+    N = len(frames)
+    still = State(
+        some.identity, some.log_focal, np.tile(np.diag([1.0, -1.0, -1.0]), (N, 1, 1)), np.tile([0.0, 0.0, 1.0], (N, 1)),
+        at(some.expression, guess.expression), rotation(at(axis_angle(some.R_jaw), guess.jaw)), at(some.eyes, guess.eyes),
+    )  # fmt: skip
+    for _ in range(2):  # the second time with the detector's slides of these views
+        R, t = problem.poses(problem.posed(still), some.log_focal)
+        still = replace(still, R=R, t=t)
+    return still

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from avatar_models.heads.interface import Head
 from pipelines.formats.fields import FormatError
 from pipelines.frames import StoredFrame
 from pipelines.splits import split_rows
-from pipelines.subject import HEAD_FILE, Tables, above_neck, subject_identity
+from pipelines.subject import HEAD_FILE, Tables, above_neck, find_segment, subject_identity
 
 Array = NDArray[np.float64]
 
@@ -55,23 +55,24 @@ class TrackedClip:
 def tracked_clip(data: Tables, clip_id: str, test_fraction: float) -> tuple[TrackedClip, Head, Iterator[StoredFrame]]:
     """A segment's frames that passed the gates, in order, its head, and the pictures, decoded one at a time.
 
-    As in training, the last `test_fraction` of the segment is held out. Raises FormatError for a segment that is unknown
-    (the nearest is named), that did not pass, or whose head is not here.
+    As in training, the last `test_fraction` of the segment is held out. Raises UnknownSegment, and FormatError for a segment
+    that did not pass, or whose head is not here.
     """
-    segments = {row["clip_id"]: row for row in data.segments.to_pylist()}
-    if clip_id not in segments:
-        near = difflib.get_close_matches(clip_id, segments, n=1, cutoff=0.0)
-        if not near:
-            raise FormatError(f"no tracked clip {clip_id!r}, there is none at all; run `dvc repro preprocess` first")
-        raise FormatError(f"no tracked clip {clip_id!r}. Did you mean {near[0]!r}? There are: {', '.join(segments)}")
-    segment = segments[clip_id]
+    segment = find_segment(data, clip_id)
     if not segment["passed"]:
         raise FormatError(f"{clip_id}: did not pass ({segment['reason']}); preprocess.gates in params.yaml says what passes")
-    rows = data.tracks.filter(pc.equal(data.tracks["clip_id"], clip_id)).sort_by("frame")
-    train, held_out = split_rows(rows["good"].to_numpy(zero_copy_only=False), test_fraction, segment["split"])
+    good = _rows(data, clip_id)["good"].to_numpy(zero_copy_only=False)
+    train, held_out = split_rows(good, test_fraction, segment["split"])
     kept = np.sort(np.concatenate([train, held_out]))
     if not len(kept):
         raise FormatError(f"{clip_id}: no frame of it passed the gates; preprocess.gates in params.yaml says what passes")
+    clip, head = tracked_rows(data, clip_id, kept, held_out)
+    return clip, head, (data.frames.decode(clip_id, row) for row in kept.tolist())
+
+
+def tracked_rows(data: Tables, clip_id: str, kept: NDArray[np.int64], held_out: NDArray[np.int64]) -> tuple[TrackedClip, Head]:
+    """Some rows of a segment that is there, whatever the gates say of them. Raises FormatError where its head is not here."""
+    rows = _rows(data, clip_id)
     identity = np.asarray(subject_identity(data, clip_id)["identity"], np.float64)
     head = _head_of(data, clip_id, rows["head"][0].as_py(), len(identity), len(rows["expression"][0]))
 
@@ -96,7 +97,11 @@ def tracked_clip(data: Tables, clip_id: str, test_fraction: float) -> tuple[Trac
         head.expression_names,
         head.identity_names,
     )
-    return clip, head, (data.frames.decode(clip_id, row) for row in kept.tolist())
+    return clip, head
+
+
+def _rows(data: Tables, clip_id: str) -> pa.Table:
+    return data.tracks.filter(pc.equal(data.tracks["clip_id"], clip_id)).sort_by("frame")
 
 
 def _head_of(data: Tables, clip_id: str, name: str, num_identity: int, num_expression: int) -> Head:

@@ -5,13 +5,16 @@ The rules for cuts, gaps, several faces and small ones are in docs/preprocess.md
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from avatar_models.tracking.landmarker_file import LandmarkerError, read_landmarker
 from pipelines.fanout import Item, Step
 from pipelines.heads import load_head
 from pipelines.lineage import detector_hashes
@@ -22,7 +25,7 @@ from pipelines.preprocess.observe import VERSION as OBSERVE_VERSION
 from pipelines.preprocess.observe import ObserveClip
 
 OBSERVE_PARAMS = ("max_fps", "max_frames", "jpeg_quality", "cut_threshold", "max_gap_s", "crop")
-FIT_PARAMS = ("head", "fit_iterations", "fit_smoothness", "gates")
+FIT_PARAMS = ("head", "fit_iterations", "fit_smoothness", "fit_photometric", "gates")
 
 
 def clip_items(catalog: pa.Table, options: Preprocess) -> list[Item]:
@@ -46,6 +49,14 @@ def frames_to_keep(row: Mapping[str, Any], options: Preprocess) -> int:
     return min(thinned, options.max_frames)
 
 
+def landmarker_hash(file: str) -> str:
+    """sha256 of preprocess.landmarker_file. Raises LandmarkerError."""
+    try:
+        return hashlib.sha256(read_landmarker(Path(file))).hexdigest()
+    except LandmarkerError as error:
+        raise LandmarkerError(f"preprocess.landmarker_file {error}") from None
+
+
 def preprocess_steps(params: Params) -> list[Step]:
     """The two steps, each with the parameters that its result depends on."""
     block = params.preprocess.as_key()
@@ -53,16 +64,19 @@ def preprocess_steps(params: Params) -> list[Step]:
     observe = {name: block[name] for name in OBSERVE_PARAMS}
     fit = {name: block[name] for name in FIT_PARAMS}
     buffer_bytes = params.preprocess.frame_buffer_mb * 1024**2
+    task = params.preprocess.landmarker_file
+    task_hash = landmarker_hash(task) if task else ""
+    observe_clip = partial(ObserveClip, buffer_bytes=buffer_bytes, landmarker_file=task, landmarker_hash=task_hash)
     fit_clip = partial(FitClip, head_file=params.preprocess.head_file, head_hash=head.hash())
-    # The buffer changes no result, and where a head's file lies neither, so both are kept out of the keys.
+    # The buffer changes no result, and where a file lies neither, so these are kept out of the keys.
     return [
         Step(
             "observe",
             OBSERVE_VERSION,
-            partial(ObserveClip, buffer_bytes=buffer_bytes),
+            observe_clip,
             observe,
             params.compute.decode,
-            detector_hashes(),
+            detector_hashes() | ({"face_landmarker": task_hash} if task else {}),
         ),
         Step(
             "fit",

@@ -19,7 +19,7 @@ from pipelines.frames import decode_frame
 from pipelines.heads import HeadError, load_head
 from pipelines.keys import digest
 
-VERSION = 3
+VERSION = 4
 
 
 class FitClip:
@@ -31,6 +31,7 @@ class FitClip:
         if self.head.hash() != head_hash:
             raise HeadError(f"preprocess.head_file {head_file}: holds another head here than where the run began")
         self.iterations, self.smoothness = int(params["fit_iterations"]), float(params["fit_smoothness"])
+        self.photometric = bool(params["fit_photometric"])
         torch.set_num_threads(1)
         self.limits = Limits(**params["gates"])
 
@@ -55,10 +56,12 @@ class FitClip:
         count = frames.num_rows
         points = np.array(landmarks["points"].to_pylist(), np.float32).reshape(count, -1, 3)
         crop = np.array(frames["crop"].to_pylist(), np.float32)
-        size = len(decode_frame(frames.to_batches()[0], 0).image)
+        batch = frames.combine_chunks().to_batches()[0]
+        size = len(decode_frame(batch, 0).image)
+        pictures = np.stack([decode_frame(batch, row).image for row in range(count)]) if self.photometric else None
         fit = fit_clip(
             self.head, points, crop, source_size, iterations=self.iterations, smoothness=self.smoothness,
-            times=frames["time"].to_numpy(),
+            times=frames["time"].to_numpy(), pictures=pictures, blendshapes=_scores(landmarks),
         )  # fmt: skip
         # The detector is sure of a face behind a hand, too: what the head does not agree with is no ground to train on.
         confidence = (landmarks["confidence"].to_numpy() * fit.inliers).astype(np.float32)
@@ -118,6 +121,12 @@ class FitClip:
             "reason": reason,
             "fingerprint": digest([*(file["sha256"] for file in made), item.payload["split"], not reason]),
         }
+
+
+def _scores(landmarks: pa.Table) -> np.ndarray | None:
+    """The detector's scores (N, 52) of expression, where it gives them."""
+    column = landmarks["blendshapes"]
+    return None if column.null_count else np.array(column.to_pylist(), np.float32)
 
 
 def _rows_without_gaps(times: np.ndarray) -> np.ndarray:

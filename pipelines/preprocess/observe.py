@@ -6,6 +6,7 @@ buffer reaches; the rest of a long clip is decoded a second time.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from avatar_models.tracking.crop import CropPath, crop_path, cut_crop, inside_picture
 from avatar_models.tracking.detect import FaceTracker, Observation
+from avatar_models.tracking.landmarker_file import LandmarkerError, read_landmarker
 from avatar_models.tracking.matte import Matter
 from avatar_models.tracking.segments import Segment, colour_histogram, histogram_distance, split_segments
 from pipelines import tables
@@ -46,7 +48,13 @@ class Seen:
 class ObserveClip:
     """Does one clip per call; nothing passes from clip to clip."""
 
-    def __init__(self, params: Mapping[str, Any], buffer_bytes: int) -> None:
+    def __init__(
+        self, params: Mapping[str, Any], buffer_bytes: int, landmarker_file: str = "", landmarker_hash: str = ""
+    ) -> None:
+        """Raises LandmarkerError where this machine's task is not the one, of that hash, that the results are kept under."""
+        self.task = read_landmarker(Path(landmarker_file)) if landmarker_file else None
+        if self.task is not None and hashlib.sha256(self.task).hexdigest() != landmarker_hash:
+            raise LandmarkerError(f"preprocess.landmarker_file {landmarker_file}: another file here than where the run began")
         fields = {name: params[name] for name in params if name in Preprocess.model_fields}
         self.options = Preprocess.model_validate(fields)
         self.buffer_bytes = buffer_bytes
@@ -88,7 +96,8 @@ class ObserveClip:
         seen = Seen(np.empty(0), np.empty(0, np.int64))
         room = self.buffer_bytes
         before: NDArray[np.float32] | None = None
-        with closing(FaceTracker(self.options.max_gap_s, tuple(clip["crop"]) if clip["crop"] else None)) as tracker:
+        region = tuple(clip["crop"]) if clip["crop"] else None
+        with closing(FaceTracker(self.options.max_gap_s, region, self.task)) as tracker:
             for index, picture in decoder.frames(wanted.tolist()):
                 colours = colour_histogram(picture)
                 cut = before is not None and histogram_distance(before, colours) > self.options.cut_threshold
@@ -156,7 +165,7 @@ class ObserveClip:
             "clip_id": names,
             "frame": indices,
             "points": path.to_crop(points).reshape(len(rows), -1).tolist(),
-            "blendshapes": pa.nulls(len(rows), tables.LANDMARKS.field("blendshapes").type),
+            "blendshapes": [None if seen.blendshapes is None else seen.blendshapes.tolist() for seen in observed],
             "confidence": np.array([observation.confidence for observation in observed], np.float32),
         }
         out.write_table(f"landmarks-{number}", pa.table(landmarks, schema=tables.LANDMARKS))

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 560, 240
+BARS, BAR = 160, 40  # of a confidence chart: most bars, and how high a confidence of 1 is
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
 
 
@@ -61,3 +64,30 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> Markup:
         for index, line in enumerate(lines)
     )
     return Markup("".join(parts) + f'</svg><div class="legend">{legend}</div>')
+
+
+def confidence_chart(
+    confidence: NDArray[np.floating], good: NDArray[np.bool_], seconds: float, played: tuple[float, float]
+) -> Markup:
+    """An SVG of M moments of a clip of that length: bars as high as the confidence, red where training leaves one out.
+
+    NaN is a moment without a face, and no bar. Of the moments that share a bar the lowest confidence counts, and red wins.
+    `played` is the piece that a video beside it shows, as shares of the whole; a line in it follows the video.
+    """
+    count = len(confidence)
+    bars = min(BARS, count)
+    paths = {True: "", False: ""}
+    for k in range(bars):
+        part = slice(k * count // bars, (k + 1) * count // bars)
+        found = ~np.isnan(confidence[part])
+        if found.any():
+            height = max(1, round(BAR * float(np.clip(confidence[part][found].min(), 0, 1))))
+            paths[bool(good[part][found].all())] += f"M{k} {BAR}v-{height}h1v{height}z"
+    first, last = (share * bars for share in played)
+    return Markup(
+        f'<svg class="track" viewBox="0 0 {bars} {BAR}" preserveAspectRatio="none" role="img" '
+        f'aria-label="confidence over {seconds:.1f} seconds; {int((~good).sum())} of {count} frames are left out">'
+        f'<path class="left" d="{paths[False]}"/><path class="read" d="{paths[True]}"/>'
+        f'<rect class="window" x="{first:.2f}" y="0" width="{last - first:.2f}" height="{BAR}"/>'
+        f'<rect class="now" data-from="{first:.2f}" data-to="{last:.2f}" x="{first:.2f}" y="0" width="0" height="{BAR}"/></svg>'
+    )

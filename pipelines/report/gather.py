@@ -9,15 +9,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import torch
-from numpy.typing import NDArray
 
-from avatar_models.cameras import Camera, project
-from avatar_models.heads.interface import Head
 from pipelines import tables
 from pipelines.dotted import flatten
 from pipelines.evaluation import METRICS_SCHEMA, SUBJECTS
@@ -25,11 +18,10 @@ from pipelines.lineage import detector_hashes, package_versions
 from pipelines.params import Params
 from pipelines.probe import claims_another_rate
 from pipelines.report.charts import Line, line_chart
-from pipelines.subject import Tables, read_tables
+from pipelines.report.tracking import segment_cards
+from pipelines.subject import read_tables
 
 EVALUATION = Path("data/evaluation")
-OVERLAYS = 4  # frames shown of each clip
-OVERLAY_SIDE = 160
 QUARANTINES = ("data/catalog", "data/tracks", "models/headgas", "data/evaluation")
 
 
@@ -51,7 +43,7 @@ def gather(params: Params) -> dict[str, Any]:
         "hidden": len(subjects) - len(shown),
         "cross": cross_videos(shown),
         "clips": [clip_row(row) for row in catalog.to_pylist()],
-        "segments": [segment_row(data, row) for row in data.segments.to_pylist()[: 4 * params.report.max_subjects]],
+        "segments": list(segment_cards(data, params.report.max_subjects)),
         "num_segments": data.segments.num_rows,
         "quarantine": quarantine_rows(),
         "curves": learning_curves(shown),
@@ -107,34 +99,6 @@ def clip_row(row: dict[str, Any]) -> dict[str, Any]:
     if row["rotation"]:
         notes.append(f"turned by {row['rotation']}°")
     return {**row, "frames": frames, "seconds": frames / row["fps"] if row["fps"] else 0.0, "notes": ", ".join(notes)}
-
-
-def segment_row(data: Tables, row: dict[str, Any]) -> dict[str, Any]:
-    """A segment's figures and a strip of overlays."""
-    rows = data.frames.clip(row["clip_id"])
-    tracks = data.tracks.filter(pc.equal(data.tracks["clip_id"], row["clip_id"])).to_pylist()
-    identity = data.identities.filter(pc.equal(data.identities["clip_id"], row["clip_id"])).to_pylist()[0]["identity"]
-    picked = np.unique(np.linspace(0, rows.num_rows - 1, OVERLAYS).astype(int))
-    pictures = [overlay(data.head(), data.frames.decode(row["clip_id"], int(k)).image, tracks[k], identity) for k in picked]
-    ok, jpeg = cv2.imencode(".jpg", np.concatenate(pictures, 1)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
-    assert ok
-    return {
-        **row,
-        "strip": f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}",
-        "width": OVERLAY_SIDE * len(picked),
-    }
-
-
-def overlay(head: Head, image: NDArray[np.uint8], track: dict[str, Any], identity: list[float]) -> NDArray[np.uint8]:
-    """The fitted head's landmarks drawn over a crop."""
-    values = [torch.tensor(np.asarray(track[name], np.float32))[None] for name in ("expression", "neck", "jaw", "eyes")]
-    points = head.landmarks(head.vertices(torch.tensor(identity)[None], *values))
-    K, viewmat = torch.tensor(track["K"]).reshape(1, 3, 3), torch.tensor(track["viewmat"]).reshape(1, 4, 4)
-    pixels = project(points, Camera(K, viewmat, len(image), len(image)))[0].numpy() * OVERLAY_SIDE / len(image)
-    picture = cv2.resize(image, (OVERLAY_SIDE, OVERLAY_SIDE), interpolation=cv2.INTER_AREA)
-    for x, y in pixels:
-        cv2.circle(picture, (round(float(x) * 8), round(float(y) * 8)), 6, (64, 255, 170), -1, cv2.LINE_AA, 3)
-    return picture
 
 
 def quarantine_rows() -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from pipelines.params import Block, Compute, explain
 from pipelines.sources import Listing, SourceError, VideoClip, safe_name
 from pipelines.yaml_files import YamlFileError, read_yaml
 
-VERSION = 3
+VERSION = 4
 VIDEOS = Path("data/catalog/videos")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from avatar_models.mesh_render import rasterise, vertex_normals
+from avatar_models.mesh_render import Surface, Texture, rasterise, vertex_normals
 
 K = np.array([[60.0, 0, 20], [0, 60, 15], [0, 0, 1]])
 WIDTH, HEIGHT = 40, 30
@@ -37,6 +37,26 @@ def test_every_pixel_is_that_of_a_ray_cast() -> None:
     values = rng.uniform(size=(18, 5)).astype(np.float32)
     expected = np.einsum("hwk,hwkc->hwc", weights, values[faces[triangle]]) * (triangle >= 0)[..., None]
     np.testing.assert_allclose(surface.interpolate(faces, values), expected, atol=1e-5)
+
+
+def test_a_texture_is_read_bilinearly_where_the_triangles_lie_in_it() -> None:
+    rng = np.random.default_rng(1)
+    image = rng.uniform(size=(9, 12, 3)).astype(np.float32)
+    places = rng.uniform([1, 1], [11, 8], (6, 2)).astype(np.float32)
+    texture = Texture(image, places, np.array([[0, 1, 2], [3, 4, 5]]))
+    triangle = rng.integers(-1, 3, (5, 7)).astype(np.int32)  # 2 has no place in the texture
+    weights = rng.dirichlet(np.ones(3), (5, 7)).astype(np.float32)
+    found = Surface(triangle, weights).sample(texture)
+    for at in np.ndindex(5, 7):
+        if triangle[at] not in (0, 1):
+            assert (found[at] == 0).all()
+            continue
+        x, y = weights[at] @ places[texture.faces[triangle[at]]] - 0.5
+        near = [
+            (max(0, 1 - abs(x - column)) * max(0, 1 - abs(y - row))) * image[row, column]
+            for row in range(9) for column in range(12)
+        ]  # fmt: skip
+        np.testing.assert_allclose(found[at], np.sum(near, 0), atol=1e-5)
 
 
 def test_triangles_behind_the_camera_are_left_out() -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 
-from avatar_models.pickles import PickleRefused, load_pickle, loads_pickle
+from avatar_models.pickles import PickleRefused, load_npy, load_pickle, loads_pickle
 
 ARRAYS = {
     "floats": np.arange(6.0).reshape(2, 3),
@@ -83,8 +84,8 @@ HOSTILE = {
     "runpy": (call("runpy.run_path"), "runpy.run_path"),
     "dotted": (stack_global("numpy", "ndarray.__class__"), "numpy.ndarray.__class__"),
     "in a dict in a list": (pickle.dumps([{"shape": np.zeros(2), "x": [Evil()]}]), "system"),
-    "object array": (pickle.dumps(np.array([{}, None], object)), "'O8'"),
-    "object array with a payload": (pickle.dumps(np.array([Evil()], object)), "O8"),
+    "object array": (pickle.dumps(np.array([{}, None], object)), "an array of objects of shape (2,)"),
+    "object array with a payload": (pickle.dumps(np.array([Evil()], object)), "system"),
     "compound array": (pickle.dumps(np.zeros(2, [("a", "f4")])), "V4"),
     "array that is huge from the start": (NUMPY_ARRAY % 10**12 + b".", "starts with the shape"),
     "array without its bytes": (
@@ -128,3 +129,46 @@ def test_what_is_there_twice_is_made_once() -> None:
     for _ in range(60):
         assert found[0] is found[1]
         found = found[0]
+
+
+def test_tensors_of_torch_come_through_as_arrays() -> None:
+    whole = torch.arange(24).reshape(2, 3, 4)
+    value = {"whole": whole, "part": whole[:, 1:, ::2], "half": torch.ones(2, dtype=torch.float16), "one": torch.tensor(3.5)}
+    for protocol in (2, 4):
+        found = loads_pickle(pickle.dumps(value, protocol))
+        for name, tensor in value.items():
+            assert isinstance(found[name], np.ndarray) and np.array_equal(found[name], tensor.numpy())
+
+
+def test_a_tensor_reaches_no_further_than_its_numbers() -> None:
+    storage = torch.zeros(4)._typed_storage()
+
+    class Far:
+        def __reduce__(self) -> Any:
+            return torch._utils._rebuild_tensor_v2, (storage, 2, (3,), (1,), False, OrderedDict())
+
+    with pytest.raises(PickleRefused, match="size \\(3,\\) with 4 numbers"):
+        loads_pickle(pickle.dumps(Far()))
+
+    class Nested:
+        def __reduce__(self) -> Any:
+            return torch.storage._load_from_bytes, (pickle.dumps(Path("x"), 2),)
+
+    with pytest.raises(PickleRefused, match="a torch tensor whose numbers cannot be read"):
+        loads_pickle(pickle.dumps(Nested()))
+
+
+def test_npy_files_hold_an_array_or_one_object(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, np.arange(3))
+    assert load_npy(path).tolist() == [0, 1, 2]
+    np.save(path, {"a": np.arange(2), "b": [1.5]}, allow_pickle=True)  # type: ignore[arg-type]
+    found = load_npy(path)
+    assert found["a"].tolist() == [0, 1] and found["b"] == [1.5]
+    for value, words in ((np.array([{}, {}], object), r"an array of \(2,\) objects"), ({"a": Path("x")}, "pathlib")):
+        np.save(path, value, allow_pickle=True)  # type: ignore[arg-type]
+        with pytest.raises(PickleRefused, match=words):
+            load_npy(path)
+    path.write_bytes(b"\x93NUMPY")
+    with pytest.raises(PickleRefused, match=r"x\.npy"):
+        load_npy(path)

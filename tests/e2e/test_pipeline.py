@@ -77,7 +77,17 @@ def test_an_avatar_is_rendered_with_an_expression_and_driven_by_another(finished
     segments = tables.read_table(finished.folder / "data/tracks/segments.parquet", tables.SEGMENTS).to_pylist()
     assert frames == next(row["num_frames"] for row in segments if row["clip_id"] == driver)
     wrong = finished.run("headwater", *words, "-o", "driven.mp4", "--driver", driver[:-1])
-    assert wrong.status == 1 and f"Did you mean {driver}?" in wrong.output
+    assert wrong.status == 1 and f"Did you mean {driver!r}?" in wrong.output
+
+
+def test_what_tracking_found_is_shown_on_the_page_and_as_a_video(finished: Workspace) -> None:
+    segments = tables.read_table(finished.folder / "data/tracks/segments.parquet", tables.SEGMENTS).to_pylist()
+    page = (finished.folder / "report/report.html").read_text()
+    assert page.count('<figure class="card clip"><video src="data:video/mp4;base64,') == len(segments)
+    video = finished.run("headwater", "overlay", segments[0]["clip_id"], "-o", "overlay.mp4", "--size", "128")
+    assert video.status == 0 and "alone" not in video.output, video.output
+    with av.open(str(finished.folder / "overlay.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) >= segments[0]["num_frames"]
 
 
 def test_an_experiment_with_another_training_parameter_touches_no_clip(finished: Workspace) -> None:

@@ -156,7 +156,19 @@ def test_doctor_tries_the_servers_that_are_named(project: Path, monkeypatch: pyt
 
 
 def test_every_command_explains_itself() -> None:
-    for name in ("status", "doctor", "profile", "render", "export", "export-tracks", "ui", "compare", "assets", "retry"):
+    for name in (
+        "status",
+        "doctor",
+        "profile",
+        "render",
+        "export",
+        "export-tracks",
+        "overlay",
+        "ui",
+        "compare",
+        "assets",
+        "retry",
+    ):
         assert run(name, "--help")[0] == 0
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from avatar_models.heads.procedural import procedural_head
+from avatar_models.tracking.embedding import EmbeddingReport
 from pipelines import heads
 from pipelines.heads import HeadError, load_head
 from tests.avatar_models.heads.test_flame import flame_arrays
+from tests.avatar_models.heads.test_flame_landmarks import mediapipe_arrays
 
 
 def test_the_procedural_head_needs_no_file() -> None:
@@ -51,11 +55,7 @@ def test_a_heads_points_are_looked_for_once(tmp_path: Path, monkeypatch: pytest.
     np.savez(tmp_path / "flame.npz", **{**arrays, "J_regressor": arrays["J_regressor"].toarray()})
     asked = []
 
-    def embed(rig, faces, masks, one_sided):  # type: ignore[no-untyped-def]
-        from dataclasses import replace
-
-        from avatar_models.tracking.embedding import EmbeddingReport
-
+    def embed(rig, faces, masks, one_sided, known):  # type: ignore[no-untyped-def]
         asked.append((len(rig.identity_basis), len(rig.expression_basis), one_sided))
         embedding = procedural_head().embedding
         return replace(embedding, faces=embedding.faces % len(faces)), EmbeddingReport(1, 1.0, 0, 0, 0, 0, np.ones(478))
@@ -76,6 +76,38 @@ def test_a_heads_points_are_looked_for_once(tmp_path: Path, monkeypatch: pytest.
     load_head.cache_clear()
     load_head("flame", "flame.npz")  # another head under the same name
     assert len(asked) == 4
+
+
+def test_mediapipes_embedding_beside_flame_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder as FLAME 2023 Open with its companions makes it; without the file, or with another, the points are others."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "flame"
+    folder.mkdir()
+    (folder / "flame2023_Open.pkl").write_bytes(pickle.dumps(flame_arrays(), 2))
+    (folder / "FLAME_masks.pkl").write_bytes(pickle.dumps({"face": np.arange(3)}, 2))
+    asked = []
+
+    def embed(rig, faces, masks, one_sided, known):  # type: ignore[no-untyped-def]
+        asked.append(known)
+        embedding = procedural_head().embedding
+        report = EmbeddingReport(1, 1.0, 0, 0, 0, 0, np.ones(478), 0 if known is None else len(known.points))
+        return replace(embedding, faces=embedding.faces % len(faces)), report
+
+    monkeypatch.setattr("avatar_models.tracking.embedding.embed", embed)
+    for given in (None, mediapipe_arrays(1), mediapipe_arrays(2)):
+        if given is not None:
+            np.savez(folder / "mediapipe_landmark_embedding.npz", **given)
+        for _ in range(2):
+            load_head.cache_clear()
+            load_head("flame", str(folder))
+    assert len(asked) == 3 and asked[0] is None
+    assert asked[2].points.tolist() == mediapipe_arrays(2)["landmark_indices"].tolist()
+    told = [path.read_text().startswith("105 points lie where") for path in sorted(heads.EMBEDDINGS.glob("*.txt"))]
+    assert sorted(told) == [False, True, True]
+    np.savez(folder / "mediapipe_landmark_embedding.npz", **{**mediapipe_arrays(), "lmk_face_idx": np.full(105, 10**6)})
+    load_head.cache_clear()
+    with pytest.raises(HeadError, match=r"names triangle 1000000.*Take it away, and its points are found as the others are"):
+        load_head("flame", str(folder))
 
 
 @pytest.mark.parametrize("name", ["ict", "flame"])

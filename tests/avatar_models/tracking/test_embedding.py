@@ -8,7 +8,7 @@ import torch
 
 from avatar_models.heads.procedural import procedural_head
 from avatar_models.heads.skinning import Rig
-from avatar_models.tracking.embedding import embed
+from avatar_models.tracking.embedding import KnownPlaces, embed
 from avatar_models.tracking.quality import INNER, IRISES
 
 
@@ -24,6 +24,21 @@ def test_a_head_without_any_hand_made_list_gets_its_points() -> None:
     assert len(report.lines()) == 4
     eyes = head.masks["eyes_left"] | head.masks["eyes_right"]
     assert eyes[head.faces[found.faces[IRISES]]].all() and not eyes[head.faces[found.faces[: IRISES[0]]]].any()
+
+
+def test_known_places_stay_and_how_they_slide_is_measured() -> None:
+    """Given the asset's own places with their offsets laid on the surface, the rest comes out as without them."""
+    head = procedural_head()
+    points = np.setdiff1d(INNER, IRISES)[::4]
+    own = head.embedding
+    known = KnownPlaces(points, own.faces[points].numpy(), own.barycentric[points].double().numpy())
+    found, report = embed(head.rig, head.faces, head.masks, True, known=known, pictures=60)
+    assert torch.equal(found.faces[points], own.faces[points])
+    torch.testing.assert_close(found.barycentric[points], own.barycentric[points])
+    assert (found.offsets[points] == 0).all() and (found.offsets[np.setdiff1d(INNER, points)] != 0).any(-1).all()
+    assert 1e3 * found.slides[:, points].norm(dim=-1).median() > 0.2
+    assert report.lines()[0].startswith(f"{len(points)} points lie where the embedding beside the model says")
+    assert len(report.lines()) == 5 and report.after < report.before
 
 
 def test_what_does_not_look_like_a_head_is_told() -> None:

@@ -11,8 +11,9 @@ import torch
 from avatar_models.heads.interface import Head
 from avatar_models.heads.procedural import procedural_head
 from avatar_models.tracking.landmark_head import landmark_head, view_terms
-from avatar_models.tracking.problem import Problem, Smoothness, State, seen_of
-from avatar_models.tracking.start import first_state
+from avatar_models.tracking.problem import Problem, State, seen_of
+from avatar_models.tracking.smoothness import Smoothness
+from avatar_models.tracking.start import first_state, no_guess
 from tests.avatar_models.tracking.test_fit import SIZE, exact_landmarks, whole_picture
 
 
@@ -32,7 +33,9 @@ def moved_problem(head: Head, **options: object) -> tuple[Problem, State]:
     seen = seen_of(points, whole_picture(4), (SIZE, SIZE))
     settings = {"sigma": 0.02, "first_log_focal": 6.9, "focal_sigma": 0.4, "one_sided": True, "smoothness": None, **options}
     problem = Problem(landmark_head(head), seen, **settings)  # type: ignore[arg-type]
-    state = first_state(problem.model, seen, problem.weights, 6.9)
+    state = first_state(
+        problem, 6.9, no_guess(problem.num_frames, len(problem.model.expression)), np.arange(problem.num_frames)
+    )
     rng = np.random.default_rng(1)
     return problem, problem.moved(state, 0.03 * rng.random((4, problem.num_frame)), 0.05 * rng.normal(size=problem.num_shared))
 
@@ -88,11 +91,22 @@ def test_smoothness_is_blind_to_steady_motion_and_to_gaps() -> None:
     seen = seen_of(np.repeat(points, 5, 0), whole_picture(5), (SIZE, SIZE))
     settings = {"sigma": 0.02, "first_log_focal": 6.9, "focal_sigma": 0.4, "one_sided": True, "smoothness": Smoothness()}
     problem = Problem(landmark_head(procedural_head()), seen, **settings)  # type: ignore[arg-type]
-    state = first_state(problem.model, seen, problem.weights, 6.9)
+    state = first_state(
+        problem, 6.9, no_guess(problem.num_frames, len(problem.model.expression)), np.arange(problem.num_frames)
+    )
     steady = replace(state, t=state.t + np.arange(5)[:, None] * 0.01)
-    assert np.abs(problem.second_differences(steady)[0]).max() < 1e-9
+    assert np.abs(problem.second_differences(steady)).max() < 1e-9
     jumps = replace(state, t=state.t + np.array([0, 0, 0, 1, 1])[:, None] * 0.01)
     follows = np.array([True, False, False])
     cut = Problem(landmark_head(procedural_head()), seen, **settings, follows=follows)  # type: ignore[arg-type]
-    second, precision = cut.second_differences(jumps)
-    assert (precision * second**2).sum() == 0 < (problem.second_differences(jumps)[0] ** 2).sum()
+    coupling, second = cut.coupling(jumps)
+    assert coupling is not None and second is not None
+    assert (coupling * second**2).sum() == 0 < (problem.second_differences(jumps) ** 2).sum()
+
+
+@pytest.mark.parametrize("head", [procedural_head(), with_all_terms()], ids=["procedural", "all terms"])
+def test_the_gradient_by_itself_is_that_of_the_normal_equations(head: Head) -> None:
+    problem, state = moved_problem(head, smoothness=Smoothness())
+    normal = problem.normal(state, shared=False)
+    refreshed = problem.refreshed(replace(normal, a=0 * normal.a), state)
+    assert np.allclose(refreshed.a, normal.a, atol=1e-5 * np.abs(normal.a).max())

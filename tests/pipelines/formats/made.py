@@ -19,7 +19,7 @@ from avatar_models.heads.skinning import Rig
 from avatar_models.heads.storage import save_head
 from avatar_models.people import camera_for, film, make_person, perform, viewmats
 from pipelines import tables
-from pipelines.formats.clip import Array, TrackedClip
+from pipelines.formats.clip import Array, TrackedClip, surface
 from pipelines.frames import StoredFrame, write_frames
 
 SIDE, FRAMES = 96, 10
@@ -88,6 +88,12 @@ def made_clip() -> TrackedClip:
     )  # fmt: skip
 
 
+def detected() -> Array:
+    """Where a detector without error sees the landmarks: (N, 478, 2) pixels of the crops."""
+    clip, head = made_clip(), procedural_head()
+    return seen(clip, np.stack([head.landmarks(torch.from_numpy(surface(head, clip, row))[None])[0] for row in range(FRAMES)]))
+
+
 def flame_clip(identity: int = 300, expression: int = 102) -> TrackedClip:
     """A clip with FLAME's coefficients and a neck that turns, the rest as in :func:`made_clip`."""
     random = np.random.default_rng(2)
@@ -100,22 +106,26 @@ def flame_clip(identity: int = 300, expression: int = 102) -> TrackedClip:
     return TrackedClip(**{**made_clip().__dict__, **own})
 
 
-def write_project(root: Path) -> None:
-    """data/ of a project with two segments: `ann`, of which one frame is not good, and `bob`, which did not pass."""
+def write_project(root: Path, corner: tuple[float, float] = (0.0, 0.0)) -> None:
+    """data/ of a project with two segments: `ann`, of which one frame is not good, and `bob`, which did not pass.
+
+    `corner` is where the crops lie in the source video.
+    """
     clip, shots = made_clip(), pictures()
     times = [row / 8 for row in range(FRAMES)]
     columns = {
         "clip_id": ["ann"] * FRAMES, "frame": clip.frames.tolist(), "time": times,
         "image": [cv2.imencode(".png", shot.image[..., ::-1])[1].tobytes() for shot in shots],
         "matte": [cv2.imencode(".png", shot.matte)[1].tobytes() for shot in shots],
-        "crop": [[0.0, 0.0, 1.0]] * FRAMES,
+        "crop": [[*corner, 1.0]] * FRAMES,
     }  # fmt: skip
     write_frames(root / "data/frames", [("ann", pa.table(columns, schema=tables.FRAMES))])
     tracks = {
         "clip_id": ["ann"] * FRAMES, "frame": clip.frames.tolist(), "time": times,
         "K": clip.K.reshape(FRAMES, 9).tolist(), "viewmat": clip.viewmat.reshape(FRAMES, 16).tolist(),
         **{name: getattr(clip, name).tolist() for name in ("neck", "jaw", "eyes", "expression")},
-        **{name: [0.0] * FRAMES for name in ("reprojection", "jitter", "coverage", "confidence")},
+        **{name: [0.0] * FRAMES for name in ("reprojection", "jitter", "coverage")},
+        "confidence": [0.9 if row != BAD else 0.3 for row in range(FRAMES)],
         "good": [row != BAD for row in range(FRAMES)], "head": ["procedural"] * FRAMES,
         "head_hash": ["0"] * FRAMES,
     }  # fmt: skip
@@ -123,6 +133,12 @@ def write_project(root: Path) -> None:
     folder.mkdir(parents=True)
     save_head(folder / "head.npz", procedural_head())
     tables.write_table(pa.table(tracks, schema=tables.TRACKS), tables.TRACKS, folder / "tracks.parquet")
+    points = np.concatenate([detected(), np.zeros((FRAMES, 478, 1))], 2).astype(np.float32)
+    landmarks = {
+        "clip_id": ["ann"] * FRAMES, "frame": clip.frames.tolist(), "points": points.reshape(FRAMES, -1).tolist(),
+        "blendshapes": [None] * FRAMES, "confidence": [0.9] * FRAMES,
+    }  # fmt: skip
+    tables.write_table(pa.table(landmarks, schema=tables.LANDMARKS), tables.LANDMARKS, folder / "landmarks.parquet")
     person = {"subject_id": "ann", "clip_id": "ann", "head": "procedural", "head_hash": "0", "identity": clip.identity.tolist()}
     tables.write_table(pa.Table.from_pylist([person], tables.IDENTITIES), tables.IDENTITIES, folder / "identities.parquet")
     shared = {

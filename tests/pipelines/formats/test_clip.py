@@ -13,7 +13,7 @@ from avatar_models.heads.procedural import procedural_head
 from avatar_models.people import film, make_person, perform
 from pipelines.formats.clip import centred, head_only, over, tracked_clip
 from pipelines.formats.fields import FormatError
-from pipelines.subject import read_tables
+from pipelines.subject import UnknownSegment, read_tables
 from tests.pipelines.formats.made import BAD, FRAMES, SIDE, made_clip, pictures, seen, write_project
 
 
@@ -40,7 +40,7 @@ def test_frames_that_passed_come_with_their_pictures(project: Path) -> None:
     [("anne", "no tracked clip 'anne'. Did you mean 'ann'"), ("bob", r"did not pass \(jitter 0.4 > 0.2\); preprocess.gates")],
 )
 def test_a_clip_that_cannot_be_had_is_named_with_the_way_out(project: Path, name: str, says: str) -> None:
-    with pytest.raises(FormatError, match=says):
+    with pytest.raises((FormatError, UnknownSegment), match=says):
         tracked_clip(read_tables(project), name, 0.2)
 
 
