@@ -195,16 +195,24 @@ class HeadGasTrials:
             size = sum(entry.files[name]["bytes"] for name in (TENSORS, FACTS))
             found.append({**figures, "train_psnr": entry.summary["psnr"], "avatar_bytes": size})
         curves = [json.loads(entry.read_bytes("curve.json")) for entry in entries.values()]
-        curve = [{name: _mean([point[name] for point in points]) for name in points[0]} for points in zip(*curves, strict=True)]
-        return Finished({name: _mean([figures[name] for figures in found]) for name in found[0]}, curve)
+        return Finished({name: _mean([figures[name] for figures in found]) for name in found[0]}, mean_curve(curves))
 
 
 def _advance(training: Training, writer: EntryWriter, checkpoint_every: int, until: int | None) -> None:
     training.run(writer.scratch / "checkpoint.pt", checkpoint_every, until)
 
 
+def mean_curve(curves: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
+    """Means over subjects of what all of them have, as far as the shortest curve goes."""
+    found = []
+    for points in zip(*curves, strict=False):
+        names = [name for name in points[0] if all(name in point for point in points)]
+        found.append({name: _mean([point[name] for point in points]) for name in names})
+    return found
+
+
 def _mean(values: Sequence[float]) -> float:
-    return round(float(np.mean(values)), 4)
+    return round(float(np.mean(values)), 6)
 
 
 def report_steps(steps: int, reports: int) -> list[tuple[int, int]]:
