@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from pipelines.lineage import package_versions
 from pipelines.params import Params
 from pipelines.repro import (
     ERROR_TAG,
@@ -118,6 +119,7 @@ def study_record(params: Params, sweep: Sweep, study: optuna.Study) -> Iterator[
         parent = start_run(client, experiment_id, f"sweep {sweep.name}", None, tags)
         parent.log_params({"sweep": sweep.file.model_dump(mode="json")})
         parent.log_artifact(sweep.path)
+        client.log_dict(parent.id, {**package_versions(), "optuna": optuna.__version__}, "environment.json")
         study.set_user_attr(MLFLOW, {"uri": uri, "run_id": parent.id})
     remember_parent(parent.id, uri)
     record = StudyRecord(parent, sweep, study, {})
