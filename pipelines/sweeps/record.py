@@ -64,8 +64,8 @@ class StudyRecord:
         result = trial.user_attrs.get(RESULT, {})
         curve, watched = result.get("curve", []), result.get("watched", [])
         last = max([int(point["step"]) for point in (*curve, *watched)], default=0)
-        figures = {**result.get("figures", {}), "cost.seconds": result.get("seconds", 0.0)}
-        run.log_curve([*curve, *watched, {"step": last, **figures}])
+        cost = {"cost.seconds": result["seconds"]} if "seconds" in result else {}
+        run.log_curve([*curve, *watched, {"step": last, **result.get("figures", {}), **cost}])
         tags = {STATE_TAG: "interrupted" if INTERRUPTED in trial.user_attrs else STATES[trial.state]}
         if RETRY_OF in trial.user_attrs:
             tags[RETRY_TAG] = str(trial.user_attrs[RETRY_OF])

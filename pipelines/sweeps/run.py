@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import optuna
@@ -18,9 +18,10 @@ from pipelines.fanout import RunStopped
 from pipelines.fanout.progress import ProgressLine
 from pipelines.params import Compute
 from pipelines.sweeps.config import Sweep, SweepError
+from pipelines.sweeps.protocol import Finished, TrialTask, Watched
 from pipelines.sweeps.slots import Answer, Slot, Slots
 from pipelines.sweeps.study import RESULT, next_trial, settled_trials
-from pipelines.sweeps.trial import Finished, TrialTask, Watched
+from pipelines.sweeps.trial import report_steps
 
 HOPELESS = 5
 """So many trials fail, and none succeeds, before a sweep gives up."""
@@ -41,9 +42,9 @@ class _Running:
     trial: optuna.Trial
     task: TrialTask
     reported: set[int]
+    watched: list[dict[str, float]]
     attempts: int = 1
     seconds: float = 0.0  # its worker's own time
-    watched: list[dict[str, float]] = field(default_factory=list)
 
 
 class Driver:
@@ -54,7 +55,7 @@ class Driver:
         self.max_attempts = compute.max_attempts
         self.running: dict[Slot, _Running] = {}
         self.ended: list[int] = []  # told to the study, not yet recorded
-        self.failed = self.succeeded = 0
+        self.failed = self.succeeded = self.retries = 0
         self.trial_seconds = 0.0
         """Time that trials took of their workers, summed."""
 
@@ -73,7 +74,7 @@ class Driver:
                 for slot, answer in self.slots.answers():
                     self._take(slot, self.running[slot], answer)
                 settled += len(self.ended) - before
-                progress.done = settled
+                progress.done, progress.retries, progress.quarantined = settled, self.retries, self.failed
                 progress.show()
 
     def _fill(self, left: int) -> list[tuple[int, Mapping[str, Any]]]:
@@ -83,10 +84,19 @@ class Driver:
                 break
             trial = next_trial(self.study, self.sweep)
             known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values  # of one that was interrupted
-            self.running[slot] = _Running(trial, TrialTask(trial.number, trial.params), set(known))
+            watched = [
+                {"step": step, f"heldout_{self.sweep.watched}": known[k]} for k, step in self._stops(trial) if k in known
+            ]
+            self.running[slot] = _Running(trial, TrialTask(trial.number, trial.params), set(known), watched)
             self.slots.advance(slot, self.running[slot].task)
             begun.append((trial.number, trial.params))
         return begun
+
+    def _stops(self, trial: optuna.Trial) -> list[tuple[int, int]]:
+        try:
+            return report_steps(self.sweep.params_of(trial.params).train_headgas.steps, self.sweep.reports)
+        except SweepError:  # its worker will say so
+            return []
 
     def _take(self, slot: Slot, running: _Running, answer: Answer) -> None:
         running.seconds += answer.seconds
@@ -100,17 +110,19 @@ class Driver:
             self._fail(slot, running, answer.reason, answer.message)
         else:
             running.attempts += 1
+            self.retries += 1
             self.slots.advance(slot, running.task)
 
     def _watch(self, slot: Slot, running: _Running, news: Watched) -> None:
         value = float(news.figures[self.sweep.watched])
-        running.watched.append({"step": news.step, **{f"heldout_{name}": found for name, found in news.figures.items()}})
+        if news.report not in running.reported:  # else a worker before this one was as far
+            running.watched.append({"step": news.step, **{f"heldout_{name}": found for name, found in news.figures.items()}})
         single = len(self.sweep.file.objectives) == 1  # Optuna keeps no values on the way for several objectives
         if self.sweep.file.pruning is None:
             self.slots.advance(slot)
         if single and news.report not in running.reported:
-            running.reported.add(news.report)
             running.trial.report(value, news.report)
+        running.reported.add(news.report)
         if self.sweep.file.pruning is None:
             return
         if running.trial.should_prune():

@@ -16,7 +16,6 @@ from typing import Any, Literal
 import ray
 import ray.exceptions
 
-from avatar_models.avatar import AvatarError
 from pipelines.atomic import DiskFull
 from pipelines.cache import CacheUnusable
 from pipelines.cluster import actor_counts
@@ -25,13 +24,7 @@ from pipelines.fanout.actor import thread_environment
 from pipelines.fanout.dispatcher import MAX_FAILED_STARTS, START_TIMEOUT_S, ClusterTooSmall
 from pipelines.params import Workers
 from pipelines.stage_state import describe
-from pipelines.sweeps.config import SweepError
-from pipelines.sweeps.trial import Finished, TrialTask, Watched
-from pipelines.training import TrainingDiverged
-
-Work = Callable[[TrialTask], Iterator[Watched | Finished]]
-VERDICTS = (AvatarError, ItemRejected, SweepError, TrainingDiverged)
-"""Errors that the values are to blame for: trying again would change nothing."""
+from pipelines.sweeps.protocol import Finished, TrialTask, Watched, Work
 
 
 @dataclass(frozen=True)
@@ -76,9 +69,8 @@ class TrialActor:
                 self.trial = iter(self.work(task))
             assert self.trial is not None
             news = next(self.trial)
-        except VERDICTS as error:
-            reason = error.reason if isinstance(error, ItemRejected) else type(error).__name__
-            return Answer("rejected", seconds(), None, reason, str(error))
+        except ItemRejected as error:
+            return Answer("rejected", seconds(), None, error.reason, error.message)
         except (DiskFull, CacheUnusable) as error:
             return Answer("stop", seconds(), None, type(error).__name__, str(error))
         except Exception as error:

@@ -17,10 +17,11 @@ from pipelines.cluster import ray_cluster
 from pipelines.params import Params, Preprocess
 from pipelines.subject import TRACKS_FOLDER
 from pipelines.sweeps.config import Sweep, SweepError
+from pipelines.sweeps.protocol import Work
 from pipelines.sweeps.record import study_record
 from pipelines.sweeps.results import result_files, write_results
 from pipelines.sweeps.run import Driver
-from pipelines.sweeps.slots import Slots, Work
+from pipelines.sweeps.slots import Slots
 from pipelines.sweeps.study import (
     FOLDER,
     address_of,
@@ -112,7 +113,7 @@ def run_sweep(
 ) -> SweepResult:
     """Runs what is left of a sweep, and writes its results.
 
-    `make` and `content` stand in for training on the project's subjects, in tests and benchmarks.
+    `make` and `content` stand in for training on the project's subjects, in tests.
     Raises SweepError, TrackingUnreachable, ClusterUnreachable, ClusterTooSmall, DiskFull and RunStopped; what is finished
     is kept, and the same call goes on from there.
     """

@@ -23,44 +23,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from avatar_models.avatar import FACTS, TENSORS, load_avatar
+from avatar_models.avatar import FACTS, TENSORS, AvatarError, load_avatar
 from pipelines import tables
 from pipelines.cache import Cache, DamagedEntry, Entry, EntryWriter
 from pipelines.fanout import ItemRejected
 from pipelines.keys import digest
 from pipelines.params import Params
 from pipelines.subject import Shots, Tables, read_tables
-from pipelines.sweeps.config import Scalar, with_values
+from pipelines.sweeps.config import SweepError, with_values
 from pipelines.sweeps.judging import Yardstick, some
+from pipelines.sweeps.protocol import Finished, TrialTask, Watched
 from pipelines.sweeps.tracks import own_tracks
-from pipelines.training import CURVE_EVERY, HeadGasTrainer, Training
+from pipelines.training import CURVE_EVERY, HeadGasTrainer, Training, TrainingDiverged
 from pipelines.training_items import training_items, training_step
 
 VERSION = 1
 CATALOG = Path("data/catalog/catalog.parquet")
-JUDGED = ("psnr", "ssim", "render_fps")
-
-
-@dataclass(frozen=True)
-class TrialTask:
-    number: int
-    values: Mapping[str, Scalar]
-
-
-@dataclass(frozen=True)
-class Watched:
-    """How a trial does on its way: the share of training that is done as a number of reports, and its step."""
-
-    report: int
-    step: int
-    figures: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Finished:
-    figures: Mapping[str, float]
-    curve: Sequence[Mapping[str, float]]
-    """Means of the subjects' training curves."""
+VERDICTS = (AvatarError, SweepError, TrainingDiverged)
+"""Errors that a trial's values are to blame for: trying again would change nothing."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +70,13 @@ class HeadGasTrials:
         self.content = {item.id: item.fingerprint for item in training_items()}
 
     def __call__(self, task: TrialTask) -> Iterator[Watched | Finished]:
-        """Yields what becomes of the trial; closing the iterator gives it up. Raises ItemRejected, TrainingDiverged."""
+        """Yields what becomes of the trial; closing the iterator gives it up. Raises ItemRejected."""
+        try:
+            yield from self._done(task)
+        except VERDICTS as error:
+            raise ItemRejected(type(error).__name__, str(error)) from None
+
+    def _done(self, task: TrialTask) -> Iterator[Watched | Finished]:
         params = with_values(self.setup.base, task.values)
         tracks: AbstractContextManager[Path] = nullcontext(Path())
         if self.setup.own_tracks:

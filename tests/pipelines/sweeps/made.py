@@ -15,7 +15,7 @@ import yaml
 
 from pipelines.params import Params, Source
 from pipelines.sweeps.config import Sweep, load_sweep
-from pipelines.sweeps.trial import Finished, TrialTask, Watched
+from pipelines.sweeps.protocol import Finished, TrialTask, Watched
 
 SPACE: dict[str, Any] = {
     "train_headgas.learning_rate": {"low": 0.0005, "high": 0.05, "log": True},
