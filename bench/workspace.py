@@ -90,7 +90,7 @@ def make_workspace(folder: Path, changes: Mapping[str, Any] | None = None) -> Wo
     folder.mkdir(parents=True)
     for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
-    for name in ("stages", "pipelines", "demo", "profiles"):
+    for name in ("stages", "pipelines", "demo", "profiles", "sweeps"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     workspace = Workspace(folder)
     workspace.set_params({"source.kind": "folder", "source.path": "data/raw", "source.watch": "data/raw", **(changes or {})})

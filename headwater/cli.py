@@ -184,6 +184,36 @@ def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -
 
 
 @app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(help="a sweep's file, such as sweeps/headgas.yaml")],
+    apply: Annotated[bool, typer.Option("--apply", help="run nothing; lay the best values over params.yaml")] = False,
+    trial: Annotated[int | None, typer.Option(help="with --apply: this trial's values, such as another of the front")] = None,
+    dashboard: Annotated[bool, typer.Option("--dashboard", help="run nothing; open optuna-dashboard on the study")] = False,
+    port: Annotated[int, typer.Option(help="the dashboard's port on this machine")] = 8080,
+    storage: Annotated[str, typer.Option(help="where the study is kept: a journal file or postgresql://USER@HOST/NAME")] = "",
+) -> None:
+    """Search parameters with Optuna, trials side by side. Goes on where it stopped."""
+    from headwater.profile import ProfileError
+    from headwater.sweep import apply_best, run_and_show, serve_dashboard
+    from pipelines.main import EXPECTED
+    from pipelines.sweeps.config import SweepError
+
+    try:
+        if dashboard:
+            serve_dashboard(console, config, storage, port)
+        elif apply or trial is not None:
+            for key, before, after in apply_best(config, trial):
+                console.print(f"{key}: {before} -> {after}", highlight=False, markup=False)
+            console.print("params.yaml has the values. Next: dvc repro")
+        else:
+            run_and_show(console, config, storage)
+    except (*EXPECTED, ProfileError, SweepError) as error:
+        raise fail(str(error)) from None
+    except KeyboardInterrupt:
+        raise fail(f"stopped; what is finished is kept, and `headwater sweep {config}` goes on from there") from None
+
+
+@app.command()
 def compare(
     first: Annotated[str, typer.Argument(help="a run's id, the start of one, or its name")],
     second: Annotated[str, typer.Argument(help="the other run")],

@@ -26,9 +26,7 @@ def apply_profile(params: Path, folder: Path, name: str, *, force: bool) -> list
     A value that no profile would have put there is the user's own: without `force` it is kept and named in an error,
     with it the old file is kept as params.yaml.bak (.bak1, .bak2, ...).
     """
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 1000
+    yaml = _round_trip()
     profiles = {path.stem: flatten(_loaded(yaml, path)) for path in sorted(folder.glob("*.yaml"))}
     if name not in profiles:
         raise ProfileError(f"unknown profile {name!r}; there are: {', '.join(profiles) or f'none in {folder}'}")
@@ -48,7 +46,36 @@ def apply_profile(params: Path, folder: Path, name: str, *, force: bool) -> list
         )
     if own:
         shutil.copy(params, _backup(params))
-    for key, _, value in changes:
+    _write(yaml, document, {key: value for key, _, value in changes}, params)
+    return changes
+
+
+def lay_over(params: Path, values: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Sets dotted values in params.yaml and keeps its comments; returns (key, before, after) of what changed.
+
+    The old file is kept as params.yaml.bak (.bak1, .bak2, ...). Raises ProfileError.
+    """
+    yaml = _round_trip()
+    if not params.exists():
+        raise ProfileError(f"{params}: not found; run this in the project's folder")
+    document = _loaded(yaml, params)
+    current = flatten(document)
+    changes = [(key, current.get(key), value) for key, value in values.items() if current.get(key) != value]
+    if changes:
+        shutil.copy(params, _backup(params))
+        _write(yaml, document, values, params)
+    return changes
+
+
+def _round_trip() -> YAML:
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 1000
+    return yaml
+
+
+def _write(yaml: YAML, document: Any, values: Mapping[str, Any], params: Path) -> None:
+    for key, value in values.items():
         *blocks, last = key.split(".")
         block = document
         for part in blocks:
@@ -59,7 +86,6 @@ def apply_profile(params: Path, folder: Path, name: str, *, force: bool) -> list
     text = StringIO()
     yaml.dump(document, text)
     write_bytes_atomic(params, text.getvalue().encode())
-    return changes
 
 
 def _loaded(yaml: YAML, path: Path) -> Any:

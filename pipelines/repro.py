@@ -21,6 +21,7 @@ from pipelines.tracking import project_root, tracking_lock
 
 ERROR_TAG, PARENT_TAG = "headwater.error", "mlflow.parentRunId"
 KIND_TAG, REPRO, STAGE, SUBJECT = "headwater.kind", "repro", "stage", "subject"
+SWEEP, TRIAL = "sweep", "trial"
 PAGE = 1000
 
 
@@ -50,6 +51,11 @@ def remember_parent(run_id: str, uri: str) -> None:
     process = owner()
     facts = {"run_id": run_id, "uri": uri, "host": platform.node(), "pid": process.pid, "created": process.create_time()}
     write_bytes_atomic(_path_for(process), json.dumps(facts).encode())
+
+
+def forget_parent() -> None:
+    """For a parent run that this process has closed itself."""
+    _path_for(owner()).unlink(missing_ok=True)
 
 
 def close_abandoned(client: Any, experiment_id: str, uri: str) -> None:

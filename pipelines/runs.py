@@ -175,7 +175,7 @@ class Run:
     @contextmanager
     def child(self, name: str) -> Iterator[Run]:
         """A nested run, FINISHED or FAILED when the block ends."""
-        run = _start(self.client, self.experiment_id, name, parent=self.id, tags={KIND_TAG: SUBJECT})
+        run = start_run(self.client, self.experiment_id, name, parent=self.id, tags={KIND_TAG: SUBJECT})
         with _ended(run):
             yield run
 
@@ -191,8 +191,8 @@ def stage_run(stage: str, params: Params) -> Iterator[Run]:
         experiment_id = client.get_experiment_by_name(params.tracking.experiment).experiment_id
         parent = _parent_run(client, experiment_id, params)
         try:
-            tags = {STAGE_TAG: stage, KIND_TAG: STAGE, **_lineage()}
-            run = _start(client, experiment_id, stage, parent=parent.id, tags=tags)
+            tags = {STAGE_TAG: stage, KIND_TAG: STAGE, **lineage_tags()}
+            run = start_run(client, experiment_id, stage, parent=parent.id, tags=tags)
             started = time.monotonic()
             with _ended(run), _system_metrics(run.id):
                 blocks = params.model_dump(mode="json")
@@ -214,7 +214,7 @@ def _show_on_parent(parent: Run, run: Run, stage: str, seconds: float) -> None:
     parent.set_tags({BOTTLENECK_TAG: max(took, key=lambda name: took[name])})
 
 
-def _start(client: Any, experiment_id: str, name: str, parent: str | None, tags: Mapping[str, str]) -> Run:
+def start_run(client: Any, experiment_id: str, name: str, parent: str | None, tags: Mapping[str, str]) -> Run:
     nested = {PARENT_TAG: parent} if parent else {}
     run = client.create_run(experiment_id, run_name=name, tags={**tags, **nested})
     return Run(client, run.info.run_id, experiment_id)
@@ -252,14 +252,14 @@ def _parent_run(client: Any, experiment_id: str, params: Params) -> Run:
         return Run(client, known, experiment_id)
     close_abandoned(client, experiment_id, uri)
     name = os.environ.get("DVC_EXP_NAME") or f"repro {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    parent = _start(client, experiment_id, name, parent=None, tags={KIND_TAG: REPRO, **_lineage()})
+    parent = start_run(client, experiment_id, name, parent=None, tags={KIND_TAG: REPRO, **lineage_tags()})
     remember_parent(parent.id, uri)
     parent.log_params({name: block for name, block in params.model_dump(mode="json").items() if name != "tracking"})
     client.log_dict(parent.id, package_versions(), "environment.json")
     return parent
 
 
-def _lineage() -> dict[str, str]:
+def lineage_tags() -> dict[str, str]:
     commit, dirty = git_commit()
     hashes = {f"headwater.asset.{name}": found[:16] for name, found in detector_hashes().items()}
     hashes |= {f"headwater.code.{name}": found[:16] for name, found in code_digests().items()}

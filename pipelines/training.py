@@ -47,32 +47,40 @@ class TrainingDiverged(RuntimeError):
 class HeadGasTrainer:
     """Trains one subject per call. One per actor: the tables are read once."""
 
-    def __init__(self, params: Mapping[str, Any], checkpoint_every: int = 500) -> None:
+    def __init__(self, params: Mapping[str, Any], checkpoint_every: int = 500, root: Path = Path()) -> None:
         self.checkpoint_every = checkpoint_every
         self.test_fraction = float(params["test_fraction"])
         self.options = TrainHeadgas.model_validate(params["train_headgas"])
-        self.data: Tables = read_tables()
+        self.data: Tables = read_tables(root)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
-        clips = subject_clips(self.data, item.id, self.test_fraction)
+        training = self.begin(item.id)
+        training.run(out.scratch / "checkpoint.pt", self.checkpoint_every)
+        return self.write(item.id, training, out)
+
+    def begin(self, subject: str) -> Training:
+        """A subject's training before its first step. Raises ItemRejected."""
+        clips = subject_clips(self.data, subject, self.test_fraction)
         wanted = [(clip.clip_id, clip.train) for clip in clips if len(clip.train)]
         if not wanted:
-            raise ItemRejected("no_training_frames", f"subject {item.id}: all its good frames are held out for testing")
+            raise ItemRejected("no_training_frames", f"subject {subject}: all its good frames are held out for testing")
         shots = load_shots(self.data, wanted, self.options.resolution)
         identity = subject_identity(self.data, wanted[0][0])
-        head = self.data.head()
-        training = Training(self.options, shots, head, torch.tensor(identity["identity"]), self.device)
-        training.run(out.scratch / "checkpoint.pt", self.checkpoint_every)
+        return Training(self.options, shots, self.data.head(), torch.tensor(identity["identity"]), self.device)
 
+    def write(self, subject: str, training: Training, out: EntryWriter) -> dict[str, Any]:
+        """Writes the avatar and the curve of a training that has ended; returns the entry's summary."""
+        shots = training.shots
+        identity = subject_identity(self.data, shots.clip_ids[0])
         middle = len(shots) // 2
         facts = {
-            "subject_id": item.id,
+            "subject_id": subject,
             "head": identity["head"],
             "head_hash": identity["head_hash"],
             "sizes": training.model.sizes_as_dict(),
-            "condition_names": list(condition_names(head.expression_names)),
+            "condition_names": list(condition_names(self.data.head().expression_names)),
             "neutral": [round(value, 6) for value in training.model.neutral.tolist()],
             "camera": camera_as_dict(shots.camera[middle : middle + 1]),
             "background": self.options.background,
@@ -114,12 +122,12 @@ class Training:
         self.conditions = shots.conditions.to(device)
         self.background = torch.full((3,), self.level, device=device)
 
-    def run(self, checkpoint: Path, checkpoint_every: int) -> None:
-        """Trains to the end, from the checkpoint where there is one."""
-        if checkpoint.exists():
+    def run(self, checkpoint: Path, checkpoint_every: int, until: int | None = None) -> None:
+        """Trains to the end or to step `until`, a multiple of CURVE_EVERY; at first from the checkpoint where there is one."""
+        if self.step == 0 and checkpoint.exists():
             self.load(checkpoint)
         recent: list[dict[str, float]] = []
-        while self.step < self.options.steps:
+        while self.step < (self.options.steps if until is None else until):
             recent.append(self.one_step())
             if self.step % CURVE_EVERY == 0 or self.step == self.options.steps:
                 self.curve.append(

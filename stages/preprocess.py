@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pyarrow as pa
-
-from avatar_models.heads.storage import save_head
 from pipelines import tables
-from pipelines.atomic import atomic_path, write_bytes_atomic
+from pipelines.atomic import write_bytes_atomic
 from pipelines.fanout import FanOutResult, run_and_assemble
-from pipelines.frames import write_frames
 from pipelines.heads import load_head
 from pipelines.main import run_stage
 from pipelines.params import load_params
 from pipelines.preprocess import clip_items, preprocess_steps
-from pipelines.preprocess.assemble import FIT, OBSERVE, segment_parts, write_parts
+from pipelines.preprocess.assemble import write_head, write_outs
 from pipelines.runs import stage_run
-from pipelines.subject import FRAMES_FOLDER, HEAD_FILE, TRACKS_FOLDER
+from pipelines.subject import TRACKS_FOLDER
 
 METRICS = Path("metrics/preprocess.json")
 CATALOG = Path("data/catalog/catalog.parquet")
@@ -26,17 +22,7 @@ CATALOG = Path("data/catalog/catalog.parquet")
 
 def assemble(result: FanOutResult) -> dict[str, float]:
     """Writes data/frames, data/tracks and the figures."""
-    write_frames(FRAMES_FOLDER, segment_parts(result, OBSERVE, "frames"))
-    for step, name, schema, file in (
-        (OBSERVE, "landmarks", tables.LANDMARKS, "landmarks.parquet"),
-        (FIT, "tracks", tables.TRACKS, "tracks.parquet"),
-        (FIT, "identity", tables.IDENTITIES, "identities.parquet"),
-    ):
-        write_parts(segment_parts(result, step, name), schema, TRACKS_FOLDER / file)
-    segments = [row for _, fitted in result.entries.values() for row in fitted.summary["segments"]]
-    tables.write_table(
-        pa.Table.from_pylist(segments, schema=tables.SEGMENTS), tables.SEGMENTS, TRACKS_FOLDER / "segments.parquet"
-    )
+    segments = write_outs(result)
     tables.write_table(result.quarantine_table(), tables.QUARANTINE, TRACKS_FOLDER / "quarantine.parquet")
 
     frames = sum(row["num_frames"] for row in segments)
@@ -58,9 +44,7 @@ def main() -> None:
     params = load_params()
     with stage_run("preprocess", params) as run:
         catalog = tables.read_table(CATALOG, tables.CATALOG)
-        head = load_head(params.preprocess.head, params.preprocess.head_file)
-        with atomic_path(HEAD_FILE) as temporary:
-            save_head(temporary, head)
+        write_head(load_head(params.preprocess.head, params.preprocess.head_file))
         result, figures = run_and_assemble(
             "preprocess",
             preprocess_steps(params),

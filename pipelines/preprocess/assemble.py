@@ -4,15 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from avatar_models.heads.interface import Head
+from avatar_models.heads.storage import save_head
+from pipelines import tables
 from pipelines.atomic import atomic_path
 from pipelines.fanout import FanOutResult
+from pipelines.frames import write_frames
+from pipelines.subject import FRAMES_FOLDER, HEAD_FILE, TRACKS_FOLDER
 
 OBSERVE, FIT = 0, 1  # places of the two steps in an item's entries
 ROW_GROUP_BYTES = 64 * 1024**2
+
+
+def write_head(head: Head, root: Path = Path()) -> None:
+    """Writes the head that clips are tracked with beside their tracks."""
+    with atomic_path(root / HEAD_FILE) as temporary:
+        save_head(temporary, head)
+
+
+def write_outs(result: FanOutResult, root: Path = Path()) -> list[dict[str, Any]]:
+    """Writes data/frames and data/tracks of a project folder; returns the rows of its segments."""
+    write_frames(root / FRAMES_FOLDER, segment_parts(result, OBSERVE, "frames"))
+    for step, name, schema, file in (
+        (OBSERVE, "landmarks", tables.LANDMARKS, "landmarks.parquet"),
+        (FIT, "tracks", tables.TRACKS, "tracks.parquet"),
+        (FIT, "identity", tables.IDENTITIES, "identities.parquet"),
+    ):
+        write_parts(segment_parts(result, step, name), schema, root / TRACKS_FOLDER / file)
+    segments = [row for _, fitted in result.entries.values() for row in fitted.summary["segments"]]
+    table = pa.Table.from_pylist(segments, schema=tables.SEGMENTS)
+    tables.write_table(table, tables.SEGMENTS, root / TRACKS_FOLDER / "segments.parquet")
+    return segments
 
 
 def segment_parts(result: FanOutResult, step: int, name: str) -> Iterator[tuple[str, pa.Table]]:

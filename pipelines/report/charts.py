@@ -23,6 +23,8 @@ class Line:
     x: Sequence[float]
     y: Sequence[float]
     dashed: bool = False
+    points: bool = False
+    """Points alone, which no line joins."""
 
 
 def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> Markup:
@@ -55,10 +57,14 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> Markup:
         points = [place(x, y) for x, y in zip(line.x, line.y, strict=True)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         dash = ' stroke-dasharray="4 4"' if line.dashed else ""
-        parts.append(f'<polyline class="line c{index % 6}" points="{path}"{dash}><title>{escape(line.name)}</title></polyline>')
+        if not line.points:
+            title = escape(line.name)
+            parts.append(f'<polyline class="line c{index % 6}" points="{path}"{dash}><title>{title}</title></polyline>')
+        kind = f"point c{index % 6}" if line.points else "dot"
         for (x, y), xv, yv in zip(points, line.x, line.y, strict=True):
             title = f"{escape(line.name)}: {escape(x_label)} {xv:g}, {escape(y_label)} {yv:.4g}"
-            parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="5"><title>{title}</title></circle>')
+            circle = f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{4 if line.points else 5}">'
+            parts.append(f"{circle}<title>{title}</title></circle>")
     legend = "".join(
         f'<span><i class="key c{index % 6}{" dashed" if line.dashed else ""}"></i>{escape(line.name)}</span>'
         for index, line in enumerate(lines)

@@ -18,6 +18,7 @@ from pipelines.lineage import detector_hashes, package_versions
 from pipelines.params import Params
 from pipelines.probe import claims_another_rate
 from pipelines.report.charts import Line, line_chart
+from pipelines.report.sweeps import sweep_sections
 from pipelines.report.tracking import segment_cards
 from pipelines.subject import read_tables
 
@@ -50,6 +51,7 @@ def gather(params: Params) -> dict[str, Any]:
         "psnr_chart": psnr_chart(shown),
         "subjects": [(subject, of_subject[subject]) for subject in subjects],
         "overall": figures,
+        "sweeps": sweep_sections(),
         "params": sorted(
             flatten(
                 {name: block for name, block in params.model_dump(mode="json").items() if name not in ("compute", "tracking")}

@@ -95,3 +95,45 @@ def test_an_experiment_with_another_training_parameter_touches_no_clip(finished:
     assert run.status == 0, run.output
     assert not run.lines_with("Running stage 'preprocess'"), run.output
     assert run.lines_with("train_headgas: 2 subjects: 0 cached, 2 computed, 0 quarantined"), run.output
+
+
+def test_a_sweeps_best_values_are_what_the_next_repro_finds_trained(finished: Workspace) -> None:
+    space = {
+        "train_headgas.learning_rate": {"low": 0.002, "high": 0.02, "log": True},
+        "train_headgas.num_gaussians": [200, 300],
+    }
+    sweep = {"trials": 3, "slots": {"num_cpus": 1.0, "count": 2}, "space": space}
+    (finished.folder / "sweeps" / "tiny.yaml").write_text(yaml.safe_dump(sweep))
+    preprocessed = {
+        name: found for name, found in finished.digests().items() if name.startswith(("data/frames", "data/tracks"))
+    }
+    run = finished.run("headwater", "sweep", "sweeps/tiny.yaml")
+    assert run.status == 0 and run.lines_with("study tiny: 3 trials (3 complete)"), run.output
+    facts = json.loads((finished.folder / "sweeps/tiny.trials.json").read_text())
+    best = facts["trials"][facts["best"][0]]
+    assert best["figures"]["psnr"] == max(trial["figures"]["psnr"] for trial in facts["trials"])
+
+    applied = finished.run("headwater", "sweep", "sweeps/tiny.yaml", "--apply")
+    assert applied.status == 0 and "train_headgas.num_gaussians" in applied.output, applied.output
+    params = yaml.safe_load((finished.folder / "params.yaml").read_text())["train_headgas"]
+    assert {f"train_headgas.{name}": params[name] for name in ("learning_rate", "num_gaussians")} == best["values"]
+    repro = finished.repro()
+    assert repro.lines_with("train_headgas: 2 subjects: 2 cached, 0 computed, 0 quarantined"), repro.output
+    assert not repro.lines_with("Running stage 'preprocess'") and preprocessed.items() <= finished.digests().items()
+    evaluated = json.loads((finished.folder / "metrics/evaluate.json").read_text())
+    assert evaluated["psnr"] == pytest.approx(best["figures"]["psnr"], abs=1e-3)
+    assert "Sweeps" in (finished.folder / "report/report.html").read_text()
+
+
+def test_a_sweep_of_preprocess_fits_again_and_leaves_the_tracks_alone(finished: Workspace) -> None:
+    sweep = {"trials": 2, "slots": {"count": 1}, "space": {"preprocess.fit_smoothness": {"low": 1.0, "high": 8.0}}}
+    (finished.folder / "sweeps" / "smooth.yaml").write_text(yaml.safe_dump(sweep))
+    before = finished.digests()
+    run = finished.run("headwater", "sweep", "sweeps/smooth.yaml")
+    assert run.status == 0, run.output
+    trials = json.loads((finished.folder / "sweeps/smooth.trials.json").read_text())["trials"]
+    assert {trial["state"] for trial in trials} == {"complete"} and finished.digests() == before
+    now, smoother = (trial["figures"]["psnr"] for trial in trials)  # the first is what params.yaml says
+    evaluated = json.loads((finished.folder / "metrics/evaluate.json").read_text())
+    assert now == pytest.approx(evaluated["psnr"], abs=1e-3) and smoother != now
+    assert not list((finished.folder / ".headwater/sweeps").glob("*.work/*"))

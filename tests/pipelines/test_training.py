@@ -69,3 +69,14 @@ def test_a_checkpoint_that_cannot_be_read_is_passed_over(
 def test_every_epoch_sees_every_frame_once_in_an_order_of_its_own() -> None:
     epochs = [[frame_of_step(9 * epoch + k, 9, seed=4) for k in range(9)] for epoch in range(3)]
     assert all(sorted(epoch) == list(range(9)) for epoch in epochs) and epochs[0] != epochs[1]
+
+
+def test_a_run_with_stops_ends_with_the_same_bits(shots: Shots, tmp_path: Path) -> None:
+    whole, stopped = training(shots), training(shots)
+    whole.run(tmp_path / "whole.pt", checkpoint_every=25)
+    stopped.run(tmp_path / "stopped.pt", checkpoint_every=25, until=25)
+    stopped.training_psnr()  # somebody looks
+    stopped.run(tmp_path / "stopped.pt", checkpoint_every=25)
+    assert stopped.curve == whole.curve
+    for name, tensor in whole.model.tensors().items():
+        assert torch.equal(tensor, stopped.model.tensors()[name]), name

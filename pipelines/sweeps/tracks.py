@@ -1,0 +1,71 @@
+"""Tracks of a trial's own, where a sweep searches preprocess' parameters.
+
+Clips go through the same steps under the same keys as in the stage, so what does not depend on the values that the trial
+changed comes from the cache, and what it computes is there for the stage afterwards.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipelines.cache import Cache, DamagedEntry, Entry, Failure
+from pipelines.fanout import FanOutResult, Item, ItemRejected, Step
+from pipelines.fanout.item import Work, chain_keys
+from pipelines.heads import load_head
+from pipelines.params import Params
+from pipelines.preprocess import clip_items, preprocess_steps
+from pipelines.preprocess.assemble import write_head, write_outs
+
+
+@contextmanager
+def own_tracks(cache: Cache, params: Params, catalog: pa.Table, root: Path) -> Iterator[Path]:
+    """A folder with data/frames and data/tracks of the catalog's clips, removed when the block ends."""
+    shutil.rmtree(root, ignore_errors=True)
+    steps = preprocess_steps(params)
+    result = FanOutResult("preprocess", steps)
+    workers: dict[str, Work] = {}
+    for item in sorted(clip_items(catalog, params.preprocess), key=lambda item: item.id):
+        entries = brought_through(cache, steps, item, workers)
+        if entries is not None:
+            result.entries[item.id] = entries
+    workers.clear()
+    try:
+        write_head(load_head(params.preprocess.head, params.preprocess.head_file), root)
+        write_outs(result, root)
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def brought_through(cache: Cache, steps: Sequence[Step], item: Item, workers: dict[str, Work]) -> list[Entry] | None:
+    """The entry of each step for a clip, computed where it is not there; None for a clip that ends in quarantine.
+
+    `workers` keeps those that were needed, by the step's name.
+    """
+    entries: list[Entry] = []
+    for step, key in zip(steps, chain_keys(steps, item), strict=True):
+        found = cache.find(key)
+        if isinstance(found, Failure):
+            return None
+        if found is None:
+            if step.name not in workers:
+                workers[step.name] = step.worker(step.params)
+            start, writer = time.perf_counter(), cache.writer(key)
+            try:
+                summary = workers[step.name](item, entries[-1] if entries else None, writer)
+            except ItemRejected:
+                return None
+            except DamagedEntry as error:
+                cache.forget(error.key)  # the trial is tried again
+                raise
+            writer.commit(summary, time.perf_counter() - start)
+            found = cache.find(key)
+            assert isinstance(found, Entry)
+        entries.append(found)
+    return entries

@@ -1,0 +1,215 @@
+"""One trial: avatars of the sweep's subjects trained with the trial's values, and judged on frames that training never saw.
+
+All subjects advance together, so that a figure on the way is one of the whole trial. Avatars are kept in the cache under
+the train_headgas stage's own keys: `dvc repro` with the best values finds them there, and a trial that was killed goes on
+from its checkpoints. What a trial reported is kept too; run again, it says the same without training.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from avatar_models.avatar import FACTS, TENSORS, AvatarError, load_avatar
+from pipelines import tables
+from pipelines.cache import Cache, DamagedEntry, Entry, EntryWriter
+from pipelines.fanout import ItemRejected
+from pipelines.keys import digest
+from pipelines.params import Params
+from pipelines.subject import Shots, Tables, read_tables
+from pipelines.sweeps.config import SweepError, with_values
+from pipelines.sweeps.judging import Yardstick, some
+from pipelines.sweeps.protocol import Finished, TrialTask, Watched
+from pipelines.sweeps.tracks import own_tracks
+from pipelines.training import CURVE_EVERY, HeadGasTrainer, Training, TrainingDiverged
+from pipelines.training_items import training_items, training_step
+
+VERSION = 1
+CATALOG = Path("data/catalog/catalog.parquet")
+VERDICTS = (AvatarError, SweepError, TrainingDiverged)
+"""Errors that a trial's values are to blame for: trying again would change nothing."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all trials of a sweep have in common; goes to every worker."""
+
+    base: Params
+    subjects: tuple[str, ...]
+    reports: int
+    watched_frames: int
+    pruning: bool
+    own_tracks: bool
+    folder: Path
+    cache_uri: str
+
+
+class HeadGasTrials:
+    """Runs trials, one at a time. One per actor: the tables and the held-out frames are read once."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.cache = Cache(setup.cache_uri)
+        self.data = read_tables()
+        self.yardstick = Yardstick(self.data, setup.base)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.held_out: dict[str, Shots] = {}
+        self.content = {item.id: item.fingerprint for item in training_items()}
+
+    def __call__(self, task: TrialTask) -> Iterator[Watched | Finished]:
+        """Yields what becomes of the trial; closing the iterator gives it up. Raises ItemRejected."""
+        try:
+            yield from self._done(task)
+        except VERDICTS as error:
+            raise ItemRejected(type(error).__name__, str(error)) from None
+
+    def _done(self, task: TrialTask) -> Iterator[Watched | Finished]:
+        params = with_values(self.setup.base, task.values)
+        tracks: AbstractContextManager[Path] = nullcontext(Path())
+        if self.setup.own_tracks:
+            catalog = tables.read_table(CATALOG, tables.CATALOG)
+            catalog = catalog.filter(pc.is_in(catalog["subject_id"], pa.array(self.setup.subjects)))
+            tracks = own_tracks(self.cache, params, catalog, self.setup.folder / f"trial-{task.number:05d}")
+        with tracks as root:
+            try:
+                yield from self._on_tracks(params, root)
+            except DamagedEntry as error:
+                self.cache.forget(error.key)  # the next attempt makes it again
+                raise
+
+    def _on_tracks(self, params: Params, root: Path) -> Iterator[Watched | Finished]:
+        start = time.perf_counter()
+        step = training_step(params, root)
+        content = {item.id: item.fingerprint for item in training_items(root)}
+        lost = [subject for subject in self.setup.subjects if subject not in content]
+        if lost:
+            raise ItemRejected("lost_subject", f"no clip of {', '.join(lost)} passed the gates with these values")
+        keys = {subject: step.key(content[subject]) for subject in self.setup.subjects}
+        stops = report_steps(params.train_headgas.steps, self.setup.reports)
+        key = digest([VERSION, keys, self._judged_by(), stops])
+        known = self.cache.find(key)
+        if isinstance(known, Entry):
+            yield from (Watched(*row) for row in known.summary["watched"])
+            yield Finished(known.summary["figures"], known.summary["curve"])
+            return
+        entries = {subject: self.cache.find(found) for subject, found in keys.items()}
+        watched: list[Watched] = []
+        # With pruning, what a trial does on its way decides over others: it has to be known, also of avatars that are there.
+        if self.setup.pruning or not all(isinstance(entry, Entry) for entry in entries.values()):
+            trainer = step.worker(step.params)
+            assert isinstance(trainer, HeadGasTrainer)
+            for seen in self._trained(trainer, keys, stops):
+                watched.append(seen)
+                yield seen
+            entries = {subject: self.cache.find(found) for subject, found in keys.items()}
+        own = self.data if root == Path() else read_tables(root)
+        finished = self._finished({name: entry for name, entry in entries.items() if isinstance(entry, Entry)}, own)
+        summary = {
+            "watched": [[seen.report, seen.step, dict(seen.figures)] for seen in watched],
+            "figures": finished.figures,
+            "curve": finished.curve,
+        }
+        self.cache.writer(key).commit(summary, time.perf_counter() - start)
+        yield finished
+
+    def _judged_by(self) -> dict[str, Any]:
+        base = self.setup.base
+        return {
+            "frames": {subject: self.content.get(subject, "") for subject in self.setup.subjects},
+            "test_fraction": base.catalog.test_fraction,
+            "max_frames": base.evaluate.max_frames,
+            "size": base.train_headgas.resolution,
+            "background": base.train_headgas.background,
+            "watched_frames": self.setup.watched_frames,
+            "device": self.device,
+        }
+
+    def _trained(self, trainer: HeadGasTrainer, keys: Mapping[str, str], stops: Sequence[tuple[int, int]]) -> Iterator[Watched]:
+        """Trains all subjects into their entries, side by side from stop to stop."""
+        writers = {subject: self.cache.writer(key) for subject, key in keys.items()}
+        start = time.perf_counter()
+        try:
+            running = {subject: trainer.begin(subject) for subject in keys}
+            watching = {subject: some(self._held_out(subject, trainer.data), self.setup.watched_frames) for subject in keys}
+            for report, stop in stops:
+                for subject, training in running.items():
+                    _advance(training, writers[subject], trainer.checkpoint_every, stop)
+                if any(training.step > stop for training in running.values()):
+                    continue  # a checkpoint is further on: this was reported before the worker that wrote it died
+                found = [self.yardstick.judge(running[name].model, watching[name], self.device) for name in keys]
+                yield Watched(report, stop, {name: _mean([figures[name] for figures in found]) for name in ("psnr", "ssim")})
+            for subject, training in running.items():
+                _advance(training, writers[subject], trainer.checkpoint_every, None)
+        except GeneratorExit:  # pruned: nobody will go on from here
+            for writer in writers.values():
+                shutil.rmtree(writer.scratch, ignore_errors=True)
+            raise
+        seconds = (time.perf_counter() - start) / len(keys)
+        for subject, training in running.items():
+            writers[subject].commit(trainer.write(subject, training, writers[subject]), seconds)
+
+    def _held_out(self, subject: str, data: Tables) -> Shots:
+        if self.setup.own_tracks:
+            return self.yardstick.held_out(subject, data)
+        if subject not in self.held_out:
+            self.held_out[subject] = self.yardstick.held_out(subject, self.data)
+        return self.held_out[subject]
+
+    def _finished(self, entries: Mapping[str, Entry], data: Tables) -> Finished:
+        found: list[dict[str, float]] = []
+        for subject, entry in entries.items():
+            with tempfile.TemporaryDirectory() as folder:
+                for name in (TENSORS, FACTS):
+                    entry.copy_to(name, Path(folder) / name)
+                avatar, _ = load_avatar(Path(folder))
+            if isinstance(avatar, torch.nn.Module):
+                avatar.to(self.device)
+            figures = self.yardstick.judge(avatar, self._held_out(subject, data), self.device)
+            size = sum(entry.files[name]["bytes"] for name in (TENSORS, FACTS))
+            found.append({**figures, "train_psnr": entry.summary["psnr"], "avatar_bytes": size})
+        curves = [json.loads(entry.read_bytes("curve.json")) for entry in entries.values()]
+        return Finished({name: _mean([figures[name] for figures in found]) for name in found[0]}, mean_curve(curves))
+
+
+def _advance(training: Training, writer: EntryWriter, checkpoint_every: int, until: int | None) -> None:
+    training.run(writer.scratch / "checkpoint.pt", checkpoint_every, until)
+
+
+def mean_curve(curves: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
+    """Means over subjects of what all of them have, as far as the shortest curve goes."""
+    found = []
+    for points in zip(*curves, strict=False):
+        names = [name for name in points[0] if all(name in point for point in points)]
+        found.append({name: _mean([point[name] for point in points]) for name in names})
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(float(np.mean(values)), 6)
+
+
+def report_steps(steps: int, reports: int) -> list[tuple[int, int]]:
+    """(number of the report, training step) of each look on the way.
+
+    The numbers are shares of training, so that trials of different lengths can be compared; the steps are multiples of
+    CURVE_EVERY, so that a curve is the same with or without looks. There are fewer than `reports` in a short training.
+    """
+    found: dict[int, int] = {}
+    for report in range(1, reports + 1):
+        stop = CURVE_EVERY * math.ceil(steps * report / (reports + 1) / CURVE_EVERY)
+        if stop < steps:
+            found.setdefault(stop, report)
+    return [(report, stop) for stop, report in found.items()]
