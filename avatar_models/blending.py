@@ -81,6 +81,12 @@ class RankOneAdam:
         if len(ahead):
             self._ahead = ahead, torch.from_numpy(f), self.F._version
 
+    def replace(self, F: Tensor, m: Tensor, v: Tensor) -> None:
+        """Goes on with another basis and the moments that belong to it, all (E, M)."""
+        self.F, self.m, self.v = F, m.contiguous(), v.contiguous()
+        self._factors.clear()
+        self._ahead = None
+
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs beside F."""
         return {"steps": self.steps, "m": self.m, "v": self.v}
