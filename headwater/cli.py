@@ -200,6 +200,24 @@ def compare(
 
 
 @app.command()
+def ablate(
+    subjects: Annotated[
+        list[str] | None, typer.Argument(help="subjects to train on; all tracked ones where none is named")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=0, help="training steps of each avatar; 0: as in params.yaml")] = 0,
+) -> None:
+    """Train the ablations of HeadGaS's table over Ray, and print the table with links to MLflow."""
+    from headwater.ablate import AblationError
+    from headwater.ablate import ablate as run_table
+    from pipelines.main import EXPECTED
+
+    try:
+        run_table(subjects or [], steps, console)
+    except (AblationError, *EXPECTED) as error:
+        raise fail(str(error)) from None
+
+
+@app.command()
 def assets() -> None:
     """The model files in use: where they come from, their licence, and whether they are what they should be."""
     from headwater.assets import show_assets

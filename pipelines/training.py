@@ -137,7 +137,7 @@ class Training:
         self.model.to(device)
         groups = parameter_groups(self.model, options.learning_rate, float(self.model.extent))
         self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
-        self.basis = RankOneAdam(self.model.F, options.learning_rate)
+        self.basis = RankOneAdam(self.model.F, options.learning_rate, decay=options.basis_decay)
         self.first_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.density = DensityControl(density_rules(options), self.model, options.seed)
         self.step = 0

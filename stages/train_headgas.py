@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avatar_models.avatar import FACTS, TENSORS
-from avatar_models.perceptual import VGG16_SHA256, VGG16_URL
+from avatar_models.perceptual import VGG16_SHA256, VGG16_URL, load_vgg16
 from pipelines import tables
 from pipelines.atomic import sha256_file, write_bytes_atomic
 from pipelines.fanout import FanOutResult, Item, Step, run_and_assemble
@@ -45,7 +45,7 @@ def step(params: Params) -> Step:
     options: dict[str, Any] = {"train_headgas": params.train_headgas.as_key(), "test_fraction": params.catalog.test_fraction}
     every, weights = (options["train_headgas"].pop(name) for name in ("checkpoint_every", "perceptual_weights"))
     assets = perceptual_asset(params.train_headgas)
-    there = assets.get("vgg16", ABSENT) != ABSENT
+    there = not perceptual_is_off(params.train_headgas)
     worker = partial(HeadGasTrainer, checkpoint_every=every, perceptual_weights=str(Path(weights).resolve()) if there else "")
     return Step("train_headgas", VERSION, worker, options, params.compute.train, assets)
 
@@ -58,9 +58,18 @@ def perceptual_asset(options: TrainHeadgas) -> dict[str, str]:
     return {"vgg16": sha256_file(path) if path.is_file() else ABSENT}
 
 
+def perceptual_is_off(options: TrainHeadgas) -> bool:
+    """Whether nothing is compared perceptually: not asked for, or no weights."""
+    return perceptual_asset(options).get("vgg16", ABSENT) == ABSENT
+
+
 def say_what_is_off(options: TrainHeadgas) -> None:
-    """Loudly, once: a loss that the user asked for and does not get."""
-    if perceptual_asset(options).get("vgg16") == ABSENT:
+    """Loudly, once: a loss that the user asked for and does not get. Raises PerceptualWeightsError for weights of no use."""
+    if options.lambda_perceptual == 0:
+        return
+    if not perceptual_is_off(options):
+        load_vgg16(Path(options.perceptual_weights))
+    else:
         where = (
             f"{options.perceptual_weights}: no such file"
             if options.perceptual_weights

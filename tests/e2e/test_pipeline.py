@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import av
@@ -95,3 +96,15 @@ def test_an_experiment_with_another_training_parameter_touches_no_clip(finished:
     assert run.status == 0, run.output
     assert not run.lines_with("Running stage 'preprocess'"), run.output
     assert run.lines_with("train_headgas: 2 subjects: 0 cached, 2 computed, 0 quarantined"), run.output
+
+
+def test_the_table_of_ablations_is_one_command_and_free_the_second_time(finished: Workspace) -> None:
+    subject = sorted(path.parent.name for path in (finished.folder / "models/headgas").glob("*/avatar.json"))[0]
+    words = (sys.executable, "-m", "headwater.cli", "ablate", subject, "--steps", "25")
+    first = finished.run(*words)
+    assert first.status == 0, first.output
+    for label in ("w/o blending", "delta mu, R", "change all", "w/o MLP", "HeadGaS"):
+        assert first.lines_with(label), label
+    assert len(first.lines_with("/runs/")) == 5 and first.lines_with("w/o L_p is left out")
+    again = finished.run(*words)
+    assert len(again.lines_with("1 cached")) == 5, again.output
