@@ -49,7 +49,7 @@ def doctor() -> None:
 
 @app.command()
 def profile(
-    name: Annotated[str, typer.Argument(help="demo, laptop or cluster")],
+    name: Annotated[str, typer.Argument(help="demo, laptop, cluster or paper")],
     force: Annotated[bool, typer.Option(help="also overwrite values that you have set yourself")] = False,
 ) -> None:
     """Switch params.yaml to a profile."""
