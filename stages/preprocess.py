@@ -10,13 +10,14 @@ import pyarrow as pa
 from avatar_models.heads.storage import save_head
 from pipelines import tables
 from pipelines.atomic import atomic_path, write_bytes_atomic
-from pipelines.fanout import FanOutResult, run_and_assemble
+from pipelines.fanout import FanOutResult, Item, Step, run_and_assemble
 from pipelines.frames import write_frames
 from pipelines.heads import load_head
 from pipelines.main import run_stage
-from pipelines.params import load_params
-from pipelines.preprocess import clip_items, preprocess_steps
-from pipelines.preprocess.assemble import FIT, OBSERVE, segment_parts, write_parts
+from pipelines.params import Compute, load_params
+from pipelines.preprocess import clip_items, preprocess_steps, together_step
+from pipelines.preprocess.assemble import fits_of, fitted_parts, observed_parts, write_parts
+from pipelines.preprocess.together import FIT_TOGETHER, camera_groups
 from pipelines.runs import stage_run
 from pipelines.subject import FRAMES_FOLDER, HEAD_FILE, TRACKS_FOLDER
 
@@ -24,25 +25,45 @@ METRICS = Path("metrics/preprocess.json")
 CATALOG = Path("data/catalog/catalog.parquet")
 
 
-def assemble(result: FanOutResult) -> dict[str, float]:
+def fit_groups(step: Step, groups: list[Item], compute: Compute, result: FanOutResult) -> tuple[FanOutResult, dict[str, float]]:
+    """Fits what several cameras filmed, then assembles: (what became of the groups, the figures)."""
+    if not groups:
+        none = FanOutResult(FIT_TOGETHER, [step])
+        return none, assemble(result, none)
+    return run_and_assemble(
+        FIT_TOGETHER,
+        [step],
+        groups,
+        lambda together: assemble(result, together),
+        compute=compute,
+        things="groups of cameras",
+        may_all_fail=True,  # their clips have fits of their own
+    )
+
+
+def assemble(result: FanOutResult, together: FanOutResult) -> dict[str, float]:
     """Writes data/frames, data/tracks and the figures."""
-    write_frames(FRAMES_FOLDER, segment_parts(result, OBSERVE, "frames"))
-    for step, name, schema, file in (
-        (OBSERVE, "landmarks", tables.LANDMARKS, "landmarks.parquet"),
-        (FIT, "tracks", tables.TRACKS, "tracks.parquet"),
-        (FIT, "identity", tables.IDENTITIES, "identities.parquet"),
+    fits = fits_of(result, together)
+    write_frames(FRAMES_FOLDER, observed_parts(result, "frames"))
+    for parts, schema, file in (
+        (observed_parts(result, "landmarks"), tables.LANDMARKS, "landmarks.parquet"),
+        (fitted_parts(fits, "tracks"), tables.TRACKS, "tracks.parquet"),
+        (fitted_parts(fits, "identity"), tables.IDENTITIES, "identities.parquet"),
     ):
-        write_parts(segment_parts(result, step, name), schema, TRACKS_FOLDER / file)
-    segments = [row for _, fitted in result.entries.values() for row in fitted.summary["segments"]]
+        write_parts(parts, schema, TRACKS_FOLDER / file)
+    segments = [row for fit in fits.values() for row in fit.segments]
     tables.write_table(
         pa.Table.from_pylist(segments, schema=tables.SEGMENTS), tables.SEGMENTS, TRACKS_FOLDER / "segments.parquet"
     )
-    tables.write_table(result.quarantine_table(), tables.QUARANTINE, TRACKS_FOLDER / "quarantine.parquet")
+    failures = pa.concat_tables([result.quarantine_table(), together.quarantine_table()])
+    tables.write_table(failures, tables.QUARANTINE, TRACKS_FOLDER / "quarantine.parquet")
 
     frames = sum(row["num_frames"] for row in segments)
     figures = {
         "clips": len(result.entries),
         "quarantined": len(result.quarantined),
+        "groups": len(together.entries),
+        "groups_quarantined": len(together.quarantined),
         "segments": len(segments),
         "segments_passed": sum(row["passed"] for row in segments),
         "frames": frames,
@@ -61,11 +82,12 @@ def main() -> None:
         head = load_head(params.preprocess.head, params.preprocess.head_file)
         with atomic_path(HEAD_FILE) as temporary:
             save_head(temporary, head)
-        result, figures = run_and_assemble(
+        step = together_step(params, head)
+        result, (together, figures) = run_and_assemble(
             "preprocess",
             preprocess_steps(params),
             clip_items(catalog, params.preprocess),
-            assemble,
+            lambda result: fit_groups(step, camera_groups(catalog, result)[0], params.compute, result),
             compute=params.compute,
             things="clips",
         )
@@ -73,6 +95,12 @@ def main() -> None:
             frames = observed.summary["frames"]
             if frames["decoded"] == params.preprocess.max_frames:
                 print(f"preprocess: {clip_id}: the first {frames['decoded']} frames of {frames['in_clip']}; see max_frames")
+        for line in camera_groups(catalog, result)[1]:
+            print(f"preprocess: {line}")
+        for failure in together.quarantined:
+            print(f"preprocess: {failure.item} could not be fitted as one ({failure.reason}); its clips keep fits of their own")
+        if together.entries or together.quarantined:
+            run.log_fan_out(together, prefix="together.")
         kept_fps = [min(fps, params.preprocess.max_fps) for fps in catalog["fps"].to_pylist()]
         run.log_fan_out(result, fps=sum(kept_fps) / max(len(kept_fps), 1))
         run.log_metrics(figures)

@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.atomic import atomic_path
+from pipelines.cache import Entry
 from pipelines.fanout import FanOutResult
 
 OBSERVE, FIT = 0, 1  # places of the two steps in an item's entries
 ROW_GROUP_BYTES = 64 * 1024**2
 
 
-def segment_parts(result: FanOutResult, step: int, name: str) -> Iterator[tuple[str, pa.Table]]:
-    """(clip_id, table) of every segment in order: the table that a step wrote as NAME-0, NAME-1, ..."""
+def observed_parts(result: FanOutResult, name: str) -> Iterator[tuple[str, pa.Table]]:
+    """(clip_id, table) of every segment in order: the table that `observe` wrote as NAME-0, NAME-1, ..."""
     for entries in result.entries.values():
-        for number, segment in enumerate(entries[step].summary["segments"]):
-            yield segment["clip_id"], entries[step].read_table(f"{name}-{number}")
+        for number, segment in enumerate(entries[OBSERVE].summary["segments"]):
+            yield segment["clip_id"], entries[OBSERVE].read_table(f"{name}-{number}")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Where the fit of one clip lies."""
+
+    entry: Entry
+    prefix: str  # of the segment's number in the names of the entry's files
+    segments: list[dict[str, Any]]  # rows of tables.SEGMENTS
+
+
+def fits_of(result: FanOutResult, together: FanOutResult) -> dict[str, Fitted]:
+    """The fit of each clip, in order: that of its group where there is one, else its own."""
+    fits = {name: Fitted(entries[FIT], "", entries[FIT].summary["segments"]) for name, entries in result.entries.items()}
+    for group in together.entries:
+        entry = together.last(group)
+        for name, segments in entry.summary["members"].items():
+            fits[name] = Fitted(entry, f"{name}-", segments)
+    return fits
+
+
+def fitted_parts(fits: Mapping[str, Fitted], name: str) -> Iterator[tuple[str, pa.Table]]:
+    """(clip_id, table) of every segment in order: the fit's table NAME."""
+    for fit in fits.values():
+        for number, segment in enumerate(fit.segments):
+            yield segment["clip_id"], fit.entry.read_table(f"{name}-{fit.prefix}{number}")
 
 
 def write_parts(parts: Iterable[tuple[str, pa.Table]], schema: pa.Schema, path: Path) -> None:
