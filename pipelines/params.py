@@ -166,7 +166,7 @@ class TrainHeadgas(Block):
     learning_rate: PositiveFloat = 5e-3
     rates: Literal["cosine", "3dgs"] = "cosine"
     """How learning rates fall: all along a cosine, or 3DGS's way, the means' exponentially and the others not."""
-    basis_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    basis_decay: Annotated[float, Field(ge=0.0)] = 5.0
     """Weight decay of the feature basis (AdamW): how strongly an expression has to be worth what it changes."""
     condition_noise: Annotated[float, Field(ge=0.0)] = 0.0
     """Standard deviation of the noise on each step's condition, in standard deviations of the condition itself."""
