@@ -24,8 +24,8 @@ from avatar_models.splatting import splat
 
 FORMAT = 1
 TENSORS, FACTS = "avatar.safetensors", "avatar.json"
-BACKGROUNDS = {"white": 1.0, "black": 0.0}
-"""Names of the backgrounds that avatars are trained on, and their level in all three colours."""
+BACKGROUNDS = {"white": 1.0, "black": 0.0, "random": 1.0}
+"""Names of the backgrounds that avatars are trained on, and the level in all three colours over which they are shown."""
 
 
 class AvatarError(ValueError):

@@ -27,14 +27,16 @@ def blend(e: Tensor, F: Tensor) -> Tensor:
 
 
 class RankOneAdam:
-    """Adam (Kingma and Ba 2015) for one basis F (E, M) that is blended through :meth:`blend`.
+    """Adam (Kingma and Ba 2015) for one basis F (E, M) that is blended through :meth:`blend`, with AdamW's weight decay.
 
     On a CPU a step costs what it takes to read and write F and its two moments once, and a blend that was announced to
     the step before it costs nothing more.
     """
 
-    def __init__(self, F: Tensor, rate: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-15) -> None:
-        self.F, self.rate, self.betas, self.eps = F, rate, betas, eps
+    def __init__(
+        self, F: Tensor, rate: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-15, decay: float = 0.0
+    ) -> None:
+        self.F, self.rate, self.betas, self.eps, self.decay = F, rate, betas, eps, decay
         self.m, self.v = torch.zeros_like(F), torch.zeros_like(F)
         self.steps = 0
         self._factors: list[tuple[Tensor, Tensor]] = []  # (e, v_f) of each blend since the last step
@@ -70,16 +72,23 @@ class RankOneAdam:
             g = e.T @ v_f
             self.m.lerp_(g, 1 - b1)
             self.v.mul_(b2).addcmul_(g, g, value=1 - b2)
+            self.F.mul_(1 - self.rate * self.decay)
             self.F.addcdiv_(self.m, (self.v / (1 - b2**t)).sqrt_().add_(self.eps), value=-self.rate / (1 - b1**t))
             return
         state = (self.F.detach().numpy(), self.m.numpy(), self.v.numpy())
-        options = (self.rate, b1, b2, self.eps, 1 - b1**t, 1 - b2**t)
+        options = (self.rate, b1, b2, self.eps, 1 - b1**t, 1 - b2**t, 1 - self.rate * self.decay)
         ahead = torch.empty(0) if ahead is None else ahead.detach().clone()
         f = empty(self.F.shape[1] if len(ahead) else 0)
         torch.autograd.graph.increment_version(self.F)  # numpy changes it behind autograd's back
         _run(kernels.adam, self.F, *state, e.numpy(), v_f.numpy(), ahead.numpy(), f, *options, scratch=kernels.BLOCK)
         if len(ahead):
             self._ahead = ahead, torch.from_numpy(f), self.F._version
+
+    def replace(self, F: Tensor, m: Tensor, v: Tensor) -> None:
+        """Goes on with another basis and the moments that belong to it, all (E, M)."""
+        self.F, self.m, self.v = F, m.contiguous(), v.contiguous()
+        self._factors.clear()
+        self._ahead = None
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs beside F."""

@@ -1,6 +1,6 @@
 """preprocess against a bare loop of the same decode, detect, matte and fit calls with as many processes.
 
-    python -m bench.preprocess_throughput
+    python -m bench.preprocess_throughput [HEAD [HEAD_FILE]] [--photometric]
 
 Prints frames/s of both, and where a frame's time goes.
 """
@@ -12,6 +12,7 @@ import os
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 
+import argparse
 import multiprocessing
 import tempfile
 import time
@@ -23,7 +24,8 @@ from pipelines.catalog import catalog_table, probe_step, video_items
 from pipelines.cluster import ray_cluster
 from pipelines.cost import cost_of
 from pipelines.fanout import Item, fan_out
-from pipelines.params import Params, Source
+from pipelines.heads import load_head
+from pipelines.params import Params, Preprocess, Source
 from pipelines.preprocess import clip_items, preprocess_steps
 from pipelines.sources.folder import list_folder
 
@@ -45,14 +47,26 @@ def bare_loop(params: Params, items: list[Item], cache_uri: str) -> None:
         writer.commit(solve(item, seen, writer), 0.0)
 
 
+def options() -> Preprocess:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("head", nargs="?", default="procedural")
+    parser.add_argument("head_file", nargs="?", default="")
+    parser.add_argument("--photometric", action="store_true")
+    given = parser.parse_args()
+    file = str(Path(given.head_file).resolve()) if given.head_file else ""
+    return Preprocess(head=given.head, head_file=file, fit_photometric=given.photometric)
+
+
 def main() -> None:
+    preprocess = options()
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         folder = Path(scratch) / "videos"
         folder.mkdir()
         for clip in real_clips():
             (folder / clip.name).symlink_to(clip.resolve())
-        params = Params(source=Source(kind="folder", path=str(folder), watch=str(folder)))
+        params = Params(source=Source(kind="folder", path=str(folder), watch=str(folder)), preprocess=preprocess)
+        load_head(preprocess.head, preprocess.head_file)  # a new file's embedding takes a minute, once
         catalog, _ = catalog_table(
             fan_out("catalog", [probe_step(params.compute)], video_items(list_folder(folder).clips), compute=params.compute)
         )

@@ -49,7 +49,7 @@ def doctor() -> None:
 
 @app.command()
 def profile(
-    name: Annotated[str, typer.Argument(help="demo, laptop or cluster")],
+    name: Annotated[str, typer.Argument(help="demo, laptop, cluster or paper")],
     force: Annotated[bool, typer.Option(help="also overwrite values that you have set yourself")] = False,
 ) -> None:
     """Switch params.yaml to a profile."""
@@ -226,6 +226,24 @@ def compare(
     try:
         show_differences(console, compare_runs(first, second))
     except (CompareError, ParamsError, TrackingUnreachable) as error:
+        raise fail(str(error)) from None
+
+
+@app.command()
+def ablate(
+    subjects: Annotated[
+        list[str] | None, typer.Argument(help="subjects to train on; all tracked ones where none is named")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=0, help="training steps of each avatar; 0: as in params.yaml")] = 0,
+) -> None:
+    """Train the ablations of HeadGaS's table over Ray, and print the table with links to MLflow."""
+    from headwater.ablate import AblationError
+    from headwater.ablate import ablate as run_table
+    from pipelines.main import EXPECTED
+
+    try:
+        run_table(subjects or [], steps, console)
+    except (AblationError, *EXPECTED) as error:
         raise fail(str(error)) from None
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -170,6 +171,11 @@ def open_store(uri: str) -> Store:
         except (OSError, ValueError) as error:  # pyarrow's own errors are kinds of these
             raise CacheUnusable(_unusable(uri, error)) from None
     return FolderStore(Path(uri.removeprefix("file://")).resolve())
+
+
+def absolute_uri(uri: str) -> str:
+    """The place of a cache as a process in another folder can name it."""
+    return uri if "://" in uri else os.path.abspath(uri)  # noqa: PTH100 (links stay as the user wrote them)
 
 
 @contextmanager

@@ -20,9 +20,9 @@ from pipelines.keys import digest
 from pipelines.params import Compute
 from pipelines.pictures import pictures_digest
 from pipelines.probe import ProbeError, VideoFacts, probe_video
-from pipelines.sources import VideoClip
+from pipelines.sources import KnownCamera, VideoClip
 
-VERSION = 2
+VERSION = 3
 STAGE = "catalog"
 MAX_DRIFT_FRAMES = 0.5
 """Frame numbers of a source are taken as times when, at the clip's end, they would be off by more than this."""
@@ -127,8 +127,25 @@ def catalog_row(clip: Mapping[str, Any], facts: VideoFacts, content: str) -> dic
         "rotation": facts.rotation,
         "crop": crop,
         "split": clip["split"],
+        "sequence": clip["sequence"],
+        **camera_columns(clip, facts),
         "fingerprint": digest([content, start, end, crop]),
     }
+
+
+def camera_columns(clip: Mapping[str, Any], facts: VideoFacts) -> dict[str, list[float] | None]:
+    """K and viewmat of a clip whose camera is known, for this video's size; null where its picture has another shape."""
+    try:
+        camera = camera_of_video(clip, facts)
+    except ValueError:
+        camera = None
+    return {"K": list(camera.K) if camera else None, "viewmat": list(camera.viewmat) if camera else None}
+
+
+def camera_of_video(clip: Mapping[str, Any], facts: VideoFacts) -> KnownCamera | None:
+    """The clip's camera for this video's size, None where it is not known. Raises ValueError for another shape."""
+    known = clip["known_camera"]
+    return None if known is None else KnownCamera(**known).resized(facts.width, facts.height)
 
 
 def clip_range(clip: Mapping[str, Any], facts: VideoFacts) -> tuple[int, int]:
@@ -175,6 +192,10 @@ def clip_remarks(clip: Mapping[str, Any], facts: VideoFacts) -> list[str]:
         )
     elif clip["frame_end"] is not None and end < clip["frame_end"]:
         told.append(f"{clip['clip_id']} ends at frame {clip['frame_end'] - 1}, the video at {end - 1}: it is cut off there")
+    try:
+        camera_of_video(clip, facts)
+    except ValueError as error:
+        told.append(f"{clip['clip_id']} is fitted by itself: its calibration {error}")
     return told
 
 

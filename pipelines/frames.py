@@ -111,7 +111,10 @@ def shrunk(frame: StoredFrame, size: int) -> StoredFrame:
     return StoredFrame(*both)
 
 
-def composite(image: NDArray[np.uint8], matte: NDArray[np.uint8], background: float) -> NDArray[np.float32]:
-    """The person over a gray level in [0, 1]: (..., H, W, 3) and (..., H, W) uint8 -> float32 in [0, 1]."""
+Background = float | NDArray[np.float32]
+
+
+def composite(image: NDArray[np.uint8], matte: NDArray[np.uint8], background: Background) -> NDArray[np.float32]:
+    """The person over a gray level or colour (3,) in [0, 1]: (..., H, W, 3) and (..., H, W) uint8 -> float32 in [0, 1]."""
     alpha = matte[..., None].astype(np.float32) / 255.0
-    return image.astype(np.float32) / 255.0 * alpha + background * (1.0 - alpha)
+    return np.asarray(image.astype(np.float32) / 255.0 * alpha + background * (1.0 - alpha), np.float32)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from avatar_models.avatar import AvatarError
 from avatar_models.heads.storage import HeadFileError
+from avatar_models.perceptual import PerceptualWeightsError
 from avatar_models.tracking.landmarker_file import LandmarkerError
 from pipelines.atomic import DiskFull
 from pipelines.cache import CacheUnusable, DamagedEntry
@@ -23,7 +24,7 @@ from pipelines.yaml_files import YamlFileError
 
 EXPECTED = (
     AvatarError, CacheUnusable, ClusterTooSmall, ClusterUnreachable, DamagedEntry, DiskFull, HeadError,
-    HeadFileError, LandmarkerError, ParamsError, RunStopped,
+    HeadFileError, LandmarkerError, ParamsError, PerceptualWeightsError, RunStopped,
     SchemaError, SourceError, TooManyQuarantined, TrackingUnreachable, YamlFileError,
 )  # fmt: skip
 

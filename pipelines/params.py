@@ -123,21 +123,72 @@ class Preprocess(Block):
     gates: Gates = Gates()
 
 
+class Density(Block):
+    """Adaptive density control while an avatar trains: docs/headgas.md. Shares are of `steps`."""
+
+    start: Fraction = 0.1
+    stop: Fraction = 0.6
+    """Gaussians grow and are pruned between these shares of the steps; with stop 0 their number stays."""
+    every: PositiveInt = 100
+    """Steps between two edits of the set."""
+    gradient: PositiveFloat = 2e-4
+    """Mean screen-space gradient, in half picture widths, above which a Gaussian grows."""
+    max_gaussians: PositiveInt = 5000
+    prune_opacity: Fraction = 0.005
+    """Gaussians whose opacity stayed below this in all frames since the last edit go."""
+    reset_every: Annotated[int, Field(ge=0)] = 0
+    """Steps between hard resets of all opacities to 0.01, as in 3DGS; 0: none."""
+    decay: Fraction = 1.0
+    """Factor of all opacities at each edit; 1: none."""
+
+
 class TrainHeadgas(Block):
+    variant: Literal["full", "no_blending", "delta_geometry", "change_all", "no_mlp"] = "full"
+    """The method, or an ablation of the paper's table: docs/headgas.md."""
     steps: PositiveInt = 1500
     num_gaussians: PositiveInt = 2500
+    """Gaussians at the start."""
+    density: Density = Density()
     feature_dim: PositiveInt = 32
     hidden_dim: PositiveInt = 64
     sh_degree: Annotated[int, Field(ge=0, le=3)] = 1
+    sh_warmup: Fraction = 0.0
+    """Share of the steps over which the harmonics' degree grows from 0 to sh_degree."""
     position_frequencies: Annotated[int, Field(ge=0)] = 4
     lambda_l1: Annotated[float, Field(ge=0.0)] = 0.8
     lambda_ssim: Annotated[float, Field(ge=0.0)] = 0.2
+    lambda_perceptual: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of the perceptual term (the paper: 0.1); on a CPU it takes a second a step."""
+    perceptual_start: Fraction = 0.2
+    """Share of the steps after which the perceptual term is on."""
+    perceptual_weights: str = ""
+    """torchvision's vgg16-397923af.pth (docs/headgas.md says where it is), or a file of the same layout."""
     learning_rate: PositiveFloat = 5e-3
+    rates: Literal["cosine", "3dgs"] = "cosine"
+    """How learning rates fall: all along a cosine, or 3DGS's way, the means' exponentially and the others not."""
+    basis_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight decay of the feature basis (AdamW): how strongly an expression has to be worth what it changes."""
+    condition_noise: Annotated[float, Field(ge=0.0)] = 0.0
+    """Standard deviation of the noise on each step's condition, in standard deviations of the condition itself."""
     resolution: PositiveInt = 128
     """Side in pixels at which the crops are trained on; at most preprocess.crop.size."""
-    background: Literal["white", "black"] = "white"
+    background: Literal["white", "black", "random"] = "white"
+    """What the head's matte is composited over in training; random: another colour at each step, and white when judged."""
+    probes: Annotated[int, Field(ge=0)] = 5
+    """How often held-out frames are rendered while training goes on."""
+    plateau_steps: Annotated[int, Field(ge=0)] = 0
+    """Training stops early where the mean loss of so many steps is no better than that of as many before; 0: never."""
     checkpoint_every: Annotated[int, Field(gt=0, multiple_of=25)] = 500
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _room_to_start(self) -> TrainHeadgas:
+        if self.density.stop > 0 and self.density.max_gaussians < self.num_gaussians:
+            raise ValueError(
+                f"train_headgas.density.max_gaussians = {self.density.max_gaussians} is less than the Gaussians at the start, "
+                f"num_gaussians = {self.num_gaussians}; raise it, or set density.stop to 0"
+            )
+        return self
 
 
 class Evaluate(Block):

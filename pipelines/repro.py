@@ -65,9 +65,22 @@ def close_abandoned(client: Any, experiment_id: str, uri: str) -> None:
             known = json.loads(path.read_text())
             if known["host"] != platform.node() or is_alive(known["pid"], known["created"]):
                 continue
-            if known["uri"] == uri:
+            if known["uri"] == uri and is_stored(client, known["run_id"]):
                 close_parent(client, experiment_id, known["run_id"])
             path.unlink()
+
+
+def is_stored(client: Any, run_id: str) -> bool:
+    """Whether the store still has the run: its database may have been deleted since, and a new one begun."""
+    from mlflow import MlflowException
+
+    try:
+        client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    return True
 
 
 def close_parent(client: Any, experiment_id: str, run_id: str) -> None:

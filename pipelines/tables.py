@@ -35,7 +35,7 @@ def _vector(size: int) -> pa.DataType:
 
 CATALOG = _table(
     "catalog",
-    1,
+    2,
     [
         _required("clip_id", pa.string()),  # unique; [A-Za-z0-9._-] only
         _required("subject_id", pa.string()),
@@ -53,6 +53,9 @@ CATALOG = _table(
         _required("rotation", pa.int32()),  # degrees the stored picture is turned, 0, 90, 180 or 270
         pa.field("crop", pa.list_(pa.float32())),  # x0 y0 x1 y1 in pixels of this video, four values or null
         _required("split", pa.string()),  # train or test: what the clip is for
+        pa.field("sequence", pa.string()),  # what several cameras filmed at the same time; null where there was one
+        pa.field("K", pa.list_(pa.float64())),  # row-major 3 x 3 in pixels of this video, or null: not known
+        pa.field("viewmat", pa.list_(pa.float64())),  # row-major 4 x 4, the subject's world to camera, metres, or null
         _required("fingerprint", pa.string()),  # sha256 of the file's bytes and the clip's range and crop
     ],
 )

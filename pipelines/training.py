@@ -1,7 +1,7 @@
 """Training one subject's HeadGaS avatar: the item function of the train_headgas stage.
 
-Resumable to the bit: which frame a step sees and its learning rate depend on the step's number alone, and all else that a
-step changes is in the checkpoint.
+Resumable to the bit: what a step sees (frame, background, noise, learning rate) depends on the step's number alone, and
+all else that a step changes is in the checkpoint, the set of Gaussians included.
 """
 
 from __future__ import annotations
@@ -13,52 +13,63 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
 from avatar_models.avatar import BACKGROUNDS, avatar_files, condition_names
 from avatar_models.blending import RankOneAdam
-from avatar_models.cameras import Camera, project
+from avatar_models.cameras import Camera
+from avatar_models.densify import Edit
 from avatar_models.headgas import HeadGas, HeadGasSizes, parameter_groups
+from avatar_models.headgas.density import DensityControl, apply_edit
 from avatar_models.heads.interface import Head
 from avatar_models.losses import first_not_finite, photometric
 from avatar_models.metrics import psnr
+from avatar_models.perceptual import Vgg16Features, load_vgg16, matte_box, perceptual
 from avatar_models.splatting import splat
 from pipelines.atomic import write_bytes_atomic
 from pipelines.cache import Entry, EntryWriter
 from pipelines.fanout import Item, ItemRejected
+from pipelines.first_points import first_points
 from pipelines.frames import composite
 from pipelines.params import TrainHeadgas
+from pipelines.schedule import density_rules, frame_of_step, is_on_plateau, probe_steps, rate_factors, rng_of_step, sh_degree
 from pipelines.subject import Shots, Tables, load_shots, read_tables, subject_clips, subject_identity
 
-VERSION = 2
+VERSION = 3
 CURVE_EVERY = 25
-HEAD_SHARE = 0.6
-"""Share of the first points that lie on the fitted head; the others fill the matte's hull: hair, neck, shoulders."""
-HULL_VIEWS = 24
-FINAL_RATE = 0.05
-"""Learning rates fall to this share of their start, along a cosine."""
+PROBE_FRAMES = 8
+"""Held-out frames that are rendered now and then while training goes on."""
 
 
 class TrainingDiverged(RuntimeError):
     """A loss term became NaN or infinite; the message names the step and the term."""
 
 
+class OutOfMemory(RuntimeError):
+    """The avatar does not fit into memory; the message says what to lower."""
+
+
 class HeadGasTrainer:
     """Trains one subject per call. One per actor: the tables are read once."""
 
-    def __init__(self, params: Mapping[str, Any], checkpoint_every: int = 500, root: Path = Path()) -> None:
-        self.checkpoint_every = checkpoint_every
+    def __init__(
+        self, params: Mapping[str, Any], checkpoint_every: int = 500, perceptual_weights: str = "", root: Path = Path()
+    ) -> None:
         self.test_fraction = float(params["test_fraction"])
+        self.checkpoint_every = checkpoint_every
         self.options = TrainHeadgas.model_validate(params["train_headgas"])
         self.data: Tables = read_tables(root)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.features = load_vgg16(Path(perceptual_weights)).to(self.device) if perceptual_weights else None
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
-        training = self.begin(item.id)
+        subject = str(item.payload.get("subject", item.id))
+        training = self.begin(subject)
         training.run(out.scratch / "checkpoint.pt", self.checkpoint_every)
-        return self.write(item.id, training, out)
+        return self.write(subject, training, out)
 
     def begin(self, subject: str) -> Training:
         """A subject's training before its first step. Raises ItemRejected."""
@@ -68,7 +79,11 @@ class HeadGasTrainer:
             raise ItemRejected("no_training_frames", f"subject {subject}: all its good frames are held out for testing")
         shots = load_shots(self.data, wanted, self.options.resolution)
         identity = subject_identity(self.data, wanted[0][0])
-        return Training(self.options, shots, self.data.head(), torch.tensor(identity["identity"]), self.device)
+        probed = [(clip.clip_id, spread(clip.held_out, PROBE_FRAMES)) for clip in clips[:1] if len(clip.held_out)]
+        held_out = load_shots(self.data, probed, self.options.resolution) if probed else None
+        return Training(
+            self.options, shots, self.data.head(), torch.tensor(identity["identity"]), self.device, held_out, self.features
+        )  # fmt: skip
 
     def write(self, subject: str, training: Training, out: EntryWriter) -> dict[str, Any]:
         """Writes the avatar and the curve of a training that has ended; returns the entry's summary."""
@@ -84,11 +99,19 @@ class HeadGasTrainer:
             "neutral": [round(value, 6) for value in training.model.neutral.tolist()],
             "camera": camera_as_dict(shots.camera[middle : middle + 1]),
             "background": self.options.background,
+            "perceptual_loss": training.features is not None,
         }
         for name, data in avatar_files("headgas", training.model.tensors(), facts).items():
             out.write_bytes(name, data)
         out.write_bytes("curve.json", json.dumps(training.curve).encode())
-        return {"frames": len(shots), "psnr": round(training.training_psnr(), 4), "steps": self.options.steps}
+        out.write_bytes("progress.png", training.progress_picture())
+        figures = {"frames": len(shots), "psnr": round(training.training_psnr(), 4), "steps": training.step}
+        return {**figures, "gaussians": len(training.model.mu), "perceptual_loss": training.features is not None}
+
+
+def spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows, evenly."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, most).round().astype(int))]
 
 
 def camera_as_dict(camera: Camera) -> dict[str, Any]:
@@ -100,91 +123,184 @@ def camera_as_dict(camera: Camera) -> dict[str, Any]:
 class Training:
     """The state of one avatar's training."""
 
-    def __init__(self, options: TrainHeadgas, shots: Shots, head: Head, identity: torch.Tensor, device: str) -> None:
+    def __init__(
+        self,
+        options: TrainHeadgas,
+        shots: Shots,
+        head: Head,
+        identity: torch.Tensor,
+        device: str,
+        held_out: Shots | None = None,
+        features: Vgg16Features | None = None,
+    ) -> None:
         torch.manual_seed(options.seed)
-        self.options, self.shots, self.device = options, shots, device
+        self.options, self.shots, self.device, self.held_out = options, shots, device, held_out
+        self.features = features if options.lambda_perceptual > 0 else None
         self.level = BACKGROUNDS[options.background]
         points, colors = first_points(options, shots, head, identity, self.level)
         sizes = HeadGasSizes(
             len(points), shots.conditions.shape[1], options.feature_dim, options.hidden_dim, options.sh_degree,
-            options.position_frequencies,
+            options.position_frequencies, options.variant,
         )  # fmt: skip
         self.model = HeadGas(sizes)
         self.model.initialise(points, colors, shots.conditions)
         self.model.to(device)
         groups = parameter_groups(self.model, options.learning_rate, float(self.model.extent))
         self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
-        self.basis = RankOneAdam(self.model.F, options.learning_rate)
+        self.basis = RankOneAdam(self.model.F, options.learning_rate, decay=options.basis_decay)
         self.first_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.density = DensityControl(density_rules(options), self.model, options.seed)
         self.step = 0
         self.curve: list[dict[str, float]] = []
+        self.probes: list[torch.Tensor] = []  # (S, S, 3) uint8 pictures of a held-out frame
         self.camera = shots.camera.to(device)
         self.conditions = shots.conditions.to(device)
-        self.background = torch.full((3,), self.level, device=device)
 
     def run(self, checkpoint: Path, checkpoint_every: int, until: int | None = None) -> None:
-        """Trains to the end or to step `until`, a multiple of CURVE_EVERY; at first from the checkpoint where there is one."""
+        """Trains to the end or to step `until`, a multiple of CURVE_EVERY; at first from the checkpoint where there is one.
+
+        Raises TrainingDiverged, OutOfMemory.
+        """
         if self.step == 0 and checkpoint.exists():
             self.load(checkpoint)
+        probed = probe_steps(self.options.probes, self.options.steps, CURVE_EVERY) if self.held_out is not None else set()
         recent: list[dict[str, float]] = []
-        while self.step < (self.options.steps if until is None else until):
-            recent.append(self.one_step())
+        last = self.options.steps if until is None else until
+        while self.step < last and not is_on_plateau(self.curve, self.options.plateau_steps):
+            recent.append(self.one_step_or_advice())
             if self.step % CURVE_EVERY == 0 or self.step == self.options.steps:
-                self.curve.append(
-                    {"step": self.step, **{name: float(np.mean([r[name] for r in recent])) for name in recent[0]}}
-                )
+                point = {"step": float(self.step), **{name: float(np.mean([r[name] for r in recent])) for name in recent[-1]}}
+                if self.step in probed:
+                    point["held_out_psnr"] = self.probe()
+                self.curve.append({**point, "gaussians": float(len(self.model.mu))})
                 recent = []
             if self.step % checkpoint_every == 0 and self.step % CURVE_EVERY == 0:
                 self.save(checkpoint)
 
+    def one_step_or_advice(self) -> dict[str, float]:
+        try:
+            return self.one_step()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            advice = "lower train_headgas.density.max_gaussians or train_headgas.resolution"
+            size = f"{len(self.model.mu)} Gaussians at {self.options.resolution} pixels"
+            raise OutOfMemory(f"step {self.step}: out of memory with {size}; {advice}") from error
+
     def one_step(self) -> dict[str, float]:
         """One frame, one update. Raises TrainingDiverged."""
-        options = self.options
-        index = frame_of_step(self.step, len(self.shots), options.seed)
-        share = 0.5 * (1 + np.cos(np.pi * self.step / options.steps))
-        decay = FINAL_RATE + (1 - FINAL_RATE) * share
-        for group, rate in zip(self.optimizer.param_groups, self.first_rates, strict=True):
-            group["lr"] = rate * decay
-        self.basis.rate = options.learning_rate * decay
-        gaussians = self.model.gaussians(self.conditions[index], self.basis.blend)
-        image = splat(gaussians, self.camera[index : index + 1], self.background).image
-        terms = photometric(image, self.target(index), options.lambda_l1, options.lambda_ssim)
+        options, step = self.options, self.step
+        index = frame_of_step(step, len(self.shots), options.seed)
+        self.set_rates()
+        background = self.background_of_step(step)
+        gaussians = self.model.gaussians(self.condition_of_step(step), self.basis.blend)
+        splats = splat(gaussians, self.camera[index : index + 1], background)
+        target = self.target(index, background)
+        terms = photometric(splats.image, target, options.lambda_l1, options.lambda_ssim)
+        if self.features is not None and step >= options.perceptual_start * options.steps:
+            self.add_perceptual(terms, splats.image, target, index)
         bad = first_not_finite(terms)
         if bad is not None:
-            raise TrainingDiverged(f"step {self.step}: {bad} is not finite; lower train_headgas.learning_rate")
+            raise TrainingDiverged(f"step {step}: {bad} is not finite; lower train_headgas.learning_rate")
+        watching = self.density.rules.is_watching(step)
+        if watching:
+            splats.means2d.retain_grad()
         self.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         self.optimizer.step()
         self.step += 1
-        self.basis.step(ahead=self.model.weights(self.conditions[frame_of_step(self.step, len(self.shots), options.seed)]))
+        self.basis.step(ahead=self.model.weights(self.condition_of_step(self.step)))
+        if watching:
+            self.density.watch(splats, gaussians.opacities, self.camera.width, self.camera.height)
+            self.density.edit(self.step, self.model, self.optimizer, self.basis)
         return {name: float(value.detach()) for name, value in terms.items()}
 
-    def target(self, index: int) -> torch.Tensor:
-        """The frame over the training background, (1, 3, S, S)."""
-        picture = composite(self.shots.images[index], self.shots.mattes[index], self.level)
+    def set_rates(self) -> None:
+        """Learning rates and the degree of the harmonics at this step."""
+        of_means, of_rest = rate_factors(self.options.rates, self.step / self.options.steps)
+        for group, rate in zip(self.optimizer.param_groups, self.first_rates, strict=True):
+            group["lr"] = rate * (of_means if group["name"] == "mu" else of_rest)
+        self.basis.rate = self.options.learning_rate * of_rest
+        self.model.sh_shown = sh_degree(self.options, self.step)
+
+    def condition_of_step(self, step: int) -> torch.Tensor:
+        """The condition (E,) that a step trains on: its frame's, with noise where that is asked for."""
+        condition = self.conditions[frame_of_step(step, len(self.shots), self.options.seed)]
+        if self.options.condition_noise == 0:
+            return condition
+        noise = rng_of_step(self.options.seed, step, "condition").standard_normal(len(condition), np.float32)
+        return condition + self.options.condition_noise * self.model.spread * torch.from_numpy(noise).to(self.device)
+
+    def background_of_step(self, step: int) -> torch.Tensor:
+        """The colour (3,) behind the head."""
+        if self.options.background != "random":
+            return torch.full((3,), self.level, device=self.device)
+        drawn = rng_of_step(self.options.seed, step, "background").random(3, np.float32)
+        return torch.from_numpy(drawn).to(self.device)
+
+    def target(self, index: int, background: torch.Tensor) -> torch.Tensor:
+        """The frame over a background (3,), as (1, 3, S, S)."""
+        picture = composite(self.shots.images[index], self.shots.mattes[index], background.cpu().numpy())
         return torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous().to(self.device)
+
+    def add_perceptual(self, terms: dict[str, torch.Tensor], image: torch.Tensor, target: torch.Tensor, index: int) -> None:
+        """The perceptual term, inside the box around the head's matte."""
+        box = matte_box(torch.from_numpy(self.shots.mattes[index]) / 255)
+        if box is None or self.features is None:
+            return
+        value = perceptual(self.features, image, target, box)
+        terms["loss"] = terms["loss"] + self.options.lambda_perceptual * value
+        terms["perceptual"] = value.detach()
 
     @torch.no_grad()
     def training_psnr(self, frames: int = 16) -> float:
         """Mean PSNR in dB over some training frames."""
-        found = []
-        for index in np.unique(np.linspace(0, len(self.shots) - 1, frames).astype(int)).tolist():
-            gaussians = self.model.gaussians(self.conditions[index])
-            image = splat(gaussians, self.camera[index : index + 1], self.background).image.clamp(0, 1)
-            found.append(float(psnr(image, self.target(index))))
-        return float(np.mean(found))
+        return float(np.mean([self.psnr_of(self.shots, k) for k in spread(np.arange(len(self.shots)), frames).tolist()]))
+
+    @torch.no_grad()
+    def probe(self) -> float:
+        """Mean PSNR in dB over some held-out frames; the middle one's picture is kept."""
+        assert self.held_out is not None
+        middle = len(self.held_out) // 2
+        self.probes.append(as_bytes(self.rendered(self.held_out, middle)[0]))
+        return float(np.mean([self.psnr_of(self.held_out, k) for k in range(len(self.held_out))]))
+
+    def rendered(self, shots: Shots, index: int) -> torch.Tensor:
+        """One frame of any shots as the avatar shows it, (1, 3, S, S)."""
+        gaussians = self.model.gaussians(shots.conditions[index].to(self.device))
+        camera = shots.camera[index : index + 1].to(self.device)
+        return splat(gaussians, camera, torch.full((3,), self.level, device=self.device)).image.clamp(0, 1)
+
+    def psnr_of(self, shots: Shots, index: int) -> float:
+        wanted = torch.from_numpy(composite(shots.images[index], shots.mattes[index], self.level)).permute(2, 0, 1)[None]
+        return float(psnr(self.rendered(shots, index), wanted.to(self.device)))
+
+    def progress_picture(self) -> bytes:
+        """A PNG: a held-out frame, and what the avatar made of it at each probe; of training where nothing is held out."""
+        shots = self.shots if self.held_out is None else self.held_out
+        middle = len(shots) // 2
+        wanted = composite(shots.images[middle], shots.mattes[middle], self.level)
+        panels = [torch.from_numpy((wanted * 255).round().astype(np.uint8)), *self.probes]
+        return bytes(cv2.imencode(".png", torch.cat(panels, 1).numpy()[..., ::-1])[1].tobytes())
 
     def save(self, path: Path) -> None:
         state = {
             "step": self.step,
             "curve": self.curve,
+            "probes": self.probes,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "basis": self.basis.state_dict(),
+            "density": self.density.state_dict(),
         }
         data = io.BytesIO()  # torch's own writer loses what the system says of a full disk
         torch.save(state, data)
         write_bytes_atomic(path, data.getvalue())
+
+    def resize(self, count: int) -> None:
+        """Makes room for another number of Gaussians, whose values are about to be loaded."""
+        place = torch.zeros(count, dtype=torch.int64, device=self.device)
+        apply_edit(Edit(place, place == 0), self.model, self.optimizer, self.basis)
 
     def load(self, path: Path) -> None:
         """Goes on from a checkpoint; one that cannot be read (a power cut) is passed over."""
@@ -193,79 +309,19 @@ class Training:
         except Exception as error:  # torch's reader raises whatever the damage leads it to
             print(f"{path}: the checkpoint cannot be read ({type(error).__name__}); training starts over", flush=True)
             return
-        self.step, self.curve = state["step"], state["curve"]
+        self.step, self.curve, self.probes = state["step"], state["curve"], [probe.cpu() for probe in state["probes"]]
+        self.resize(len(state["model"]["mu"]))
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.basis.load_state_dict(state["basis"])
+        self.density.load_state_dict(state["density"])
 
 
-def frame_of_step(step: int, num_frames: int, seed: int) -> int:
-    """The frame that a step sees: every epoch goes through all frames in an order of its own."""
-    epoch, place = divmod(step, num_frames)
-    return int(np.random.default_rng((seed, epoch)).permutation(num_frames)[place])
+def as_bytes(image: torch.Tensor) -> torch.Tensor:
+    """(3, S, S) in [0, 1] -> (S, S, 3) uint8."""
+    return (image.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu()
 
 
-def first_points(
-    options: TrainHeadgas, shots: Shots, head: Head, identity: torch.Tensor, level: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the Gaussians start (N, 3), in the head's frame, and their colours (N, 3) in [0, 1].
-
-    On the fitted head's surface, and inside the hull of the mattes where the head model has nothing.
-    """
-    rng = np.random.default_rng(options.seed)
-    views = np.unique(np.linspace(0, len(shots) - 1, HULL_VIEWS).astype(int))
-    camera = shots.camera[torch.from_numpy(views)]
-    on_head = surface_points(head, identity, round(options.num_gaussians * HEAD_SHARE), rng)
-    hull = hull_points(shots, camera, views, options.num_gaussians - len(on_head), on_head, rng)
-    points = torch.cat([on_head, hull])
-    colors, _ = sampled_colors(shots, camera, views, points, level)
-    return points, colors
-
-
-def surface_points(head: Head, identity: torch.Tensor, count: int, rng: np.random.Generator) -> torch.Tensor:
-    """Points (count, 3) spread evenly over the neutral head's surface."""
-    zero = torch.zeros(1, head.num_expression), torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(1, 6)
-    corners = head.vertices(identity[None].float(), *zero)[0][head.faces]  # (F, 3, 3)
-    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1).double().numpy()
-    face = torch.from_numpy(rng.choice(len(area), size=count, p=area / area.sum()))
-    u, v = rng.random((2, count)).astype(np.float32)
-    inside = u + v > 1
-    u, v = torch.from_numpy(np.where(inside, 1 - u, u)), torch.from_numpy(np.where(inside, 1 - v, v))
-    a, b, c = corners[face].unbind(1)
-    return a + u[:, None] * (b - a) + v[:, None] * (c - a)
-
-
-def hull_points(
-    shots: Shots, camera: Camera, views: np.ndarray, count: int, around: torch.Tensor, rng: np.random.Generator
-) -> torch.Tensor:
-    """Points (count, 3) near the head that lie in the matte of nearly every view: hair, neck, shoulders."""
-    low, high = around.amin(0), around.amax(0)
-    margin = (high - low) * 0.5
-    found: list[torch.Tensor] = []
-    total = 0
-    for _ in range(50):
-        trial = torch.from_numpy(rng.random((4096, 3)).astype(np.float32)) * (high - low + 2 * margin) + low - margin
-        _, matte = sampled_colors(shots, camera, views, trial, 0.0)
-        kept = trial[matte > 0.85]
-        found.append(kept)
-        total += len(kept)
-        if total >= count:
-            return torch.cat(found)[:count]
-    # An empty matte: the head itself is all there is to start from.
-    return torch.cat([*found, around[: count - total]])[:count]
-
-
-def sampled_colors(
-    shots: Shots, camera: Camera, views: np.ndarray, points: torch.Tensor, level: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean colour (N, 3) in [0, 1] and mean matte (N,) of points (N, 3) over the views; outside of a picture nothing."""
-    pixels = project(points[None], camera).floor().long()  # (V, N, 2)
-    inside = ((pixels >= 0) & (pixels < camera.width)).all(-1)
-    x, y = pixels.clamp(0, camera.width - 1).unbind(-1)
-    rows = torch.arange(len(views))[:, None]
-    images, mattes = torch.from_numpy(shots.images[views]), torch.from_numpy(shots.mattes[views])
-    alpha = mattes[rows, y, x].float() / 255 * inside
-    colour = images[rows, y, x].float() / 255
-    weight = alpha.sum(0)[:, None]
-    mean = (colour * alpha[..., None]).sum(0) / weight.clamp_min(1e-6)
-    return torch.where(weight > 1e-3, mean, torch.full_like(mean, level)), alpha.sum(0) / inside.sum(0).clamp_min(1)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed: CUDA's, torch's on the CPU, or Python's."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

@@ -10,6 +10,7 @@ from pipelines import tables
 from pipelines.fanout import Item, Step
 from pipelines.keys import digest
 from pipelines.params import Params
+from pipelines.perceptual_asset import perceptual_asset, perceptual_is_off
 from pipelines.splits import subjects_that_passed
 from pipelines.subject import TRACKS_FOLDER
 from pipelines.training import VERSION, HeadGasTrainer
@@ -27,8 +28,13 @@ def training_items(root: Path = Path()) -> list[Item]:
 
 
 def training_step(params: Params, root: Path = Path()) -> Step:
+    """How often a checkpoint is written and where data and the perceptual weights lie stay out of the key: the first two change
+    nothing, and of the weights the content counts."""
     options: dict[str, Any] = {"train_headgas": params.train_headgas.as_key(), "test_fraction": params.catalog.test_fraction}
-    # How often a checkpoint is written changes nothing in the result, so it is kept out of the key; so does where data lie.
-    every = options["train_headgas"].pop("checkpoint_every")
-    worker = partial(HeadGasTrainer, checkpoint_every=every, root=root)
-    return Step("train_headgas", VERSION, worker, options, params.compute.train)
+    every, weights = (options["train_headgas"].pop(name) for name in ("checkpoint_every", "perceptual_weights"))
+    there = not perceptual_is_off(params.train_headgas)
+    worker = partial(
+        HeadGasTrainer, checkpoint_every=every, perceptual_weights=str(Path(weights).resolve()) if there else "", root=root
+    )
+    assets = perceptual_asset(params.train_headgas)
+    return Step("train_headgas", VERSION, worker, options, params.compute.train, assets)

@@ -35,6 +35,8 @@ def main() -> None:
         listing = list_clips(params.source)
         for path, reason in listing.ignored:
             print(f"ignored {path!r}: {reason}")
+        for line in listing.remarks:
+            print(line)
         step = probe_step(params.compute)
         result, (catalog, quarantine) = run_and_assemble(
             "catalog",

@@ -13,10 +13,12 @@ from pipelines.atomic import write_bytes_atomic
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.main import run_stage
 from pipelines.params import load_params
+from pipelines.perceptual_asset import perceptual_asset, say_what_is_off
 from pipelines.runs import stage_run
 from pipelines.training_items import training_items, training_step
 
 MODELS, METRICS, CURVES = Path("models/headgas"), Path("metrics/train_headgas.json"), Path("plots/headgas_curves.csv")
+PROGRESS = Path("plots/headgas_progress")
 
 
 def assemble(result: FanOutResult) -> dict[str, list[dict[str, float]]]:
@@ -26,6 +28,7 @@ def assemble(result: FanOutResult) -> dict[str, list[dict[str, float]]]:
         entry = result.last(subject)
         for name in (TENSORS, FACTS):
             entry.copy_to(name, MODELS / subject / name)
+        entry.copy_to("progress.png", PROGRESS / f"{subject}.png")
         curves[subject] = json.loads(entry.read_bytes("curve.json"))
     tables.write_table(result.quarantine_table(), tables.QUARANTINE, MODELS / "quarantine.parquet")
     found = [result.last(subject).summary["psnr"] for subject in result.entries]
@@ -46,15 +49,20 @@ def assemble(result: FanOutResult) -> dict[str, list[dict[str, float]]]:
 
 def main() -> None:
     params = load_params()
+    say_what_is_off(params.train_headgas)
     with stage_run("train_headgas", params) as run:
         result, curves = run_and_assemble(
             "train_headgas", [training_step(params)], training_items(), assemble, compute=params.compute, things="subjects"
         )
         run.log_fan_out(result)
+        run.set_tags({f"headwater.asset.{name}": found[:16] for name, found in perceptual_asset(params.train_headgas).items()})
         for subject, curve in curves.items():
             with run.child(subject) as child:
                 child.log_curve(curve)
-                child.log_metrics({"train_psnr": result.last(subject).summary["psnr"]})
+                summary = result.last(subject).summary
+                child.log_metrics({"train_psnr": summary["psnr"], "num_gaussians": summary["gaussians"]})
+                child.set_tags({"headwater.perceptual_loss": str(summary["perceptual_loss"]).lower()})
+                child.log_artifact(PROGRESS / f"{subject}.png", "pictures")
                 child.log_avatar(MODELS / subject)
 
 

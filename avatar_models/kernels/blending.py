@@ -53,12 +53,14 @@ def adam(
     eps: float,
     correction1: float,  # 1 - beta1^t
     correction2: float,  # 1 - beta2^t
+    keep: float,  # factor of F before the update: 1 - rate x weight decay
 ) -> None:
-    """One step of Adam (Kingma and Ba 2015, algorithm 1), and the next blend while F is at hand."""
+    """One step of Adam (Kingma and Ba 2015, algorithm 1) with the weight decay of AdamW (Loshchilov and Hutter 2019,
+    algorithm 2), and the next blend while F is at hand."""
     rows, columns = F.shape
     g = scratch
     b1, b2, c1, c2 = f4(beta1), f4(beta2), f4(1.0 - beta1), f4(1.0 - beta2)
-    step, root, epsilon = f4(rate / correction1), f4(1.0 / np.sqrt(correction2)), f4(eps)
+    step, root, epsilon, kept = f4(rate / correction1), f4(1.0 / np.sqrt(correction2)), f4(eps), f4(keep)
     while True:
         start = fetch_add(claims, 0, 1) * BLOCK
         if start >= columns:
@@ -80,7 +82,7 @@ def adam(
                 mean = b1 * first[i] + c1 * g[i]
                 square = b2 * second[i] + c2 * g[i] * g[i]
                 first[i], second[i] = mean, square
-                p[i] -= step * mean / (np.sqrt(square) * root + epsilon)
+                p[i] = kept * p[i] - step * mean / (np.sqrt(square) * root + epsilon)
             if len(ahead) > 0:
                 weight = ahead[row]
                 for i in range(n):

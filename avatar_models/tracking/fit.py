@@ -5,7 +5,7 @@ camera of unknown focal length filmed it. See :mod:`avatar_models.tracking.round
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ class ClipFit:
     reprojection: Array  # (N,) median distance over the inter-ocular distance
     inliers: Array  # (N,) in [0, 1]: share of the landmarks that the head agrees with
     projected: Array  # (N, 478, 2) the model's landmarks in crop pixels
+    refined: bool = False  # with the pictures
 
 
 def fit_clip(
@@ -76,9 +77,8 @@ def fit_clip(
         )  # fmt: skip
 
     problem, state = solve(problem_of, len(points), log_focal, guess, iterations=iterations, smoothness=smoothness)
-    if pictures is not None:
-        problem, state = refine(head, problem, state, pictures)
-    return result(problem, state)
+    refined = None if pictures is None else refine(head, problem, state, pictures)
+    return result(problem, state) if refined is None else replace(result(*refined), refined=True)
 
 
 @dataclass(frozen=True)

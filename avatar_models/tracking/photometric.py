@@ -8,7 +8,7 @@ surface (:mod:`avatar_models.tracking.skin`) have an albedo each, the clip one l
 with u the projection and n the normal of point m in frame n, I the blurred luminance. Residuals are taken where the points
 are seen, so a step is Gauss-Newton with the picture's gradient, as in Lucas and Kanade's registration. Albedo and what the
 detector does differently on this person are eliminated, not alternated with: a lean of all frames slides the albedo over the
-surface, and alternating would hold it where it began.
+surface, and alternating would hold it back.
 
 First some frames with all that they share, then all frames with that held.
 """
@@ -25,6 +25,7 @@ from avatar_models.heads.interface import Head
 from avatar_models.tracking.arrow import step
 from avatar_models.tracking.landmark_head import points_of
 from avatar_models.tracking.problem import ROBUST_SCALE, Problem, State, axis_angle, rotation
+from avatar_models.tracking.quality import reprojection_error
 from avatar_models.tracking.shared_constants import Rows, solve
 from avatar_models.tracking.skin import Skin, View, skin_of, view_of
 
@@ -41,6 +42,7 @@ HABIT_SIGMA = 0.05  # of what the detector does differently on a person, over th
 LEAST_SIGMA = 0.003  # of luminance
 DAMPING = 1e-4
 MIN_FRAMES = 8
+STRAYED = 2.0  # times the landmarks' own error: the pictures were not understood
 KEY_FRAMES = 48  # in which what all frames share is refined
 TURNS = 4  # of albedo, light and gains in one explanation
 NUM_LEAN = 6  # a turn and a shift of the head in its own frame, in all frames
@@ -103,14 +105,23 @@ class Refinement:
         return Measured(values[:, 0], gradient)
 
 
-def refine(head: Head, problem: Problem, state: State, pictures: Pictures) -> tuple[Problem, State]:
+def refine(head: Head, problem: Problem, state: State, pictures: Pictures) -> tuple[Problem, State] | None:
     """The state with what the pictures (N, H, W, 3) say, and the problem with the detector's habits on this person taken out.
 
-    Clips of fewer than MIN_FRAMES are left as they are.
+    None where pictures do not help: of a clip of fewer than MIN_FRAMES, or where what they say strays from the landmarks,
+    as it may where a face is small, blurred or covered.
     """
     if len(pictures) < MIN_FRAMES:
-        return problem, state
-    skin = skin_of(head)
+        return None
+    try:
+        refined = _refined(skin_of(head), problem, state, pictures)
+    except np.linalg.LinAlgError:
+        return None
+    before, after = (np.median(reprojection_error(p.projected(s), p.seen.points)) for p, s in ((problem, state), refined))
+    return refined if after < STRAYED * before else None
+
+
+def _refined(skin: Skin, problem: Problem, state: State, pictures: Pictures) -> tuple[Problem, State]:
     keys = np.unique(np.linspace(0, len(pictures) - 1, KEY_FRAMES).round().astype(int))
     some, of_keys = state.frames(keys), problem.seeing(problem.seen.frames(keys))
     for blur in BLURS:

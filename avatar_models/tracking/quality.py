@@ -70,7 +70,7 @@ class Limits:
     min_frames: int
 
 
-def good_frames(reprojection: Array, confidence: Array, limits: Limits) -> NDArray[np.bool_]:
+def good_frames(reprojection: NDArray[np.floating], confidence: NDArray[np.floating], limits: Limits) -> NDArray[np.bool_]:
     """Which frames (N,) training may read."""
     return (reprojection <= limits.max_reprojection) & (confidence >= limits.min_confidence)
 

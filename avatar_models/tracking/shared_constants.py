@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Array32 = NDArray[np.float32]
 MAX_ROUNDS = 40
-CLOSE = 5e-2  # of the first residual's length, at which the solution is good enough for a Gauss-Newton step
+CLOSE = 2e-2  # of the first residual's length, at which the solution is good enough for a Gauss-Newton step
 
 
 @dataclass(frozen=True)

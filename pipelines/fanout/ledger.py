@@ -15,7 +15,7 @@ from typing import Literal
 from pipelines.atomic import write_bytes_atomic
 
 LEDGER_FOLDER = Path(".headwater/ledger")
-DVC_STAGE = {"film": "catalog"}
+DVC_STAGE = {"film": "catalog", "fit_together": "preprocess"}
 """Fan-outs that are part of a stage of another name."""
 
 State = Literal["waiting", "cached", "computed", "quarantined"]

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from pipelines import tables
 from pipelines.atomic import DiskFull
-from pipelines.cache import Cache, CacheUnusable, DamagedEntry, Entry, Failure
+from pipelines.cache import Cache, CacheUnusable, DamagedEntry, Entry, Failure, absolute_uri
 from pipelines.cluster import actor_counts, ray_cluster
 from pipelines.fanout.item import Item, Report, Step, chain_keys
 from pipelines.fanout.ledger import Ledger
@@ -99,11 +99,18 @@ class FanOutResult:
 
 
 def fan_out(
-    stage: str, steps: Sequence[Step], items: Sequence[Item], *, compute: Compute, retry: Collection[str] | None = None
+    stage: str,
+    steps: Sequence[Step],
+    items: Sequence[Item],
+    *,
+    compute: Compute,
+    retry: Collection[str] | None = None,
+    may_all_fail: bool = False,
 ) -> FanOutResult:
     """Brings every item through all steps, from the cache where it is there, and accounts for each.
 
-    `retry` are reasons whose remembered failures are tried again (default: those in HEADWATER_RETRY).
+    `retry` are reasons whose remembered failures are tried again (default: those in HEADWATER_RETRY). `may_all_fail` where
+    the stage has something to go on with even if no item is left.
     Raises DiskFull, RunStopped, ClusterTooSmall or ClusterUnreachable when the run as a whole cannot go on, and
     TooManyQuarantined after everything was tried. Ray is started only if something is to be computed.
     """
@@ -135,7 +142,7 @@ def fan_out(
     result.quarantined.sort(key=lambda failure: failure.item)
     ledger.finished = time.time()
     ledger.save()
-    _check_quarantine(result, len(items), compute.max_quarantined)
+    _check_quarantine(result, len(items), compute.max_quarantined, may_all_fail)
     return result
 
 
@@ -147,17 +154,20 @@ def run_and_assemble(
     *,
     compute: Compute,
     things: str = "items",
+    may_all_fail: bool = False,
 ) -> tuple[FanOutResult, T]:
     """fan_out, then assemble(result). An entry that turns out damaged while it is read is made again, once.
 
-    Prints the summary line.
+    Prints the summary line. `may_all_fail` is fan_out's.
     """
-    result = fan_out(stage, steps, items, compute=compute)
+    result = fan_out(stage, steps, items, compute=compute, may_all_fail=may_all_fail)
     try:
         assembled = assemble(result)
-    except DamagedEntry:
+    except DamagedEntry as damage:
+        if not any(entry.key == damage.key for entries in result.entries.values() for entry in entries):
+            raise  # an entry of another fan-out, which has to make it again
         _forget_damaged(result, Cache(compute.cache))
-        again = fan_out(stage, steps, items, compute=compute)
+        again = fan_out(stage, steps, items, compute=compute, may_all_fail=may_all_fail)
         again.add_earlier(result)
         result, assembled = again, assemble(again)
     print(result.summary_line(things), flush=True)
@@ -248,7 +258,7 @@ class _Run:
         dispatcher = Dispatcher(
             self.steps,
             [next(found) if wanted else 0 for wanted in needed],
-            cache_uri=self._absolute_cache_uri(),
+            cache_uri=absolute_uri(self.cache.uri),
             max_attempts=compute.max_attempts,
             timeout_s=compute.item_timeout_s,
             recycle_after=compute.recycle_after_items,
@@ -270,10 +280,6 @@ class _Run:
         finally:
             dispatcher.close()
             self.ledger.save()
-
-    def _absolute_cache_uri(self) -> str:
-        uri = self.cache.uri
-        return uri if "://" in uri else os.path.abspath(uri)  # noqa: PTH100 (links stay as the user wrote them)
 
     def _account(self, task: object, report: Report, will_retry: bool, progress: ProgressLine) -> None:
         from pipelines.fanout.dispatcher import Task
@@ -299,7 +305,8 @@ class _Run:
                 report.message,
                 report.traceback,
             )
-            self.cache.remember_failure(task.key, failure)
+            if failure.error_class != DamagedEntry.__name__:  # another entry's fault, which the next run may find mended
+                self.cache.remember_failure(task.key, failure)
             self._quarantine(task.item, failure)
             progress.done += 1
             progress.quarantined += 1
@@ -340,13 +347,13 @@ def _forget_damaged(result: FanOutResult, cache: Cache) -> None:
                 cache.forget(entry.key)
 
 
-def _check_quarantine(result: FanOutResult, total: int, allowed: float) -> None:
+def _check_quarantine(result: FanOutResult, total: int, allowed: float, may_all_fail: bool) -> None:
     failed = len(result.quarantined)
-    if total and (failed > allowed * total or failed == total):
+    if total and (failed > allowed * total or (failed == total and not may_all_fail)):
         _print_quarantine(result)
         raise TooManyQuarantined(
-            f"{result.stage}: {failed} of {total} items failed; compute.max_quarantined allows {allowed:.0%}, "
-            "and one must be left. "
+            f"{result.stage}: {failed} of {total} items failed; compute.max_quarantined allows {allowed:.0%}"
+            f"{'' if may_all_fail else ', and one must be left'}. "
             "The table above has the reasons; mend the cause, then `headwater retry STAGE REASON`, or raise the limit."
         )
 

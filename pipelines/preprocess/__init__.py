@@ -1,4 +1,5 @@
-"""From a catalog row to frames, landmarks and tracks: two steps of one fan-out, `observe` and `fit`.
+"""From a catalog row to frames, landmarks and tracks: `observe` and `fit`, two steps of one fan-out over clips, and
+`fit_together`, a second fan-out over what several known cameras filmed at the same time.
 
 The rules for cuts, gaps, several faces and small ones are in docs/preprocess.md.
 """
@@ -14,7 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from avatar_models.heads.interface import Head
 from avatar_models.tracking.landmarker_file import LandmarkerError, read_landmarker
+from pipelines.cache import absolute_uri
 from pipelines.fanout import Item, Step
 from pipelines.heads import load_head
 from pipelines.lineage import detector_hashes
@@ -23,9 +26,12 @@ from pipelines.preprocess.fit import VERSION as FIT_VERSION
 from pipelines.preprocess.fit import FitClip
 from pipelines.preprocess.observe import VERSION as OBSERVE_VERSION
 from pipelines.preprocess.observe import ObserveClip
+from pipelines.preprocess.together import FIT_TOGETHER, FitTogether
+from pipelines.preprocess.together import VERSION as TOGETHER_VERSION
 
 OBSERVE_PARAMS = ("max_fps", "max_frames", "jpeg_quality", "cut_threshold", "max_gap_s", "crop")
-FIT_PARAMS = ("head", "fit_iterations", "fit_smoothness", "fit_photometric", "gates")
+TOGETHER_PARAMS = ("head", "fit_iterations", "fit_smoothness", "gates")
+FIT_PARAMS = (*TOGETHER_PARAMS, "fit_photometric")
 
 
 def clip_items(catalog: pa.Table, options: Preprocess) -> list[Item]:
@@ -87,3 +93,16 @@ def preprocess_steps(params: Params) -> list[Step]:
             {head.name: head.hash()},
         ),
     ]
+
+
+def together_step(params: Params, head: Head) -> Step:
+    """The step of groups of cameras, like `preprocess_steps`; `head` is the one that the parameters name."""
+    block = params.preprocess.as_key()
+    worker = partial(
+        FitTogether,
+        cache_uri=absolute_uri(params.compute.cache),
+        head_file=params.preprocess.head_file,
+        head_hash=head.hash(),
+    )
+    wanted = {name: block[name] for name in TOGETHER_PARAMS}
+    return Step(FIT_TOGETHER, TOGETHER_VERSION, worker, wanted, params.compute.fit, {head.name: head.hash()})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from avatar_models.heads.interface import Head
 from avatar_models.heads.storage import save_head
 from pipelines import tables
 from pipelines.atomic import atomic_path
+from pipelines.cache import Entry
 from pipelines.fanout import FanOutResult
 from pipelines.frames import write_frames
 from pipelines.subject import FRAMES_FOLDER, HEAD_FILE, TRACKS_FOLDER
@@ -27,26 +29,53 @@ def write_head(head: Head, root: Path = Path()) -> None:
         save_head(temporary, head)
 
 
-def write_outs(result: FanOutResult, root: Path = Path()) -> list[dict[str, Any]]:
+def write_outs(result: FanOutResult, together: FanOutResult, root: Path = Path()) -> list[dict[str, Any]]:
     """Writes data/frames and data/tracks of a project folder; returns the rows of its segments."""
-    write_frames(root / FRAMES_FOLDER, segment_parts(result, OBSERVE, "frames"))
-    for step, name, schema, file in (
-        (OBSERVE, "landmarks", tables.LANDMARKS, "landmarks.parquet"),
-        (FIT, "tracks", tables.TRACKS, "tracks.parquet"),
-        (FIT, "identity", tables.IDENTITIES, "identities.parquet"),
+    fits = fits_of(result, together)
+    write_frames(root / FRAMES_FOLDER, observed_parts(result, "frames"))
+    for parts, schema, file in (
+        (observed_parts(result, "landmarks"), tables.LANDMARKS, "landmarks.parquet"),
+        (fitted_parts(fits, "tracks"), tables.TRACKS, "tracks.parquet"),
+        (fitted_parts(fits, "identity"), tables.IDENTITIES, "identities.parquet"),
     ):
-        write_parts(segment_parts(result, step, name), schema, root / TRACKS_FOLDER / file)
-    segments = [row for _, fitted in result.entries.values() for row in fitted.summary["segments"]]
+        write_parts(parts, schema, root / TRACKS_FOLDER / file)
+    segments = [row for fit in fits.values() for row in fit.segments]
     table = pa.Table.from_pylist(segments, schema=tables.SEGMENTS)
     tables.write_table(table, tables.SEGMENTS, root / TRACKS_FOLDER / "segments.parquet")
     return segments
 
 
-def segment_parts(result: FanOutResult, step: int, name: str) -> Iterator[tuple[str, pa.Table]]:
-    """(clip_id, table) of every segment in order: the table that a step wrote as NAME-0, NAME-1, ..."""
+def observed_parts(result: FanOutResult, name: str) -> Iterator[tuple[str, pa.Table]]:
+    """(clip_id, table) of every segment in order: the table that `observe` wrote as NAME-0, NAME-1, ..."""
     for entries in result.entries.values():
-        for number, segment in enumerate(entries[step].summary["segments"]):
-            yield segment["clip_id"], entries[step].read_table(f"{name}-{number}")
+        for number, segment in enumerate(entries[OBSERVE].summary["segments"]):
+            yield segment["clip_id"], entries[OBSERVE].read_table(f"{name}-{number}")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Where the fit of one clip lies."""
+
+    entry: Entry
+    prefix: str  # of the segment's number in the names of the entry's files
+    segments: list[dict[str, Any]]  # rows of tables.SEGMENTS
+
+
+def fits_of(result: FanOutResult, together: FanOutResult) -> dict[str, Fitted]:
+    """The fit of each clip, in order: that of its group where there is one, else its own."""
+    fits = {name: Fitted(entries[FIT], "", entries[FIT].summary["segments"]) for name, entries in result.entries.items()}
+    for group in together.entries:
+        entry = together.last(group)
+        for name, segments in entry.summary["members"].items():
+            fits[name] = Fitted(entry, f"{name}-", segments)
+    return fits
+
+
+def fitted_parts(fits: Mapping[str, Fitted], name: str) -> Iterator[tuple[str, pa.Table]]:
+    """(clip_id, table) of every segment in order: the fit's table NAME."""
+    for fit in fits.values():
+        for number, segment in enumerate(fit.segments):
+            yield segment["clip_id"], fit.entry.read_table(f"{name}-{fit.prefix}{number}")
 
 
 def write_parts(parts: Iterable[tuple[str, pa.Table]], schema: pa.Schema, path: Path) -> None:

@@ -16,6 +16,29 @@ class SourceError(ValueError):
     """The source as a whole cannot be read; the message names the path and the way out."""
 
 
+SAME_SHAPE = 0.01
+"""Relative difference of width over height above which a picture is another view, not the full one resized."""
+
+
+@dataclass(frozen=True)
+class KnownCamera:
+    """A calibrated camera. All cameras of a subject share one world."""
+
+    K: tuple[float, ...]  # 3 x 3, row-major, pixels of a picture of width x height
+    viewmat: tuple[float, ...]  # 4 x 4, row-major, world to camera, OpenCV, metres
+    width: int
+    height: int
+
+    def resized(self, width: int, height: int) -> KnownCamera:
+        """The camera of the same picture at another size. Raises ValueError for a size of another shape."""
+        if abs(width * self.height / (height * self.width) - 1) > SAME_SHAPE:
+            raise ValueError(f"is meant for {self.width} x {self.height}; {width} x {height} is not that picture resized")
+        across, down = width / self.width, height / self.height
+        factors = (across,) * 3 + (down,) * 3 + (1.0,) * 3
+        K = tuple(value * factor for value, factor in zip(self.K, factors, strict=True))
+        return KnownCamera(K, self.viewmat, width, height)
+
+
 @dataclass(frozen=True)
 class VideoClip:
     """A stretch of a video that shows one subject."""
@@ -30,6 +53,8 @@ class VideoClip:
     crop_size: tuple[int, int] | None = None  # width, height of the picture that crop is given for
     fps_claimed: float | None = None  # the rate that frame_start and frame_end count in
     split: Literal["train", "test"] = "train"  # of a test clip all frames are held out
+    sequence: str | None = None  # what was filmed, where several cameras filmed it at the same time
+    known_camera: KnownCamera | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +64,8 @@ class Listing:
     clips: list[VideoClip]
     ignored: list[tuple[str, str]] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """What is amiss beside the clips, in sentences."""
 
 
 def list_clips(source: Source) -> Listing:

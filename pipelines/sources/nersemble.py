@@ -10,7 +10,7 @@ of the full picture of 2200 x 3208. The sequence BACKGROUND holds pictures of th
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +18,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from avatar_models.cameras import Camera, resized
+from avatar_models.cameras import Camera
 from pipelines.formats.fields import FormatError, array, present, read_json, rigid
-from pipelines.sources import Listing, SourceError, VideoClip, safe_name
+from pipelines.sources import KnownCamera, Listing, SourceError, VideoClip, safe_name
 
 WIDTH, HEIGHT = 2200, 3208
 """Pixels of the full picture, for which the calibration is meant where it names no other."""
 BACKGROUND = "BACKGROUND"
 PARTICIPANT, CAMERA = re.compile(r"^\d{3,}$"), re.compile(r"^cam_(?P<serial>\d+)$")
-SAME_SHAPE = 0.01
-"""Relative difference of width over height above which a picture is another view, not the full one resized."""
 CALIBRATION = Path("calibration/camera_params.json")
 
 
 def list_nersemble(folder: Path) -> Listing:
     """A clip for each camera and sequence, sorted; its subject is the participant, its camera the serial number.
 
-    What is no participant, no sequence or no camera's video is listed as ignored. Raises SourceError where there is no clip.
+    A clip's camera is known where the participant's calibration has it; the listing's remarks say where it has not. What is no
+    participant, no sequence or no camera's video is listed as ignored. Raises SourceError where there is no clip.
     """
     if not folder.is_dir():
         raise SourceError(f"source.path {folder}: no such folder; it should hold NeRSemble's participants: 017/, 018/, ...")
     clips: list[VideoClip] = []
     ignored: list[tuple[str, str]] = []
+    remarks: list[str] = []
     for participant in sorted(folder.iterdir()):
         if not participant.is_dir() or not PARTICIPANT.match(participant.name):
             if participant.is_dir():
@@ -49,6 +49,7 @@ def list_nersemble(folder: Path) -> Listing:
         if not sequences.is_dir():
             ignored.append((str(participant), "a participant without a folder sequences/"))
             continue
+        found: list[VideoClip] = []
         for sequence in sorted(path for path in sequences.iterdir() if path.is_dir() and path.name != BACKGROUND):
             images = sequence / "images"
             if not images.is_dir():
@@ -60,13 +61,31 @@ def list_nersemble(folder: Path) -> Listing:
                     ignored.append((str(video), "not a camera's video by its name, which is cam_{serial}.mp4"))
                     continue
                 name = f"{participant.name}-{sequence.name}-{serial['serial']}".replace("+", "_")
-                clips.append(VideoClip(safe_name(name), participant.name, serial["serial"], video))
+                found.append(VideoClip(safe_name(name), participant.name, serial["serial"], video, sequence=sequence.name))
+        clips += with_cameras(participant, found, remarks)
     if not clips:
         raise SourceError(
             f"source.path {folder}: holds no {{participant:03d}}/sequences/{{SEQUENCE}}/images/cam_{{serial}}.mp4"
             + (f"; {ignored[0][0]} is {ignored[0][1]}" if ignored else "")
         )
-    return Listing(clips, ignored)
+    return Listing(clips, ignored, remarks=remarks)
+
+
+def with_cameras(participant: Path, clips: list[VideoClip], remarks: list[str]) -> list[VideoClip]:
+    """A participant's clips with their cameras, where the calibration has them; `remarks` gets a sentence where it has not."""
+    if not clips:
+        return []
+    try:
+        calibration = read_calibration(participant)
+    except SourceError as error:
+        remarks.append(f"{error}: the cameras of {participant.name} are fitted each by itself")
+        return clips
+    missing = sorted({clip.camera_id for clip in clips} - calibration.viewmats.keys())
+    if missing:
+        remarks.append(f"{calibration.path}: has no camera {', '.join(missing)}: clips of these are fitted by themselves")
+    return [
+        clip if clip.camera_id in missing else replace(clip, known_camera=calibration.known(clip.camera_id)) for clip in clips
+    ]
 
 
 @dataclass(frozen=True)
@@ -79,20 +98,25 @@ class Calibration:
     height: int
     viewmats: dict[str, NDArray[np.float64]]  # serial -> (4, 4) the participant's world to camera, OpenCV, metres
 
+    def known(self, serial: str) -> KnownCamera:
+        """One camera for the full picture. Raises SourceError for an unknown serial."""
+        if serial not in self.viewmats:
+            raise SourceError(f"{self.path}: no camera {serial!r}; it has {', '.join(sorted(self.viewmats))}")
+        K, viewmat = (tuple(matrix.ravel().tolist()) for matrix in (self.K, self.viewmats[serial]))
+        return KnownCamera(K, viewmat, self.width, self.height)
+
     def camera(self, serial: str, width: int | None = None, height: int | None = None) -> Camera:
         """One camera (B = 1, float64) for the full picture, or for one resized to width x height.
 
         Raises SourceError for an unknown serial and for a size of another shape.
         """
-        if serial not in self.viewmats:
-            raise SourceError(f"{self.path}: no camera {serial!r}; it has {', '.join(sorted(self.viewmats))}")
-        wanted = (width or self.width, height or self.height)
-        if abs(wanted[0] * self.height / (wanted[1] * self.width) - 1) > SAME_SHAPE:
-            raise SourceError(
-                f"{self.path}: is meant for {self.width} x {self.height}; {wanted[0]} x {wanted[1]} is not that picture resized"
-            )
-        full = Camera(torch.from_numpy(self.K)[None], torch.from_numpy(self.viewmats[serial])[None], self.width, self.height)
-        return resized(full, *wanted)
+        known = self.known(serial)
+        try:
+            known = known.resized(width or self.width, height or self.height)
+        except ValueError as error:
+            raise SourceError(f"{self.path}: {error}") from None
+        K, viewmat = (torch.tensor(values, dtype=torch.float64) for values in (known.K, known.viewmat))
+        return Camera(K.reshape(1, 3, 3), viewmat.reshape(1, 4, 4), known.width, known.height)
 
 
 def read_calibration(participant: Path) -> Calibration:

@@ -19,8 +19,9 @@ from pipelines.fanout import FanOutResult, Item, ItemRejected, Step
 from pipelines.fanout.item import Work, chain_keys
 from pipelines.heads import load_head
 from pipelines.params import Params
-from pipelines.preprocess import clip_items, preprocess_steps
+from pipelines.preprocess import clip_items, preprocess_steps, together_step
 from pipelines.preprocess.assemble import write_head, write_outs
+from pipelines.preprocess.together import FIT_TOGETHER, camera_groups
 
 
 @contextmanager
@@ -34,10 +35,16 @@ def own_tracks(cache: Cache, params: Params, catalog: pa.Table, root: Path) -> I
         entries = brought_through(cache, steps, item, workers)
         if entries is not None:
             result.entries[item.id] = entries
+    head = load_head(params.preprocess.head, params.preprocess.head_file)
+    together = FanOutResult(FIT_TOGETHER, [together_step(params, head)])
+    for group in camera_groups(catalog, result)[0]:
+        entries = brought_through(cache, together.steps, group, workers)
+        if entries is not None:
+            together.entries[group.id] = entries
     workers.clear()
     try:
-        write_head(load_head(params.preprocess.head, params.preprocess.head_file), root)
-        write_outs(result, root)
+        write_head(head, root)
+        write_outs(result, together, root)
         yield root
     finally:
         shutil.rmtree(root, ignore_errors=True)

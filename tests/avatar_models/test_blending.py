@@ -17,12 +17,12 @@ def start() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(E, M, generator=g), torch.randn(6, E, generator=g)
 
 
-@pytest.mark.parametrize("blends_a_step", [1, 3])
-def test_steps_are_those_of_torchs_adam(blends_a_step: int) -> None:
+@pytest.mark.parametrize(("blends_a_step", "decay"), [(1, 0.0), (3, 0.0), (1, 2.0)])
+def test_steps_are_those_of_torchs_adam(blends_a_step: int, decay: float) -> None:
     F, conditions = start()
     exact = F.double().requires_grad_()
-    theirs = torch.optim.Adam([exact], lr=0.01, eps=1e-15)
-    ours = RankOneAdam(F.clone().requires_grad_(), 0.01)
+    theirs = torch.optim.AdamW([exact], lr=0.01, eps=1e-15, weight_decay=decay)
+    ours = RankOneAdam(F.clone().requires_grad_(), 0.01, decay=decay)
     for step in range(0, 6, blends_a_step):
         used = conditions[step : step + blends_a_step]
         theirs.zero_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import av
@@ -137,3 +138,15 @@ def test_a_sweep_of_preprocess_fits_again_and_leaves_the_tracks_alone(finished: 
     evaluated = json.loads((finished.folder / "metrics/evaluate.json").read_text())
     assert now == pytest.approx(evaluated["psnr"], abs=1e-3) and smoother != now
     assert not list((finished.folder / ".headwater/sweeps").glob("*.work/*"))
+
+
+def test_the_table_of_ablations_is_one_command_and_free_the_second_time(finished: Workspace) -> None:
+    subject = sorted(path.parent.name for path in (finished.folder / "models/headgas").glob("*/avatar.json"))[0]
+    words = (sys.executable, "-m", "headwater.cli", "ablate", subject, "--steps", "25")
+    first = finished.run(*words)
+    assert first.status == 0, first.output
+    for label in ("w/o blending", "delta mu, R", "change all", "w/o MLP", "HeadGaS"):
+        assert first.lines_with(label), label
+    assert len(first.lines_with("/runs/")) == 5 and first.lines_with("w/o L_p is left out")
+    again = finished.run(*words)
+    assert len(again.lines_with("1 cached")) == 5, again.output

@@ -12,9 +12,19 @@ from typing import Any
 
 import pytest
 
-from pipelines.cache import Cache, Entry, EntryWriter
+from pipelines.cache import Cache, DamagedEntry, Entry, EntryWriter
 from pipelines.cluster import actor_counts
-from pipelines.fanout import Item, ItemRejected, RunStopped, Step, TooManyQuarantined, fan_out, load_ledger, run_and_assemble
+from pipelines.fanout import (
+    FanOutResult,
+    Item,
+    ItemRejected,
+    RunStopped,
+    Step,
+    TooManyQuarantined,
+    fan_out,
+    load_ledger,
+    run_and_assemble,
+)
 from pipelines.params import Compute, Workers
 
 ONE = Workers(num_cpus=1.0, count=1)
@@ -204,6 +214,26 @@ def test_too_many_failures_fail_the_stage_after_all_was_tried(compute: Compute, 
     with pytest.raises(TooManyQuarantined, match="2 of 4 items failed; compute.max_quarantined allows 40%"):
         fan_out("stage", [behave(tmp_path)], make_items("", "reject", "reject", ""), compute=strict)
     assert len(attempts(tmp_path / "log-behave")) == 4
+
+
+def test_all_may_fail_where_the_stage_has_something_to_go_on_with(compute: Compute, tmp_path: Path) -> None:
+    steps, items = [behave(tmp_path)], make_items("reject", "reject")
+    with pytest.raises(TooManyQuarantined, match="and one must be left"):
+        fan_out("stage", steps, items, compute=compute)
+    assert len(fan_out("stage", steps, items, compute=compute, may_all_fail=True).quarantined) == 2
+    with pytest.raises(TooManyQuarantined, match="allows 40%. The table"):
+        fan_out("stage", steps, items, compute=compute.model_copy(update={"max_quarantined": 0.4}), may_all_fail=True)
+
+
+def test_a_damaged_entry_of_another_fan_out_is_left_to_that_one(compute: Compute, tmp_path: Path) -> None:
+    items, steps = make_items(""), [behave(tmp_path)]
+
+    def assemble(result: FanOutResult) -> None:
+        raise DamagedEntry("of another", "value", "cut short")
+
+    with pytest.raises(DamagedEntry, match="of another"):
+        run_and_assemble("stage", steps, items, assemble, compute=compute)
+    assert attempts(tmp_path / "log-behave") == {"item0": 1} and fan_out("stage", steps, items, compute=compute).cached == 1
 
 
 def test_actor_counts_share_the_cluster() -> None:

@@ -85,6 +85,7 @@ def test_profiles_set_the_same_keys_so_that_switching_leaves_nothing_behind() ->
         return set().union(*(keys(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}"} for k, v in block.items()))
 
     profiles = [
-        keys(yaml.safe_load((ROOT / "profiles" / f"{name}.yaml").read_text())) for name in ("demo", "laptop", "cluster")
+        keys(yaml.safe_load((ROOT / "profiles" / f"{name}.yaml").read_text()))
+        for name in ("demo", "laptop", "cluster", "paper")
     ]
-    assert profiles[0] == profiles[1] == profiles[2]
+    assert profiles[0] == profiles[1] == profiles[2] == profiles[3]

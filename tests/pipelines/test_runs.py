@@ -147,6 +147,16 @@ def test_what_a_killed_driver_left_is_closed_by_the_next_run(params: Params) -> 
     assert not left.exists()
 
 
+def test_a_run_whose_database_was_deleted_since_is_forgotten(params: Params) -> None:
+    left = Path(".headwater/runs/1-3.json")
+    left.parent.mkdir(parents=True, exist_ok=True)
+    facts = {"run_id": "f" * 32, "uri": tracking_uri(params), "host": platform.node(), "pid": 2**22 + 1, "created": 1.0}
+    left.write_text(json.dumps(facts))
+    with stage_run("report", params):
+        pass
+    assert not left.exists()
+
+
 def test_the_same_avatar_is_registered_once(params: Params, project: Path) -> None:
     folder = tiny_avatar(project / "models" / "bob")
     with stage_run("train_headgas", params) as run:

@@ -99,7 +99,7 @@ def test_a_video_at_another_rate_keeps_its_clip() -> None:
 
 
 def test_what_had_to_be_mended_is_told() -> None:
-    clip = {"clip_id": "c", "path": "v.mp4", "frame_start": 50, "frame_end": 100, "fps_claimed": 25.0}
+    clip = {"clip_id": "c", "path": "v.mp4", "frame_start": 50, "frame_end": 100, "fps_claimed": 25.0, "known_camera": None}
     assert clip_remarks(clip, facts(25.0, 500)) == []
     assert "counts at 25 frames/s, the video runs at 50.000" in clip_remarks(clip, facts(50.0, 1000))[0]
     assert "ends at frame 99, the video at 79" in clip_remarks(clip, facts(25.0, 80))[0]

@@ -1,4 +1,4 @@
-"""Training learns, and goes on from a checkpoint as if it had never stopped."""
+"""Training learns, and goes on from a checkpoint as if it had never stopped, whatever became of the set of Gaussians."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from avatar_models.avatar import track_condition
 from avatar_models.cameras import Camera, resized
 from avatar_models.heads.procedural import procedural_head
 from avatar_models.people import camera_for, film, make_person, perform, viewmats
-from pipelines.params import TrainHeadgas
+from avatar_models.perceptual import Vgg16Features
+from pipelines.params import Density, TrainHeadgas
 from pipelines.subject import Shots
-from pipelines.training import Training, frame_of_step
+from pipelines.training import OutOfMemory, Training, TrainingDiverged
 
 SIDE, FRAMES = 48, 6
-OPTIONS = TrainHeadgas(steps=50, num_gaussians=300, feature_dim=4, hidden_dim=8, resolution=SIDE)
+DENSITY = Density(start=0.2, stop=0.8, every=10, gradient=1e-5, max_gaussians=400, decay=0.99)
+OPTIONS = TrainHeadgas(
+    steps=75, num_gaussians=300, feature_dim=4, hidden_dim=8, resolution=SIDE, sh_warmup=0.3, probes=2, density=DENSITY
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,28 +36,95 @@ def shots() -> Shots:
     return Shots(images, mattes, resized(wide, SIDE, SIDE), torch.from_numpy(conditions), ["clip"] * FRAMES, np.arange(FRAMES))
 
 
-def training(shots: Shots) -> Training:
-    return Training(OPTIONS, shots, procedural_head(), torch.from_numpy(make_person(3).identity), "cpu")
+def training(shots: Shots, **changes: object) -> Training:
+    options = OPTIONS.model_copy(update=changes)
+    return Training(options, shots, procedural_head(), torch.from_numpy(make_person(3).identity), "cpu", held_out=shots)
 
 
-def test_a_run_that_was_cut_ends_with_the_same_bits(shots: Shots, tmp_path: Path) -> None:
-    whole = training(shots)
-    before = whole.training_psnr()
-    whole.run(tmp_path / "whole.pt", checkpoint_every=1000)
-    assert whole.training_psnr() > before + 1.0 and [point["step"] for point in whole.curve] == [25, 50]
+@pytest.fixture(scope="module")
+def whole(shots: Shots, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    run = training(shots)
+    run.run(tmp_path_factory.mktemp("whole") / "none.pt", checkpoint_every=1000)
+    return run
 
+
+def test_it_learns_and_its_gaussians_multiply(shots: Shots, whole: Training) -> None:
+    assert whole.training_psnr() > training(shots).training_psnr() + 1.0
+    assert [point["step"] for point in whole.curve] == [25, 50, 75]
+    counts = [point["gaussians"] for point in whole.curve]
+    assert OPTIONS.num_gaussians < counts[1] <= counts[2] <= OPTIONS.density.max_gaussians
+    assert [point["step"] for point in whole.curve if "held_out_psnr" in point] == [50, 75] and len(whole.probes) == 2
+
+
+@pytest.mark.parametrize("saved", [7, 22, 30, 31, 48, 60, 74])
+def test_a_run_that_was_cut_ends_with_the_same_bits(shots: Shots, whole: Training, tmp_path: Path, saved: int) -> None:
+    """Before, at, between and after the steps at which the set of Gaussians changes (20, 30, ... 60)."""
     cut = training(shots)
-    for _ in range(25):
+    for _ in range(saved):
         cut.one_step()
-    cut.curve = whole.curve[:1]
     cut.save(tmp_path / "cut.pt")
     for _ in range(5):  # lost with the process
         cut.one_step()
     resumed = training(shots)
-    resumed.run(tmp_path / "cut.pt", checkpoint_every=1000)
-    assert resumed.step == 50 and resumed.curve == whole.curve
+    resumed.load(tmp_path / "cut.pt")
+    while resumed.step < OPTIONS.steps:
+        resumed.one_step()
     for name, tensor in whole.model.tensors().items():
         assert torch.equal(tensor, resumed.model.tensors()[name]), name
+
+
+def test_a_run_that_was_killed_goes_on_from_its_file_with_its_curve_and_pictures(
+    shots: Shots, whole: Training, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    killed = training(shots)
+    killed.save = lambda target: (Training.save(killed, target), raise_after_save())  # type: ignore[assignment, method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        killed.run(path, checkpoint_every=50)
+    resumed = training(shots)
+    resumed.run(path, checkpoint_every=1000)
+    assert resumed.curve == whole.curve and resumed.progress_picture() == whole.progress_picture()
+
+
+def raise_after_save() -> None:
+    raise KeyboardInterrupt
+
+
+def test_noise_and_random_backgrounds_are_those_of_the_step(shots: Shots) -> None:
+    first, second = (training(shots, background="random", condition_noise=0.1) for _ in range(2))
+    for step in (3, 4):
+        assert torch.equal(first.background_of_step(step), second.background_of_step(step))
+        assert torch.equal(first.condition_of_step(step), second.condition_of_step(step))
+    assert not torch.equal(first.background_of_step(3), first.background_of_step(4))
+
+
+def test_a_term_that_is_not_finite_is_named_with_its_step(shots: Shots) -> None:
+    run = training(shots)
+    run.one_step()
+    run.target = lambda index, background: torch.full((1, 3, SIDE, SIDE), float("nan"))  # type: ignore[method-assign]
+    with pytest.raises(TrainingDiverged, match="step 1: loss is not finite"):
+        run.one_step()
+
+
+def test_no_memory_left_says_what_to_lower(shots: Shots) -> None:
+    run = training(shots)
+
+    def full() -> dict[str, float]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    run.one_step = full  # type: ignore[method-assign]
+    with pytest.raises(OutOfMemory, match="300 Gaussians at 48 pixels; lower train_headgas.density.max_gaussians"):
+        run.run(Path("none.pt"), checkpoint_every=1000)
+
+
+def test_the_perceptual_term_joins_after_its_start(shots: Shots) -> None:
+    torch.manual_seed(0)
+    run = Training(
+        OPTIONS.model_copy(update={"lambda_perceptual": 0.1, "perceptual_start": 0.04}),
+        shots, procedural_head(), torch.from_numpy(make_person(3).identity), "cpu", features=Vgg16Features(),
+    )  # fmt: skip
+    terms = [run.one_step() for _ in range(4)]
+    assert ["perceptual" in found for found in terms] == [False, False, False, True]
 
 
 def test_a_checkpoint_that_cannot_be_read_is_passed_over(
@@ -64,11 +135,6 @@ def test_a_checkpoint_that_cannot_be_read_is_passed_over(
     run = training(shots)
     run.load(path)
     assert run.step == 0 and "training starts over" in capsys.readouterr().out
-
-
-def test_every_epoch_sees_every_frame_once_in_an_order_of_its_own() -> None:
-    epochs = [[frame_of_step(9 * epoch + k, 9, seed=4) for k in range(9)] for epoch in range(3)]
-    assert all(sorted(epoch) == list(range(9)) for epoch in epochs) and epochs[0] != epochs[1]
 
 
 def test_a_run_with_stops_ends_with_the_same_bits(shots: Shots, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def test_pictures_take_back_most_of_a_lean_that_landmarks_put_on_a_head() -> Non
     alone = fit_clip(HEAD, points, whole_picture(FRAMES), (SIZE, SIZE), **options)  # type: ignore[arg-type]
     with_pictures = fit_clip(HEAD, points, whole_picture(FRAMES), (SIZE, SIZE), pictures=pictures, **options)  # type: ignore[arg-type]
     before, after = (np.median(angles(fit.viewmat[:, :3, :3], R)) for fit in (alone, with_pictures))
+    assert with_pictures.refined and not alone.refined
     assert before > 2.0
     assert after < 0.5 * before
 
@@ -47,6 +48,16 @@ def test_a_short_clip_is_left_to_its_landmarks() -> None:
     alone = fit_clip(HEAD, points[few], whole_picture(5), (SIZE, SIZE), **options)  # type: ignore[arg-type]
     same = fit_clip(HEAD, points[few], whole_picture(5), (SIZE, SIZE), pictures=pictures[few], **options)  # type: ignore[arg-type]
     np.testing.assert_array_equal(alone.viewmat, same.viewmat)
+    assert not same.refined
+
+
+def test_pictures_that_show_something_else_leave_the_fit_to_landmarks() -> None:
+    """Noise in place of a face: the landmarks' fit stays, or what pictures say hardly moves it."""
+    points, pictures, R = leaning_landmarks(seed=3, lean=0.0)
+    noise = np.random.default_rng(0).integers(0, 256, pictures.shape, np.uint8)
+    fit = fit_clip(HEAD, points, whole_picture(FRAMES), (SIZE, SIZE), iterations=15, smoothness=1.0, pictures=noise)
+    assert np.isfinite(fit.viewmat).all()
+    assert np.median(angles(fit.viewmat[:, :3, :3], R)) < 2.0
 
 
 def test_albedo_light_and_gains_explain_what_they_made() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,7 +60,22 @@ def test_a_clip_is_a_camera_of_a_sequence(tmp_path: Path) -> None:
         ("104-FREE-222200037", "104", "222200037"),
     ]
     assert listing.clips[0].path == tmp_path / "018/sequences/EMO-1-shout+laugh/images/cam_222200037.mp4"
+    assert [clip.sequence for clip in listing.clips] == ["EMO-1-shout+laugh"] * 2 + ["EXP-1-head"] * 2 + ["FREE"]
     assert not listing.ignored and not listing.refused
+
+
+def test_a_clip_has_its_camera_and_what_has_none_is_told(tmp_path: Path) -> None:
+    calibration(stage(tmp_path))
+    touch(tmp_path / "018/sequences/FREE/images/cam_222200099.mp4")
+    listing = list_nersemble(tmp_path)
+    cameras = {(clip.subject_id, clip.camera_id): clip.known_camera for clip in listing.clips}
+    known = cameras["018", "222200042"]
+    assert known is not None and (known.K, known.width, known.height) == (tuple(np.ravel(K)), 2200, 3208)
+    assert known.viewmat[:3] == pytest.approx((np.cos(0.6), 0, np.sin(-0.6)))
+    assert cameras["018", "222200099"] is None and cameras["104", "222200037"] is None
+    of_camera, of_participant = listing.remarks
+    assert "has no camera 222200099: clips of these are fitted by themselves" in of_camera
+    assert "camera_params.json: no such file: the cameras of 104 are fitted each by itself" in of_participant
 
 
 def test_what_is_no_clip_is_listed_with_the_reason(tmp_path: Path) -> None:
@@ -82,18 +98,39 @@ def test_a_folder_without_clips_says_what_was_expected(tmp_path: Path) -> None:
         list_nersemble(tmp_path)
 
 
+def probed(folder: Path, clip_id: str) -> tuple[dict[str, Any], list[str]]:
+    """The catalog row and the remarks of one clip."""
+    (item,) = video_items([clip for clip in list_nersemble(folder).clips if clip.clip_id == clip_id])
+    writer = Cache(str(folder / "cache")).writer(item.fingerprint)
+    writer.commit(ProbeVideo({})(item, None, writer), 0.0)
+    entry = Cache(str(folder / "cache")).find(item.fingerprint)
+    assert isinstance(entry, Entry)
+    (row,) = entry.read_table("rows").to_pylist()
+    return row, entry.summary["remarks"]
+
+
 def test_a_clip_goes_into_the_catalog(tmp_path: Path) -> None:
     video = stage(tmp_path) / "104/sequences/FREE/images/cam_222200037.mp4"
     encode(video, [np.full((48, 32, 3), 20 * k, np.uint8) for k in range(6)], rate=73)
-    (item,) = video_items([clip for clip in list_nersemble(tmp_path).clips if clip.subject_id == "104"])
-    store = Cache(str(tmp_path / "cache"))
-    writer = store.writer("a" * 64)
-    writer.commit(ProbeVideo({})(item, None, writer), 0.0)
-    entry = store.find("a" * 64)
-    assert isinstance(entry, Entry)
-    (row,) = entry.read_table("rows").to_pylist()
+    row, _ = probed(tmp_path, "104-FREE-222200037")
     assert (row["clip_id"], row["camera_id"], row["frame_end"]) == ("104-FREE-222200037", "222200037", 6)
     assert row["fps"] == pytest.approx(73, rel=1e-2) and (row["width"], row["height"]) == (32, 48)
+    assert (row["sequence"], row["K"], row["viewmat"]) == ("FREE", None, None)
+
+
+def test_the_catalog_has_the_camera_for_the_videos_own_size(tmp_path: Path) -> None:
+    calibration(stage(tmp_path), width=1100, height=1604)
+    for serial, size in (("222200037", (802, 550)), ("222200042", (512, 512))):
+        video = tmp_path / f"018/sequences/EXP-1-head/images/cam_{serial}.mp4"
+        encode(video, [np.full((*size, 3), 20 * k, np.uint8) for k in range(3)])
+    row, remarks = probed(tmp_path, "018-EXP-1-head-222200037")
+    assert row["K"] == pytest.approx([4100, 0, 550, 0, 4100, 802, 0, 0, 1])
+    assert row["viewmat"] == pytest.approx(read_calibration(tmp_path / "018").viewmats["222200037"].ravel())
+    assert not remarks
+    row, remarks = probed(tmp_path, "018-EXP-1-head-222200042")
+    assert row["K"] is None and row["viewmat"] is None
+    (told,) = remarks
+    assert "fitted by itself: its calibration is meant for 1100 x 1604; 512 x 512 is not that picture resized" in told
 
 
 def test_the_calibration_gives_each_camera(tmp_path: Path) -> None:

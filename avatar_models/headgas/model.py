@@ -1,4 +1,4 @@
-"""HeadGaS (Dhamo et al., ECCV 2024): Gaussians whose colour and opacity follow the expression.
+"""The parameters of a HeadGaS avatar, and what its variants are made of.
 
 N Gaussians, E expression values, D feature size. Positions, rotations and scales are fixed; each Gaussian has a basis of
 features that the expression blends, and a small MLP turns the blend into colour and opacity. Motion comes from
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from avatar_models.blending import Blend, blend
 from avatar_models.gaussians import Gaussians
+from avatar_models.headgas.variants import VARIANTS
 
 POSITION_RATE = 6.4e-4
 """Learning rate of the means over the head's extent: four times 3DGS's, because runs here are short."""
@@ -39,6 +40,20 @@ class HeadGasSizes:
     hidden_dim: int = 64
     sh_degree: int = 3
     position_frequencies: int = 4
+    variant: str = "full"
+
+    @property
+    def num_sh(self) -> int:
+        return int((self.sh_degree + 1) ** 2)
+
+    @property
+    def appearance_width(self) -> int:
+        """Colour and opacity of a Gaussian."""
+        return 3 * self.num_sh + 1
+
+    @property
+    def psi_width(self) -> int:
+        return 3 * 2 * self.position_frequencies
 
 
 class HeadGas(nn.Module):
@@ -51,21 +66,23 @@ class HeadGas(nn.Module):
 
     def __init__(self, sizes: HeadGasSizes) -> None:
         super().__init__()
-        n, e, d = sizes.num_gaussians, sizes.condition_size, sizes.feature_dim
+        n, e = sizes.num_gaussians, sizes.condition_size
         self.sizes = sizes
+        self.variant = VARIANTS[sizes.variant]
         self.condition_size = e
+        self.sh_shown = sizes.sh_degree
+        """Degree of the harmonics that are used: training may begin with fewer than there are."""
         self.mu = nn.Parameter(torch.zeros(n, 3))  # metres, head's frame
         self.log_scales = nn.Parameter(torch.zeros(n, 3))
         self.quats = nn.Parameter(torch.zeros(n, 4))
-        self.F = nn.Parameter(torch.zeros(e, n * d))  # feature basis, zero at the start; a row per expression value
-        self.f0 = nn.Parameter(torch.zeros(n, d))  # its bias
-        self.num_sh = (sizes.sh_degree + 1) ** 2
-        inputs = d + 3 * 2 * sizes.position_frequencies
-        self.phi = nn.Sequential(
-            nn.Linear(inputs, sizes.hidden_dim), nn.ReLU(), nn.Linear(sizes.hidden_dim, 3 * self.num_sh + 1)
-        )
+        # The feature basis, zero at the start: a row per expression value, and a block of columns per Gaussian.
+        self.F = nn.Parameter(torch.zeros(e, n * self.variant.basis_width(sizes)))
+        self.f0 = nn.Parameter(torch.zeros(n, self.variant.feature_width(sizes)))  # its bias
+        inputs, outputs = self.variant.layers(sizes)
+        layers = [nn.Linear(inputs, sizes.hidden_dim), nn.ReLU(), nn.Linear(sizes.hidden_dim, outputs)] if outputs else []
+        self.phi = nn.Sequential(*layers)
         # Per-Gaussian offsets of colour and opacity let 2,500 points start as a coloured head, not as MLP noise.
-        self.base = nn.Parameter(torch.zeros(n, 3 * self.num_sh + 1))
+        self.base = nn.Parameter(torch.zeros(n, sizes.appearance_width))
         self.register_buffer("neutral", torch.zeros(e))
         self.register_buffer("spread", torch.ones(e))
         self.register_buffer("centre", torch.zeros(3))
@@ -73,12 +90,30 @@ class HeadGas(nn.Module):
 
     def gaussians(self, condition: Tensor, blend: Blend = blend) -> Gaussians:
         """Gaussians in the head's frame for one condition (E,)."""
-        n, d = self.sizes.num_gaussians, self.sizes.feature_dim
-        f_i = blend(self.weights(condition), self.F).reshape(n, d) + self.f0  # equation 3: f_i = F^T e_i + f_0
-        out = self.phi(torch.cat([f_i, *self.psi(self.mu)], 1)) + self.base  # equation 4: c_i, alpha_i = phi(f_i, psi(mu))
-        colors, opacities = out.split([3 * self.num_sh, 1], 1)
-        colors, opacities = colors.reshape(n, self.num_sh, 3), torch.sigmoid(opacities[:, 0])
-        return Gaussians(self.mu, self.quats, self.log_scales.exp(), opacities, colors)
+        return self.variant.gaussians(self, self.weights(condition), blend)
+
+    def blended(self, e: Tensor, blend: Blend) -> Tensor:
+        """(N, D) features f_i = F^T e_i + f_0 (equation 3)."""
+        return blend(e, self.F).reshape(self.f0.shape) + self.f0
+
+    def shaded(
+        self,
+        offsets: Tensor,
+        *,
+        means: Tensor | None = None,
+        quats: Tensor | None = None,
+        log_scales: Tensor | None = None,
+    ) -> Gaussians:
+        """Gaussians with offsets (N, 3 SH + 1) of colour and opacity, and the model's own shape where none is given."""
+        colors, opacities = (offsets + self.base).split([3 * self.sizes.num_sh, 1], 1)
+        shown = (self.sh_shown + 1) ** 2
+        return Gaussians(
+            self.mu if means is None else means,
+            self.quats if quats is None else quats,
+            (self.log_scales if log_scales is None else log_scales).exp(),
+            torch.sigmoid(opacities[:, 0]),
+            colors[:, : 3 * shown].reshape(len(colors), shown, 3),
+        )
 
     def weights(self, condition: Tensor) -> Tensor:
         """e_i (E,): a condition in standard deviations of training, held within what was seen there."""
@@ -100,13 +135,21 @@ class HeadGas(nn.Module):
         self.quats.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
         self.base[:, :3] = (colors - 0.5) / 0.28209479177387814  # the SH of degree 0 that shows this colour
         self.base[:, -1] = 0.0  # sigmoid(0): half opaque
-        for parameter in self.phi[2].parameters():
+        for parameter in self.phi[2:].parameters():
             parameter.zero_()
         self.f0.normal_(0.0, 0.1)
         self.neutral.copy_(conditions.mean(0))
         self.spread.copy_(conditions.std(0, unbiased=False).clamp_min(MIN_SPREAD))
         self.centre.copy_(points.mean(0))
         self.extent.copy_((points - self.centre).abs().max() * 2)
+
+    def per_gaussian(self) -> dict[str, nn.Parameter]:
+        """The parameters with a row per Gaussian: all but F, which has a block of columns, and the MLP."""
+        return {"mu": self.mu, "log_scales": self.log_scales, "quats": self.quats, "f0": self.f0, "base": self.base}
+
+    def recount(self) -> None:
+        """The number of Gaussians is read off the means, after density control has changed it."""
+        self.sizes = replace(self.sizes, num_gaussians=len(self.mu))
 
     def tensors(self) -> dict[str, Tensor]:
         """All that is saved."""
@@ -119,7 +162,7 @@ class HeadGas(nn.Module):
         model.load_state_dict(dict(tensors))
         return model
 
-    def sizes_as_dict(self) -> dict[str, int]:
+    def sizes_as_dict(self) -> dict[str, Any]:
         return asdict(self.sizes)
 
 

@@ -1,0 +1,143 @@
+"""The method and the ablations of its table: each says how a condition becomes Gaussians, in one forward pass.
+
+A variant states the sizes of what it needs, the model holds the parameters. N Gaussians, E expression values, D features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from avatar_models.blending import Blend
+from avatar_models.gaussians import Gaussians
+
+if TYPE_CHECKING:
+    from avatar_models.headgas.model import HeadGas, HeadGasSizes
+
+POSITION_STEP = 0.05
+"""A unit of the MLP's output moves a mean by this share of the head's extent: its other outputs are of the order of one."""
+
+
+class Variant(Protocol):
+    """How e_i becomes Gaussians."""
+
+    def basis_width(self, sizes: HeadGasSizes) -> int:
+        """Columns of the basis F per Gaussian; 0 where nothing is blended."""
+        ...
+
+    def feature_width(self, sizes: HeadGasSizes) -> int:
+        """Size of the per-Gaussian feature f0."""
+        ...
+
+    def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
+        """Inputs and outputs of the MLP phi; (0, 0) where there is none."""
+        ...
+
+    def gaussians(self, model: HeadGas, e: Tensor, blend: Blend) -> Gaussians:
+        """Gaussians for weights e (E,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Full:
+    """Equations 3 and 4: f_i = F^T e_i + f_0, and c_i, alpha_i = phi(f_i, psi(mu))."""
+
+    def basis_width(self, sizes: HeadGasSizes) -> int:
+        return sizes.feature_dim
+
+    def feature_width(self, sizes: HeadGasSizes) -> int:
+        return sizes.feature_dim
+
+    def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
+        return sizes.feature_dim + sizes.psi_width, sizes.appearance_width
+
+    def gaussians(self, model: HeadGas, e: Tensor, blend: Blend) -> Gaussians:
+        return model.shaded(model.phi(torch.cat([model.blended(e, blend), *model.psi(model.mu)], 1)))
+
+
+@dataclass(frozen=True)
+class NoBlending:
+    """ "w/o blending": the expression goes straight into the MLP beside each Gaussian's own feature."""
+
+    def basis_width(self, sizes: HeadGasSizes) -> int:
+        return 0
+
+    def feature_width(self, sizes: HeadGasSizes) -> int:
+        return sizes.feature_dim
+
+    def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
+        return sizes.feature_dim + sizes.condition_size + sizes.psi_width, sizes.appearance_width
+
+    def gaussians(self, model: HeadGas, e: Tensor, blend: Blend) -> Gaussians:
+        same = e.expand(len(model.mu), -1)
+        return model.shaded(model.phi(torch.cat([model.f0, same, *model.psi(model.mu)], 1)))
+
+
+@dataclass(frozen=True)
+class DeltaGeometry:
+    """ "+ delta(mu, R)": the MLP also moves and turns each Gaussian."""
+
+    def basis_width(self, sizes: HeadGasSizes) -> int:
+        return sizes.feature_dim
+
+    def feature_width(self, sizes: HeadGasSizes) -> int:
+        return sizes.feature_dim
+
+    def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
+        return sizes.feature_dim + sizes.psi_width, sizes.appearance_width + 7
+
+    def gaussians(self, model: HeadGas, e: Tensor, blend: Blend) -> Gaussians:
+        out = model.phi(torch.cat([model.blended(e, blend), *model.psi(model.mu)], 1))
+        appearance, d_mu, d_quats = out.split([model.sizes.appearance_width, 3, 4], 1)
+        means = model.mu + POSITION_STEP * model.extent * d_mu
+        return model.shaded(appearance, means=means, quats=model.quats + d_quats)
+
+
+@dataclass(frozen=True)
+class ChangeAll:
+    """ "Change all": the MLP also moves, turns and scales each Gaussian."""
+
+    def basis_width(self, sizes: HeadGasSizes) -> int:
+        return sizes.feature_dim
+
+    def feature_width(self, sizes: HeadGasSizes) -> int:
+        return sizes.feature_dim
+
+    def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
+        return sizes.feature_dim + sizes.psi_width, sizes.appearance_width + 10
+
+    def gaussians(self, model: HeadGas, e: Tensor, blend: Blend) -> Gaussians:
+        out = model.phi(torch.cat([model.blended(e, blend), *model.psi(model.mu)], 1))
+        appearance, d_mu, d_quats, d_scales = out.split([model.sizes.appearance_width, 3, 4, 3], 1)
+        means = model.mu + POSITION_STEP * model.extent * d_mu
+        log_scales = model.log_scales + d_scales
+        return model.shaded(appearance, means=means, quats=model.quats + d_quats, log_scales=log_scales)
+
+
+@dataclass(frozen=True)
+class NoMlp:
+    """ "w/o MLP": the blended basis is colour and opacity itself."""
+
+    def basis_width(self, sizes: HeadGasSizes) -> int:
+        return sizes.appearance_width
+
+    def feature_width(self, sizes: HeadGasSizes) -> int:
+        return 0
+
+    def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
+        return 0, 0
+
+    def gaussians(self, model: HeadGas, e: Tensor, blend: Blend) -> Gaussians:
+        return model.shaded(blend(e, model.F).reshape(len(model.mu), -1))
+
+
+VARIANTS: dict[str, Variant] = {
+    "full": Full(),
+    "no_blending": NoBlending(),
+    "delta_geometry": DeltaGeometry(),
+    "change_all": ChangeAll(),
+    "no_mlp": NoMlp(),
+}

@@ -1,0 +1,79 @@
+"""HeadGaS's table of ablations: its rows as changes of params, and how an avatar that lies in the cache is judged."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avatar_models.avatar import FACTS, TENSORS, load_avatar
+from pipelines.cache import Entry, EntryWriter
+from pipelines.evaluation import METRICS_SCHEMA, VERSION, JudgeAvatar
+from pipelines.fanout import FanOutResult, Item, Step
+from pipelines.params import Params
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A row of the table: what the paper calls it, what it changes in train_headgas, and what the paper found (PSNR in dB)."""
+
+    label: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    papers_psnr: float | None = None
+
+
+PRESETS: dict[str, Preset] = {
+    "no_blending": Preset("w/o blending", {"variant": "no_blending"}, 30.28),
+    "delta_geometry": Preset("delta mu, R", {"variant": "delta_geometry"}, 29.83),
+    "change_all": Preset("change all", {"variant": "change_all"}, 29.65),
+    "no_mlp": Preset("w/o MLP", {"variant": "no_mlp"}, 32.08),
+    "no_perceptual": Preset("w/o L_p", {"lambda_perceptual": 0.0}, 32.11),
+    "full": Preset("HeadGaS", {"variant": "full"}, 32.50),
+}
+"""In the paper's order. Its figures are means over INSTA's ten subjects."""
+
+
+def with_preset(params: Params, name: str, steps: int = 0) -> Params:
+    """Params for one row; `steps` of training, or the file's own for 0."""
+    own = params.train_headgas.model_dump() | {"variant": "full"} | dict(PRESETS[name].changes)
+    own |= {"steps": steps} if steps else {}
+    return params.model_copy(update={"train_headgas": type(params.train_headgas).model_validate(own)})
+
+
+class JudgeTrained:
+    """Judges the avatar that the step before trained, on its subject's held-out frames."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.judge = JudgeAvatar(params)
+
+    def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
+        assert upstream is not None
+        with tempfile.TemporaryDirectory() as folder:
+            for name in (TENSORS, FACTS):
+                upstream.copy_to(name, Path(folder) / name)
+            avatar, _ = load_avatar(Path(folder))
+        return self.judge.own(avatar, item.id, out)
+
+
+def judge_step(params: Params) -> Step:
+    options = {
+        "test_fraction": params.catalog.test_fraction,
+        "max_frames": params.evaluate.max_frames,
+        "resolution": params.train_headgas.resolution,
+        "background": params.train_headgas.background,
+    }
+    return Step("judge_headgas", VERSION, JudgeTrained, options, params.compute.render)
+
+
+def figures_of(result: FanOutResult) -> dict[str, dict[str, float]]:
+    """By subject: PSNR in dB, SSIM, and the mean squared error that the paper calls L2, over the held-out frames."""
+    found = {}
+    for subject in result.entries:
+        table = result.last(subject).read_table("metrics").cast(METRICS_SCHEMA)
+        psnr, ssim = (np.array(table[name], np.float64) for name in ("psnr", "ssim"))
+        found[subject] = {"psnr": float(psnr.mean()), "ssim": float(ssim.mean()), "l2": float((10 ** (-psnr / 10)).mean())}
+    return found

@@ -1,0 +1,45 @@
+"""VGG16's weights, a file that the user may have: whether the loss can compare perceptually, and loudly where it cannot."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from avatar_models.perceptual import VGG16_SHA256, VGG16_URL, load_vgg16
+from pipelines.atomic import sha256_file
+from pipelines.params import TrainHeadgas
+
+ABSENT = "absent"
+
+
+def perceptual_asset(options: TrainHeadgas) -> dict[str, str]:
+    """sha256 of VGG16's weights, ABSENT where the loss asks for them and they are not there; nothing where it does not."""
+    if options.lambda_perceptual == 0:
+        return {}
+    path = Path(options.perceptual_weights)
+    return {"vgg16": sha256_file(path) if path.is_file() else ABSENT}
+
+
+def perceptual_is_off(options: TrainHeadgas) -> bool:
+    """Whether nothing is compared perceptually: not asked for, or no weights."""
+    return perceptual_asset(options).get("vgg16", ABSENT) == ABSENT
+
+
+def say_what_is_off(options: TrainHeadgas) -> None:
+    """Loudly, once: a loss that the user asked for and does not get. Raises PerceptualWeightsError for weights of no use."""
+    if options.lambda_perceptual == 0:
+        return
+    if not perceptual_is_off(options):
+        load_vgg16(Path(options.perceptual_weights))
+    else:
+        where = (
+            f"{options.perceptual_weights}: no such file"
+            if options.perceptual_weights
+            else "train_headgas.perceptual_weights is empty"
+        )
+        print(
+            f"WARNING: the perceptual loss is OFF, lambda_perceptual = {options.lambda_perceptual} notwithstanding: {where}.\n"
+            f"         Get {VGG16_URL} (sha256 {VGG16_SHA256[:16]}...) and name it there, or set lambda_perceptual: 0.",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,0 +1,67 @@
+"""The ablations of HeadGaS's table: what each may change, and that it can learn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from avatar_models.headgas import VARIANTS, HeadGas, HeadGasSizes
+
+MOVES = {
+    "full": set(),
+    "no_blending": set(),
+    "no_mlp": set(),
+    "delta_geometry": {"means", "quats"},
+    "change_all": {"means", "quats", "scales"},
+}
+
+
+def made(variant: str) -> HeadGas:
+    torch.manual_seed(1)
+    model = HeadGas(HeadGasSizes(12, 5, feature_dim=4, hidden_dim=8, sh_degree=1, position_frequencies=2, variant=variant))
+    model.initialise(torch.rand(12, 3), torch.rand(12, 3), torch.rand(7, 5))
+    return model
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_it_starts_still(variant: str) -> None:
+    model = made(variant)
+    first, second = model.gaussians(torch.zeros(5)), model.gaussians(torch.ones(5))
+    for name in ("means", "quats", "scales", "opacities", "colors"):
+        assert torch.equal(getattr(first, name), getattr(second, name)), name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_expression_changes_what_the_variant_says_and_nothing_else(variant: str) -> None:
+    model = made(variant)
+    with torch.no_grad():
+        for parameter in (model.F, *model.phi[2:].parameters()):
+            parameter.normal_(0, 0.3)
+    first, second = model.gaussians(torch.zeros(5)), model.gaussians(torch.ones(5))
+    names = ("means", "quats", "scales", "opacities", "colors")
+    changed = {name for name in names if not torch.equal(getattr(first, name), getattr(second, name))}
+    assert changed == {"opacities", "colors"} | MOVES[variant]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_saved_comes_back(variant: str) -> None:
+    model = made(variant)
+    again = HeadGas.from_tensors(model.tensors(), model.sizes_as_dict())
+    assert torch.equal(again.gaussians(torch.ones(5)).colors, model.gaussians(torch.ones(5)).colors)
+
+
+def test_without_the_mlp_the_basis_is_colour_and_opacity() -> None:
+    model = made("no_mlp")
+    with torch.no_grad():
+        model.F.normal_()
+    e = model.weights(torch.ones(5))
+    blended = torch.einsum("e,enk->nk", e, model.F.reshape(5, 12, 13)) + model.base
+    found = model.gaussians(torch.ones(5))
+    assert torch.allclose(found.opacities, torch.sigmoid(blended[:, 12]), atol=1e-6)
+    assert torch.allclose(found.colors.flatten(1), blended[:, :12], atol=1e-5)
+
+
+def test_fewer_harmonics_may_be_shown_than_there_are() -> None:
+    model = made("full")
+    model.sh_shown = 0
+    assert model.gaussians(torch.ones(5)).colors.shape == (12, 1, 3)

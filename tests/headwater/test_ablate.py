@@ -1,0 +1,47 @@
+"""`headwater ablate`: which rows there are, what each changes, and the table that is printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from avatar_models.headgas import VARIANTS
+from headwater.ablate import AblationError, Row, chosen, show_table
+from pipelines.ablation import PRESETS, with_preset
+from pipelines.params import Params, Source, TrainHeadgas
+from tests.pipelines.formats.made import write_project
+
+
+def params(**train: object) -> Params:
+    return Params(source=Source(kind="folder", path="a", watch="a"), train_headgas=TrainHeadgas(**train))
+
+
+def test_every_variant_is_a_row_and_full_is_the_last() -> None:
+    assert {preset.changes["variant"] for preset in PRESETS.values() if "variant" in preset.changes} == set(VARIANTS)
+    assert list(PRESETS)[-1] == "full"
+
+
+def test_a_row_changes_what_it_says_and_the_rest_stays() -> None:
+    own = params(steps=700, lambda_perceptual=0.1, variant="no_mlp")
+    changed = with_preset(own, "no_perceptual", steps=50).train_headgas
+    assert (changed.variant, changed.lambda_perceptual, changed.steps) == ("full", 0.0, 50)
+    assert with_preset(own, "change_all").train_headgas == own.train_headgas.model_copy(update={"variant": "change_all"})
+
+
+def test_an_unknown_subject_is_named_with_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert [item.id for item in chosen([])] == ["ann"] == [item.id for item in chosen(["ann", "ann"])]
+    with pytest.raises(AblationError, match="no tracked subject 'anna'. Did you mean ann"):
+        chosen(["anna"])
+
+
+def test_the_table_is_in_the_papers_layout(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {"ann": {"psnr": 25.0, "ssim": 0.9, "l2": 0.003}, "bob": {"psnr": 27.0, "ssim": 0.92, "l2": 0.002}}
+    show_table([Row("no_mlp", figures, {"ann": "http://x/1"}), Row("full", figures, {})], Console(width=120))
+    shown = capsys.readouterr().out
+    lines = [line for line in shown.splitlines() if "2.50" in line]
+    assert len(lines) == 2 and "w/o MLP" in lines[0] and "HeadGaS" in lines[1] and "26.00" in lines[1]
+    assert "w/o MLP ann: http://x/1" in shown
