@@ -8,6 +8,7 @@ size is checked against the file before anything is made.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import pickletools
 from collections import OrderedDict
@@ -70,6 +71,8 @@ def loads_pickle(data: bytes) -> Any:
         raise
     except (pickle.UnpicklingError, ValueError, EOFError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise PickleRefused(f"not a whole pickle of arrays ({type(error).__name__}: {error})") from None
+    except MemoryError:
+        raise PickleRefused("more numbers than there is memory for") from None
     except RecursionError:
         raise PickleRefused("containers nested deeper than any model or track has") from None
 
@@ -154,27 +157,40 @@ def _scalar(dtype: Any, raw: Any) -> Any:
     return np.frombuffer(data, kind)[0]
 
 
-def _storage(raw: Any) -> Any:
+class _Numbers:
+    """The numbers of a torch tensor. A class of its own, so that no array of the pickle's making can stand in for one."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    __setstate__ = None
+
+
+def _storage(raw: Any) -> _Numbers:
     """The numbers of a torch tensor, which lie in the pickle as a file of torch's own."""
     import torch
 
     try:
         found = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-        return torch.tensor([], dtype=found.dtype).set_(found).numpy()
+        return _Numbers(torch.tensor([], dtype=found.dtype).set_(found).numpy())
     except (pickle.UnpicklingError, RuntimeError, AttributeError, TypeError) as error:
         raise PickleRefused(f"a torch tensor whose numbers cannot be read ({str(error).splitlines()[0][:100]})") from None
 
 
 def _tensor(numbers: Any, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
-    """A torch tensor as an array."""
-    size, stride = tuple(int(n) for n in size), tuple(int(n) for n in stride)
-    if not isinstance(numbers, np.ndarray) or len(size) != len(stride) or min([0, offset, *size, *stride]) < 0:
+    """A torch tensor as an array. No more numbers come out than are there: a stride of 0 would multiply them."""
+    size, stride, offset = tuple(int(n) for n in size), tuple(int(n) for n in stride), int(offset)
+    if not isinstance(numbers, _Numbers) or len(size) != len(stride) or min([0, offset, *size, *stride]) < 0:
         raise PickleRefused(f"a torch tensor of size {size} and stride {stride}")
+    array = numbers.array
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if 0 not in size and last >= len(numbers):
-        raise PickleRefused(f"a torch tensor of size {size} with {len(numbers)} numbers")
-    steps = tuple(step * numbers.itemsize for step in stride)
-    return np.lib.stride_tricks.as_strided(numbers[offset:], size, steps).copy()
+    if array.ndim != 1 or math.prod(size) > len(array) or (0 not in size and last >= len(array)):
+        raise PickleRefused(f"a torch tensor of size {size} and stride {stride} with {len(array)} numbers")
+    if 0 in size:
+        return np.empty(size, array.dtype)
+    return np.lib.stride_tricks.as_strided(array[offset:], size, tuple(step * array.itemsize for step in stride)).copy()
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:

@@ -42,7 +42,8 @@ class ClipFit:
     reprojection: Array  # (N,) median distance over the inter-ocular distance
     inliers: Array  # (N,) in [0, 1]: share of the landmarks that the head agrees with
     projected: Array  # (N, 478, 2) the model's landmarks in crop pixels
-    refined: bool = False  # with the pictures
+    refined: bool = False
+    """With the pictures; distances and inliers are then to the detector's points less its habit on this person."""
 
 
 def fit_clip(

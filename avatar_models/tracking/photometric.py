@@ -25,7 +25,6 @@ from avatar_models.heads.interface import Head
 from avatar_models.tracking.arrow import step
 from avatar_models.tracking.landmark_head import points_of
 from avatar_models.tracking.problem import ROBUST_SCALE, Problem, State, axis_angle, rotation
-from avatar_models.tracking.quality import reprojection_error
 from avatar_models.tracking.shared_constants import Rows, solve
 from avatar_models.tracking.skin import Skin, View, skin_of, view_of
 
@@ -42,7 +41,9 @@ HABIT_SIGMA = 0.05  # of what the detector does differently on a person, over th
 LEAST_SIGMA = 0.003  # of luminance
 DAMPING = 1e-4
 MIN_FRAMES = 8
-STRAYED = 2.0  # times the landmarks' own error: the pictures were not understood
+LEAST_TURNING = np.radians(2.0)
+LEAST_EXPLAINED = 0.5  # of what differs from point to point
+LEAST_VISIBLE = 100  # points in a frame, on the mean
 KEY_FRAMES = 48  # in which what all frames share is refined
 TURNS = 4  # of albedo, light and gains in one explanation
 NUM_LEAN = 6  # a turn and a shift of the head in its own frame, in all frames
@@ -108,17 +109,26 @@ class Refinement:
 def refine(head: Head, problem: Problem, state: State, pictures: Pictures) -> tuple[Problem, State] | None:
     """The state with what the pictures (N, H, W, 3) say, and the problem with the detector's habits on this person taken out.
 
-    None where pictures do not help: of a clip of fewer than MIN_FRAMES, or where what they say strays from the landmarks,
-    as it may where a face is small, blurred or covered.
+    None where pictures tell nothing: of a clip of fewer than MIN_FRAMES; of a head that hardly turns, whose lean albedo and
+    habits can take up alike; and where albedo, light and gains do not explain them, as where a face is hidden or out of sight.
     """
-    if len(pictures) < MIN_FRAMES:
+    if len(pictures) < MIN_FRAMES or turning(state.R) < LEAST_TURNING:
         return None
     try:
-        refined = _refined(skin_of(head), problem, state, pictures)
-    except np.linalg.LinAlgError:
+        return _refined(skin_of(head), problem, state, pictures)
+    except (Unexplained, np.linalg.LinAlgError):
         return None
-    before, after = (np.median(reprojection_error(p.projected(s), p.seen.points)) for p, s in ((problem, state), refined))
-    return refined if after < STRAYED * before else None
+
+
+class Unexplained(ValueError):
+    """The pictures do not show the face that was fitted."""
+
+
+def turning(R: Array) -> float:
+    """How far a head turns, radians: the root mean square angle of rotations (N, 3, 3) to their mean."""
+    U, _, Vt = np.linalg.svd(R.mean(0))
+    mean = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt
+    return float(np.sqrt((axis_angle(mean.T @ R) ** 2).sum(1).mean()))
 
 
 def _refined(skin: Skin, problem: Problem, state: State, pictures: Pictures) -> tuple[Problem, State]:
@@ -137,6 +147,8 @@ def _refined(skin: Skin, problem: Problem, state: State, pictures: Pictures) -> 
 def refine_shared(refinement: Refinement, state: State) -> tuple[State, Appearance]:
     """Pose, expression, identity, focal length and a lean of all frames, the albedo eliminated."""
     view = refinement.view(state)
+    if view.visible.sum(1).mean() < LEAST_VISIBLE:
+        raise Unexplained
     appearance, gain = None, np.ones(len(state.t))
     for _ in range(STEPS):
         points = refinement.points(state)
@@ -151,6 +163,8 @@ def refine_shared(refinement: Refinement, state: State) -> tuple[State, Appearan
         if np.linalg.norm(shared[-NUM_LEAN : -NUM_LEAN + 3]) < SETTLED:
             break
     assert appearance is not None
+    if explained(measured.luminance, view, appearance, gain) < LEAST_EXPLAINED:
+        raise Unexplained
     return state, appearance
 
 
@@ -182,7 +196,7 @@ def explain(luminance: NDArray[np.float32], view: View, before: Appearance | Non
     weight = (
         view.visible
         if before is None
-        else view.visible * _robust(luminance - gain[:, None] * (harmonics @ light) * before.albedo, before.sigma)
+        else view.visible * _robust(luminance - gain[:, None] * _shade(view.normals, light) * before.albedo, before.sigma)
     )
     for _ in range(TURNS):
         shade = gain[:, None] * _shade(view.normals, light)
@@ -196,6 +210,14 @@ def explain(luminance: NDArray[np.float32], view: View, before: Appearance | Non
         sigma = max(1.4826 * float(np.median(np.abs(residual)[view.visible > 0.5])), LEAST_SIGMA)
         weight = view.visible * _robust(residual, sigma)
     return Appearance(albedo.astype(np.float32), light, sigma), gain
+
+
+def explained(luminance: NDArray[np.float32], view: View, appearance: Appearance, gain: Array) -> float:
+    """Share of the variance from point to point within a frame that the appearance explains; at most 1."""
+    shown = gain[:, None] * _shade(view.normals, appearance.light) * appearance.albedo
+    mean = (view.visible * luminance).sum(1, keepdims=True) / np.maximum(view.visible.sum(1, keepdims=True), 1e-9)
+    differs = float((view.visible * (luminance - mean) ** 2).sum())
+    return 1.0 - float((view.visible * (luminance - shown) ** 2).sum()) / max(differs, 1e-9)
 
 
 def _gains(luminance: NDArray[np.float32], shown: NDArray[np.floating], weight: NDArray[np.floating]) -> Array:

@@ -86,6 +86,7 @@ def descend(
     for _ in range(iterations):
         kept = normal if settled and not shared else None
         normal = problem.normal(state, shared=shared) if kept is None else problem.refreshed(kept, state)
+        before = damping
         for _ in range(TRIES):
             trial = problem.moved(state, *step(normal, damping))
             trial_cost = problem.cost(trial)
@@ -95,7 +96,7 @@ def descend(
         else:
             if kept is None:
                 break
-            settled = False  # kept for too long
+            settled, damping = False, before  # the curvature was kept for too long
             continue
         gain, cost, state = cost - trial_cost, trial_cost, trial
         damping, settled = damping * 0.1, settled or gain < SETTLED * cost

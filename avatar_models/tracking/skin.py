@@ -124,7 +124,7 @@ def _facing(normals: NDArray[np.float32], points: torch.Tensor, camera: Camera) 
 
 
 def _uncovered(skin: Skin, points: torch.Tensor, camera: Camera) -> NDArray[np.float32]:
-    """(n, M): 0 for points that lie behind the surface that the points make when splatted."""
+    """(n, M): 0 for points outside of the picture, and behind the surface that the points make when splatted."""
     width, height = DEPTH_SIDE, max(1, round(DEPTH_SIDE * camera.height / camera.width))
     small = resized(camera, width, height)
     M = len(skin.vertices)
@@ -133,10 +133,11 @@ def _uncovered(skin: Skin, points: torch.Tensor, camera: Camera) -> NDArray[np.f
     for n in range(len(points)):
         gaussians = Gaussians(points[n], quats, scales, torch.full((M,), 0.95), torch.zeros(M, 1))
         seen = splat(gaussians, small[n : n + 1])
-        depth = seen.depth[0, 0].numpy() / 1.0
+        depth = seen.depth[0, 0].numpy()
         x = points[n] @ small.viewmat[n, :3, :3].mT + small.viewmat[n, :3, 3]
         u = ((x @ small.K[n].mT)[:, :2] / x[:, 2:]).numpy()
         column, row = (np.clip(u[:, k].astype(int), 0, side - 1) for k, side in ((0, width), (1, height)))
         front = depth[row, column]
-        found[n] = (front == 0) | (x[:, 2].numpy() < front + BEHIND)
+        inside = ((u >= 0) & (u < (width, height))).all(1)
+        found[n] = inside & ((front == 0) | (x[:, 2].numpy() < front + BEHIND))
     return found

@@ -147,8 +147,28 @@ def test_a_tensor_reaches_no_further_than_its_numbers() -> None:
         def __reduce__(self) -> Any:
             return torch._utils._rebuild_tensor_v2, (storage, 2, (3,), (1,), False, OrderedDict())
 
-    with pytest.raises(PickleRefused, match="size \\(3,\\) with 4 numbers"):
+    with pytest.raises(PickleRefused, match="size \\(3,\\) and stride \\(1,\\) with 4 numbers"):
         loads_pickle(pickle.dumps(Far()))
+
+    class Multiplied:
+        def __reduce__(self) -> Any:
+            return torch._utils._rebuild_tensor_v2, (storage, 0, (10**10,), (0,), False, OrderedDict())
+
+    with pytest.raises(PickleRefused, match="with 4 numbers"):
+        loads_pickle(pickle.dumps(Multiplied()))
+
+    class Empty:
+        def __reduce__(self) -> Any:
+            return torch._utils._rebuild_tensor_v2, (storage, 0, (10**15, 0), (1, 1), False, OrderedDict())
+
+    class OverEmpty:
+        """A tensor of a tensor that claims a length without having a number."""
+
+        def __reduce__(self) -> Any:
+            return torch._utils._rebuild_tensor_v2, (Empty(), 0, (2,), (10**14,), False, OrderedDict())
+
+    with pytest.raises(PickleRefused, match="a torch tensor of size \\(2,\\)"):
+        loads_pickle(pickle.dumps(OverEmpty()))
 
     class Nested:
         def __reduce__(self) -> Any:
