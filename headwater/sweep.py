@@ -61,7 +61,7 @@ def show(console: Console, sweep: Sweep, result: SweepResult) -> None:
     for name, shares in importance(result.study).items():
         told = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
         console.print(f"what {name} depends on: {told}", highlight=False)
-    words = " ".join(f"-S {key}={shlex.quote(_short(value))}" for key, value in sorted(best_values(sweep).items()))
+    words = " ".join(f"-S {key}={shlex.quote(str(value))}" for key, value in sorted(best_values(sweep).items()))
     console.print(
         f"{result_files(sweep.path).best} has the values of trial {result.best[0].number}. Next, one of:", highlight=False
     )

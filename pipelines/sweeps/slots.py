@@ -75,7 +75,10 @@ class TrialActor:
             return Answer("stop", seconds(), None, type(error).__name__, str(error))
         except Exception as error:
             return Answer("failed", seconds(), None, type(error).__name__, describe(error))
-        return Answer("finished" if isinstance(news, Finished) else "watched", seconds(), news)
+        if not isinstance(news, Finished):
+            return Answer("watched", seconds(), news)
+        self.give_up()  # nothing more is asked of it: let it clear up now
+        return Answer("finished", seconds(), news)
 
     def give_up(self) -> None:
         """Ends the trial at work, which clears up behind itself."""

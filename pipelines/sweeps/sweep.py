@@ -99,8 +99,11 @@ def held_study(sweep: Sweep, content: dict[str, str], storage: str) -> Iterator[
     with only_driver(address, sweep.name):
         study = open_study(sweep, open_storage(address), content)
         orphans = requeue_orphans(study, sweep)
-        shutil.rmtree(work_folder(sweep), ignore_errors=True)
-        yield study, orphans
+        shutil.rmtree(work_folder(sweep), ignore_errors=True)  # a killed driver's
+        try:
+            yield study, orphans
+        finally:
+            shutil.rmtree(work_folder(sweep), ignore_errors=True)
 
 
 def run_sweep(
