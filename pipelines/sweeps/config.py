@@ -29,6 +29,7 @@ SEARCHED = ("train_headgas", "preprocess")
 NOT_SEARCHED = {
     "train_headgas.background": "the held-out frames are judged over it, so trials could not be compared",
     "train_headgas.checkpoint_every": "it changes no result",
+    "train_headgas.perceptual_weights": "it says where a file lies; set it in params.yaml",
     "preprocess.frame_buffer_mb": "it changes no result",
     "preprocess.head_file": "it goes with preprocess.head; set it in params.yaml",
     **dict.fromkeys(
