@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -24,7 +25,7 @@ def read_landmarker(path: Path) -> bytes:
             broken = task.testzip()
     except OSError as error:
         raise LandmarkerError(f"{path}: {error.strerror or error}; {way_out}") from None
-    except (BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise LandmarkerError(f"{path}: not MediaPipe's face_landmarker.task, which is a zip ({error}); {way_out}") from None
     if missing or broken:
         what = f"has no {' and no '.join(missing)}" if missing else f"{broken} is damaged"
