@@ -144,9 +144,7 @@ def fit_views(
         problem_of, count, 0.0, guess, iterations=iterations, smoothness=smoothness, together=ERR_TOGETHER_IN_VIEWS
     )
     fitted = [result(of_view, view.state(state)) for view, of_view in problem.views]
-    return ViewsFit(
-        _matrices(state.R, state.t), state.identity, state.expression, axis_angle(state.R_jaw), _both_eyes(state), fitted
-    )
+    return ViewsFit(state.viewmats(), state.identity, state.expression, axis_angle(state.R_jaw), state.both_eyes(), fitted)
 
 
 def _number_of_frames(views: Sequence[View]) -> int:
@@ -185,20 +183,7 @@ def _follows(times: NDArray[np.float64]) -> NDArray[np.bool_]:
 def result(problem: Problem, state: State) -> ClipFit:
     projected = problem.projected(state)
     return ClipFit(
-        problem.seen.K(state.log_focal), _matrices(state.R, state.t), state.identity, state.expression,
-        np.zeros((len(state.t), 3)), axis_angle(state.R_jaw), _both_eyes(state),
+        problem.seen.K(state.log_focal), state.viewmats(), state.identity, state.expression,
+        np.zeros((len(state.t), 3)), axis_angle(state.R_jaw), state.both_eyes(),
         reprojection_error(projected, problem.seen.points), problem.inliers(state), projected,
     )  # fmt: skip
-
-
-def _matrices(R: Array, t: Array) -> Array:
-    """(N, 4, 4)."""
-    viewmat = np.tile(np.eye(4), (len(t), 1, 1))
-    viewmat[:, :3, :3], viewmat[:, :3, 3] = R, t
-    return viewmat
-
-
-def _both_eyes(state: State) -> Array:
-    """(N, 6)."""
-    eyes = np.concatenate([state.eyes, np.zeros((len(state.eyes), 1))], 1)
-    return np.concatenate([eyes, eyes], 1)

@@ -79,11 +79,8 @@ class Refinement:
         ]
 
     def view(self, state: State) -> View:
-        viewmat = np.tile(np.eye(4), (len(state.t), 1, 1))
-        viewmat[:, :3, :3], viewmat[:, :3, 3] = state.R, state.t
-        gaze = np.concatenate([state.eyes, np.zeros((len(state.t), 1))], 1)
         return view_of(
-            self.skin, state.identity, state.expression, axis_angle(state.R_jaw), np.concatenate([gaze, gaze], 1), viewmat,
+            self.skin, state.identity, state.expression, axis_angle(state.R_jaw), state.both_eyes(), state.viewmats(),
             self.problem.seen.K(state.log_focal), self.size,
         )  # fmt: skip
 
@@ -171,7 +168,7 @@ def refine_shared(refinement: Refinement, state: State) -> tuple[State, Appearan
 def refine_frames(refinement: Refinement, state: State, appearance: Appearance) -> State:
     """Pose, expression, jaw and eyes of all frames, with how the face looks and what frames share as they are."""
     view = refinement.view(state)
-    light = _shade(view.normals, appearance.light)
+    light = _shade(_harmonics(view.normals), appearance.light)
     for _ in range(ALL_STEPS):
         points = refinement.points(state)
         measured = refinement.measure(points.seen.points)
@@ -196,17 +193,17 @@ def explain(luminance: NDArray[np.float32], view: View, before: Appearance | Non
     weight = (
         view.visible
         if before is None
-        else view.visible * _robust(luminance - gain[:, None] * _shade(view.normals, light) * before.albedo, before.sigma)
+        else view.visible * _robust(luminance - gain[:, None] * _shade(harmonics, light) * before.albedo, before.sigma)
     )
     for _ in range(TURNS):
-        shade = gain[:, None] * _shade(view.normals, light)
+        shade = gain[:, None] * _shade(harmonics, light)
         albedo = (weight * shade * luminance).sum(0) / np.maximum((weight * shade**2).sum(0), 1e-9)
         X = harmonics * (gain[:, None] * albedo)[..., None]
         XtX = np.einsum("nmi,nmj->ij", X * weight[..., None], X, optimize=True)
         light = np.linalg.solve(XtX + 1e-5 * np.trace(XtX) * np.eye(9), np.einsum("nmi,nm->i", X, weight * luminance))
         light = light / light[0]
-        gain = _gains(luminance, _shade(view.normals, light) * albedo, weight)
-        residual = luminance - gain[:, None] * _shade(view.normals, light) * albedo
+        gain = _gains(luminance, _shade(harmonics, light) * albedo, weight)
+        residual = luminance - gain[:, None] * _shade(harmonics, light) * albedo
         sigma = max(1.4826 * float(np.median(np.abs(residual)[view.visible > 0.5])), LEAST_SIGMA)
         weight = view.visible * _robust(residual, sigma)
     return Appearance(albedo.astype(np.float32), light, sigma), gain
@@ -214,7 +211,7 @@ def explain(luminance: NDArray[np.float32], view: View, before: Appearance | Non
 
 def explained(luminance: NDArray[np.float32], view: View, appearance: Appearance, gain: Array) -> float:
     """Share of the variance from point to point within a frame that the appearance explains; at most 1."""
-    shown = gain[:, None] * _shade(view.normals, appearance.light) * appearance.albedo
+    shown = gain[:, None] * _shade(_harmonics(view.normals), appearance.light) * appearance.albedo
     mean = (view.visible * luminance).sum(1, keepdims=True) / np.maximum(view.visible.sum(1, keepdims=True), 1e-9)
     differs = float((view.visible * (luminance - mean) ** 2).sum())
     return 1.0 - float((view.visible * (luminance - shown) ** 2).sum()) / max(differs, 1e-9)
@@ -235,8 +232,8 @@ def _harmonics(n: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([np.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], -1)
 
 
-def _shade(normals: NDArray[np.float32], light: Array) -> NDArray[np.float32]:
-    return np.asarray(np.maximum(_harmonics(normals) @ light, 0.1), np.float32)
+def _shade(harmonics: NDArray[np.float32], light: Array) -> NDArray[np.float32]:
+    return np.asarray(np.maximum(harmonics @ light, 0.1), np.float32)
 
 
 # -- rows of the least-squares problem --------------------------------------------------------------------------------
@@ -246,7 +243,7 @@ def picture_rows(
     points: Problem, state: State, measured: Measured, view: View, appearance: Appearance, gain: Array, *, shared: bool = True
 ) -> Rows:
     """A row for each point: grad I^T du/dx, over the noise and times the root of its robust weight."""
-    shade = gain[:, None] * _shade(view.normals, appearance.light)
+    shade = gain[:, None] * _shade(_harmonics(view.normals), appearance.light)
     residual = measured.luminance - shade * appearance.albedo
     weight = np.sqrt(view.visible * _robust(residual, appearance.sigma)) / (appearance.sigma * ERRS_TOGETHER)
     slope = (weight[..., None] * measured.gradient).astype(np.float32)

@@ -64,6 +64,17 @@ class State:
             eyes=self.eyes[which],
         )  # fmt: skip
 
+    def viewmats(self) -> Array:
+        """R and t as (N, 4, 4)."""
+        viewmat = np.tile(np.eye(4), (len(self.t), 1, 1))
+        viewmat[:, :3, :3], viewmat[:, :3, 3] = self.R, self.t
+        return viewmat
+
+    def both_eyes(self) -> Array:
+        """Left and right eye's turns as axis-angle, (N, 6)."""
+        eyes = np.concatenate([self.eyes, np.zeros((len(self.eyes), 1))], 1)
+        return np.concatenate([eyes, eyes], 1)
+
 
 @dataclass(frozen=True)
 class Seen:
