@@ -83,8 +83,7 @@ def one_row(name: str, params: Params, items: Sequence[Item], run: Run) -> Row:
     run.log_fan_out(result, prefix=f"{name}.")
     links = {}
     for subject, found in figures.items():
-        with run.child(f"{name} {subject}") as child:
-            child.log_params(params.train_headgas.as_key(), "train_headgas")
+        with run.child(f"{name} {subject}", {"train_headgas": params.train_headgas.as_key()}) as child:
             child.set_tags({"headwater.ablation": name, "headwater.subject": subject})
             child.log_metrics(found)
             links[subject] = f"{ui_address(params)}/#/experiments/{child.experiment_id}/runs/{child.id}"

@@ -26,6 +26,7 @@ import pyarrow.fs
 
 from pipelines.atomic import FULL, TEMPORARY, write_bytes_atomic
 from pipelines.keys import digest
+from pipelines.news import News
 
 log = logging.getLogger(__name__)
 ABANDONED_S = 3600.0
@@ -231,10 +232,11 @@ class Entry:
 
 
 class EntryWriter:
-    """Collects the files of an entry; nothing is seen by readers before commit."""
+    """Collects the files of an entry; nothing is seen by readers before commit. `news` are what is told meanwhile."""
 
     def __init__(self, store: Store, key: str, scratch: Path) -> None:
         self.store, self.key, self._scratch = store, key, scratch
+        self.news = News()
         self.files: dict[str, dict[str, Any]] = {}
 
     @property

@@ -86,14 +86,15 @@ def is_stored(client: Any, run_id: str) -> bool:
 def close_parent(client: Any, experiment_id: str, run_id: str) -> None:
     """Ends a parent run whose stages have ended: FINISHED only if all of them did.
 
-    A stage below it that still claims to run was killed, and says so from now on.
+    A stage below it, or a subject below that, that still claims to run was killed, and says so from now on.
     """
     failed = ""
     for stage in children(client, experiment_id, run_id):
+        for subject in children(client, experiment_id, stage.info.run_id):
+            if subject.info.status == "RUNNING":
+                client.set_tag(subject.info.run_id, ERROR_TAG, "killed with its driver")
+                client.set_terminated(subject.info.run_id, "KILLED")
         if stage.info.status == "RUNNING":
-            for subject in children(client, experiment_id, stage.info.run_id):
-                if subject.info.status == "RUNNING":
-                    client.set_terminated(subject.info.run_id, "KILLED")
             client.set_terminated(stage.info.run_id, "KILLED")
         if stage.info.status != "FINISHED":
             failed = failed or stage.data.tags.get(ERROR_TAG) or f"{stage.info.run_name} was killed"

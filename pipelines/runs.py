@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -89,6 +90,13 @@ class Run:
             self.client.log_artifacts(self.id, str(path), folder or path.name)
         else:
             self.client.log_artifact(self.id, str(path), folder)
+
+    def log_bytes(self, data: bytes, name: str, folder: str) -> None:
+        """A small file, in place of one of the same name."""
+        with tempfile.TemporaryDirectory() as made:
+            path = Path(made) / name
+            path.write_bytes(data)
+            self.log_artifact(path, folder)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
@@ -172,10 +180,16 @@ class Run:
                 pip_requirements=[*needed, "safetensors"],
             )
 
-    @contextmanager
-    def child(self, name: str) -> Iterator[Run]:
-        """A nested run, FINISHED or FAILED when the block ends."""
+    def start_child(self, name: str, blocks: Mapping[str, Any]) -> Run:
+        """A nested run with the parameters of some blocks of params.yaml, so that it can be compared by itself."""
         run = start_run(self.client, self.experiment_id, name, parent=self.id, tags={KIND_TAG: SUBJECT})
+        run.log_params(blocks)
+        return run
+
+    @contextmanager
+    def child(self, name: str, blocks: Mapping[str, Any]) -> Iterator[Run]:
+        """start_child, FINISHED or FAILED when the block ends."""
+        run = self.start_child(name, blocks)
         with _ended(run):
             yield run
 

@@ -60,7 +60,7 @@ def connect(params: Params) -> Any:
     mlflow.set_tracking_uri(uri)
     try:
         # A fresh SQLite store migrates itself when it is opened first; two processes at once would both fail.
-        with tracking_lock(), _few_retries():
+        with tracking_lock(), few_retries():
             client = mlflow.MlflowClient(uri)
             _ensure_experiment(client, params.tracking.experiment, uri)
     except (mlflow.MlflowException, SQLAlchemyError) as error:
@@ -94,8 +94,17 @@ def tracking_lock() -> Iterator[None]:
         yield
 
 
+def store_errors() -> tuple[type[Exception], ...]:
+    """What is raised where a store does not answer; requests' errors are kinds of OSError."""
+    from mlflow import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
+
+
 @contextmanager
-def _few_retries() -> Iterator[None]:
+def few_retries() -> Iterator[None]:
+    """For calls that are not worth minutes."""
     name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
     before = os.environ.get(name)
     os.environ.setdefault(name, FIRST_CALL_RETRIES)

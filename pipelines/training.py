@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,13 @@ from pipelines.cache import Entry, EntryWriter
 from pipelines.fanout import Item, ItemRejected
 from pipelines.first_points import first_points
 from pipelines.frames import composite
+from pipelines.news import News
 from pipelines.params import TrainHeadgas
 from pipelines.schedule import density_rules, frame_of_step, is_on_plateau, probe_steps, rate_factors, rng_of_step, sh_degree
 from pipelines.subject import Shots, Tables, load_shots, read_tables, subject_clips, subject_identity
 
 VERSION = 3
+PROGRESS = "progress.png"
 CURVE_EVERY = 25
 PROBE_FRAMES = 8
 """Held-out frames that are rendered now and then while training goes on."""
@@ -68,7 +70,7 @@ class HeadGasTrainer:
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         subject = str(item.payload.get("subject", item.id))
         training = self.begin(subject)
-        training.run(out.scratch / "checkpoint.pt", self.checkpoint_every)
+        training.run(out.scratch / "checkpoint.pt", self.checkpoint_every, tell=teller(training, out.news))
         return self.write(subject, training, out)
 
     def begin(self, subject: str) -> Training:
@@ -104,9 +106,27 @@ class HeadGasTrainer:
         for name, data in avatar_files("headgas", training.model.tensors(), facts).items():
             out.write_bytes(name, data)
         out.write_bytes("curve.json", json.dumps(training.curve).encode())
-        out.write_bytes("progress.png", training.progress_picture())
+        out.write_bytes(PROGRESS, training.progress_picture())
         figures = {"frames": len(shots), "psnr": round(training.training_psnr(), 4), "steps": training.step}
         return {**figures, "gaussians": len(training.model.mu), "perceptual_loss": training.features is not None}
+
+
+def teller(training: Training, news: News) -> Callable[[], None]:
+    """Tells what is new of a training: points of its curve, and the picture where a held-out frame was rendered.
+
+    The first time that is all: of a training that goes on from a checkpoint, what was before it too.
+    """
+    points, probes = 0, 0
+
+    def tell() -> None:
+        nonlocal points, probes
+        now = training.curve[-1]
+        files = {PROGRESS: training.progress_picture()} if len(training.probes) > probes else {}
+        said = f"step {training.step} of {training.options.steps}, loss {now['loss']:.3g}"
+        news.tell(said, [dict(point) for point in training.curve[points:]], files)
+        points, probes = len(training.curve), len(training.probes)
+
+    return tell
 
 
 def spread(rows: np.ndarray, most: int) -> np.ndarray:
@@ -156,10 +176,12 @@ class Training:
         self.camera = shots.camera.to(device)
         self.conditions = shots.conditions.to(device)
 
-    def run(self, checkpoint: Path, checkpoint_every: int, until: int | None = None) -> None:
+    def run(
+        self, checkpoint: Path, checkpoint_every: int, until: int | None = None, tell: Callable[[], None] | None = None
+    ) -> None:
         """Trains to the end or to step `until`, a multiple of CURVE_EVERY; at first from the checkpoint where there is one.
 
-        Raises TrainingDiverged, OutOfMemory.
+        `tell` is called after each point of the curve. Raises TrainingDiverged, OutOfMemory.
         """
         if self.step == 0 and checkpoint.exists():
             self.load(checkpoint)
@@ -174,6 +196,8 @@ class Training:
                     point["held_out_psnr"] = self.probe()
                 self.curve.append({**point, "gaussians": float(len(self.model.mu))})
                 recent = []
+                if tell is not None:
+                    tell()
             if self.step % checkpoint_every == 0 and self.step % CURVE_EVERY == 0:
                 self.save(checkpoint)
 

@@ -81,6 +81,7 @@ def assemble(result: FanOutResult) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     params = load_params()
+    blocks = {name: block for name, block in params.model_dump(mode="json").items() if name in ("train_headgas", "evaluate")}
     with stage_run("evaluate", params) as run:
         result, means = run_and_assemble(
             "evaluate", [step(params)], items(params), assemble, compute=params.compute, things="subjects and pairs"
@@ -90,7 +91,7 @@ def main() -> None:
             {name: sum(found[name] for found in means.values()) / len(means) for name in ("psnr", "ssim")} if means else {}
         )
         for subject, figures in means.items():
-            with run.child(subject) as child:
+            with run.child(subject, blocks) as child:
                 child.log_metrics(figures)
                 child.log_artifact(FOLDER / "videos" / f"{subject}.mp4", "videos")
                 child.log_artifact(FOLDER / "stills" / f"{subject}.png", "pictures")

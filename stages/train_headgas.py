@@ -15,10 +15,12 @@ from pipelines.main import run_stage
 from pipelines.params import load_params
 from pipelines.perceptual_asset import perceptual_asset, say_what_is_off
 from pipelines.runs import stage_run
+from pipelines.subject_runs import subject_runs
+from pipelines.training import PROGRESS
 from pipelines.training_items import training_items, training_step
 
 MODELS, METRICS, CURVES = Path("models/headgas"), Path("metrics/train_headgas.json"), Path("plots/headgas_curves.csv")
-PROGRESS = Path("plots/headgas_progress")
+PICTURES = Path("plots/headgas_progress")
 
 
 def assemble(result: FanOutResult) -> dict[str, list[dict[str, float]]]:
@@ -28,7 +30,7 @@ def assemble(result: FanOutResult) -> dict[str, list[dict[str, float]]]:
         entry = result.last(subject)
         for name in (TENSORS, FACTS):
             entry.copy_to(name, MODELS / subject / name)
-        entry.copy_to("progress.png", PROGRESS / f"{subject}.png")
+        entry.copy_to(PROGRESS, PICTURES / f"{subject}.png")
         curves[subject] = json.loads(entry.read_bytes("curve.json"))
     tables.write_table(result.quarantine_table(), tables.QUARANTINE, MODELS / "quarantine.parquet")
     found = [result.last(subject).summary["psnr"] for subject in result.entries]
@@ -50,19 +52,25 @@ def assemble(result: FanOutResult) -> dict[str, list[dict[str, float]]]:
 def main() -> None:
     params = load_params()
     say_what_is_off(params.train_headgas)
-    with stage_run("train_headgas", params) as run:
+    blocks = {"train_headgas": params.model_dump(mode="json")["train_headgas"]}
+    with stage_run("train_headgas", params) as run, subject_runs(run, blocks) as subjects:
         result, curves = run_and_assemble(
-            "train_headgas", [training_step(params)], training_items(), assemble, compute=params.compute, things="subjects"
+            "train_headgas",
+            [training_step(params)],
+            training_items(),
+            assemble,
+            compute=params.compute,
+            things="subjects",
+            listener=subjects,
         )
         run.log_fan_out(result)
         run.set_tags({f"headwater.asset.{name}": found[:16] for name, found in perceptual_asset(params.train_headgas).items()})
         for subject, curve in curves.items():
-            with run.child(subject) as child:
-                child.log_curve(curve)
+            with subjects.finished(subject, curve) as child:
                 summary = result.last(subject).summary
-                child.log_metrics({"train_psnr": summary["psnr"], "num_gaussians": summary["gaussians"]})
+                child.log_metrics({"train_psnr": summary["psnr"]}, step=summary["steps"])
                 child.set_tags({"headwater.perceptual_loss": str(summary["perceptual_loss"]).lower()})
-                child.log_artifact(PROGRESS / f"{subject}.png", "pictures")
+                child.log_bytes((PICTURES / f"{subject}.png").read_bytes(), PROGRESS, "pictures")
                 child.log_avatar(MODELS / subject)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from pipelines.atomic import FULL, DiskFull
 from pipelines.cache import Cache, CacheUnusable, DamagedEntry, Entry
 from pipelines.fanout.item import Item, ItemRejected, Report, Step, Work
+from pipelines.news import News, Told
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
@@ -37,10 +38,16 @@ class StepActor:
         self.step = step
         self.cache = Cache(cache_uri)
         self.work: Work | None = None
+        self.at_work: tuple[str, News] | None = None  # an item and what its worker tells
 
     def ready(self) -> bool:
         """Answers as soon as the process is there."""
         return True
+
+    def news(self) -> Told | None:
+        """What is new of the item at work. Called in a thread beside `run`'s."""
+        at_work = self.at_work
+        return at_work[1].take(at_work[0]) if at_work is not None else None
 
     def run(self, item: Item, key: str, upstream_key: str | None) -> Report:
         start = time.perf_counter()
@@ -72,6 +79,7 @@ class StepActor:
                 raise DamagedEntry(upstream_key, "its manifest", "not to be seen by this worker")
             upstream = found
         writer = self.cache.writer(key)
+        self.at_work = item.id, writer.news
         try:
             summary: Mapping[str, Any] = self.work(item, upstream, writer)
             writer.commit(summary, time.perf_counter() - start)
@@ -79,6 +87,8 @@ class StepActor:
             with suppress(Exception):  # what went wrong before is what matters
                 writer.discard()
             raise
+        finally:
+            self.at_work = None
 
 
 def _full_disk_behind(error: BaseException | None) -> DiskFull | None:

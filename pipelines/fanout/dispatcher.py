@@ -24,6 +24,7 @@ import ray.exceptions
 
 from pipelines.fanout.actor import StepActor, thread_environment
 from pipelines.fanout.item import Item, Report, Step
+from pipelines.news import Told
 
 IN_FLIGHT = 2
 """Calls outstanding per actor: the next item is already there when one ends."""
@@ -36,6 +37,15 @@ MAKE_ROOM_AFTER_S = 10.0
 
 RECYCLE_NOT_BEFORE_S = 20.0
 """An actor younger than this is not replaced: a new process costs about a second, more than 200 trivial items do."""
+
+LISTEN_EVERY_S = 2.0
+"""How often actors at work are asked for news, where somebody listens."""
+
+LISTENING_SHARE = 0.1
+"""Most of the driver's time that listening may take: with many actors they are asked less often."""
+
+NEWS = "news"
+"""Ray's name for the threads that answer for news while an item is done."""
 
 MAX_FAILED_STARTS = 8
 """Actors in a row that may die as they start before the run gives up."""
@@ -63,6 +73,7 @@ class _Slot:
     retiring: bool = False  # gets no more work, and goes without a successor
     calls: dict[Any, _Call] = field(default_factory=dict)
     clock: float = 0.0  # when its oldest call began to run
+    asked: Any = None  # for news, and not answered yet
 
 
 @dataclass(eq=False)
@@ -99,10 +110,12 @@ class Dispatcher:
         next_task: Callable[[Task], Task | None],
         is_done: Callable[[Task], bool],
         remake_upstream: Callable[[Task], Task | None],
+        listen: Callable[[Told], None] | None = None,
     ) -> None:
         self.steps, self.cache_uri = steps, cache_uri
         self.max_attempts, self.timeout_s, self.recycle_after = max_attempts, timeout_s, recycle_after
         self.next_task, self.is_done, self.remake_upstream = next_task, is_done, remake_upstream
+        self.listen, self.ask_at = listen, 0.0
         self.waiting: list[deque[Task]] = [deque() for _ in steps]
         self.suspects: list[deque[Task]] = [deque() for _ in steps]
         # One of each step first: where there is less room than was counted on, every step still gets an actor.
@@ -121,6 +134,8 @@ class Dispatcher:
             self._hand_out()
             yield from self._collect()
             yield from self._stop_overdue()
+            if self.listen is not None:
+                self._hear(self.listen)
             self._see_to_steps_without_actor()
 
     def close(self) -> None:
@@ -130,9 +145,9 @@ class Dispatcher:
     def _start(self, index: int) -> _Slot:
         workers = self.steps[index].workers
         environment = {"env_vars": thread_environment(workers.num_cpus)}
-        actor = ray.remote(StepActor).options(
-            num_cpus=workers.num_cpus, num_gpus=workers.num_gpus, max_restarts=0, runtime_env=environment
-        )
+        # Only where somebody listens: with a group of its own for news, an actor's items are not done in its main thread.
+        made = ray.remote(concurrency_groups={NEWS: 1})(StepActor) if self.listen is not None else ray.remote(StepActor)
+        actor = made.options(num_cpus=workers.num_cpus, num_gpus=workers.num_gpus, max_restarts=0, runtime_env=environment)
         handle = actor.remote(self.steps[index], self.cache_uri, str(Path.cwd()))
         return _Slot(index, handle, handle.ready.remote())
 
@@ -240,6 +255,28 @@ class Dispatcher:
         elif report.status == "done" and (following := self.next_task(task)) is not None:
             self.add(following)
         return Outcome(task, report, retry)
+
+    def _hear(self, listen: Callable[[Told], None]) -> None:
+        """Asks actors at work for news now and then, and passes on what has been answered; waits for nothing."""
+        start = time.monotonic()
+        if start >= self.ask_at:
+            self.ask_at = start + LISTEN_EVERY_S
+            for slot in self.slots:
+                if slot.calls and slot.asked is None:
+                    slot.asked = slot.handle.news.options(concurrency_group=NEWS).remote()
+        asked = {slot.asked: slot for slot in self.slots if slot.asked is not None}
+        if not asked:
+            return
+        for ref in ray.wait([*asked], num_returns=len(asked), timeout=0)[0]:
+            asked[ref].asked = None
+            try:
+                told = ray.get(ref)
+            except ray.exceptions.RayError:  # the actor is gone, which its item's call says too
+                continue
+            if told is not None:
+                listen(told)
+        now = time.monotonic()
+        self.ask_at = max(self.ask_at, now + (now - start) / LISTENING_SHARE)
 
     def _stop_overdue(self) -> Iterator[Outcome]:
         now = time.monotonic()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from pipelines.cache import Entry, EntryWriter
+from pipelines.cache import Entry, EntryWriter, Failure
 from pipelines.keys import content_key
+from pipelines.news import Told
 from pipelines.params import Workers
 
 
@@ -82,3 +83,13 @@ class Report:
     error_class: str = ""
     message: str = ""
     traceback: str = ""
+
+
+class Listener(Protocol):
+    """Hears of items in the driver, while the fan-out goes on. Must not take long, and must not raise."""
+
+    def heard(self, told: Told) -> None:
+        """News of an item that is at work. An attempt that is made again tells what the one before told, too."""
+
+    def failed(self, failure: Failure) -> None:
+        """An item went to quarantine, or was there already."""

@@ -6,9 +6,12 @@ import sys
 import time
 from types import TracebackType
 
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_EVERY_S = 10.0
+SHOWN_AT_WORK = 3
+"""Items whose own words are shown."""
 
 
 class ProgressLine:
@@ -19,6 +22,8 @@ class ProgressLine:
         self.stage, self.total, self.known = stage, total, known
         self.done, self.quarantined = known, quarantined
         self.frames = self.retries = 0
+        self.at_work: dict[str, str] = {}
+        """Item -> what its worker last said of it, where it says anything."""
         self.seen_done, self.last_done = known, time.monotonic()
         self.start = self.last_line = time.monotonic()
         self.bar: Progress | None = None
@@ -48,6 +53,12 @@ class ProgressLine:
         pace = f"{done / seconds:.2f} items/s{frames}" if done else "none finished yet"
         return f"{pace}, {self.retries} retries, {self.quarantined} quarantined"
 
+    def news(self) -> str:
+        """What items at work say of themselves: `; ada: step 350 of 1500, loss 0.031`."""
+        shown = [f"; {item}: {said}" for item, said in list(self.at_work.items())[:SHOWN_AT_WORK]]
+        more = len(self.at_work) - len(shown)
+        return "".join(shown) + (f"; and {more} more" if more else "")
+
     def seconds_left(self) -> float:
         """By the pace of those that have finished; what is at work now has been so since the last one did."""
         pace = (self.last_done - self.start) / max(self.done - self.known, 1)
@@ -57,9 +68,9 @@ class ProgressLine:
         if self.done != self.seen_done:
             self.seen_done, self.last_done = self.done, time.monotonic()
         if self.bar:
-            self.bar.update(self.task, completed=self.done, rates=self.rates())
+            self.bar.update(self.task, completed=self.done, rates=escape(self.rates() + self.news()))
         elif time.monotonic() - self.last_line > LINE_EVERY_S:
             self.last_line = time.monotonic()
             spent = self.last_line - self.start
             left = f"about {self.seconds_left():.0f} s left" if self.done > self.known else f"{spent:.0f} s so far"
-            print(f"{self.stage}: {self.done}/{self.total}, {self.rates()}, {left}", flush=True)
+            print(f"{self.stage}: {self.done}/{self.total}, {self.rates()}, {left}{self.news()}", flush=True)

@@ -18,9 +18,10 @@ from pipelines import tables
 from pipelines.atomic import DiskFull
 from pipelines.cache import Cache, CacheUnusable, DamagedEntry, Entry, Failure, absolute_uri
 from pipelines.cluster import actor_counts, ray_cluster
-from pipelines.fanout.item import Item, Report, Step, chain_keys
+from pipelines.fanout.item import Item, Listener, Report, Step, chain_keys
 from pipelines.fanout.ledger import Ledger
 from pipelines.fanout.progress import ProgressLine
+from pipelines.news import Told
 from pipelines.params import Compute
 
 T = TypeVar("T")
@@ -106,11 +107,12 @@ def fan_out(
     compute: Compute,
     retry: Collection[str] | None = None,
     may_all_fail: bool = False,
+    listener: Listener | None = None,
 ) -> FanOutResult:
     """Brings every item through all steps, from the cache where it is there, and accounts for each.
 
     `retry` are reasons whose remembered failures are tried again (default: those in HEADWATER_RETRY). `may_all_fail` where
-    the stage has something to go on with even if no item is left.
+    the stage has something to go on with even if no item is left. `listener` hears of items while they are done.
     Raises DiskFull, RunStopped, ClusterTooSmall or ClusterUnreachable when the run as a whole cannot go on, and
     TooManyQuarantined after everything was tried. Ray is started only if something is to be computed.
     """
@@ -124,7 +126,7 @@ def fan_out(
         raise RunStopped(str(error)) from None
     ledger = Ledger(stage, states={item.id: "waiting" for item in items})
     result = FanOutResult(stage, steps)
-    run = _Run(steps, items, cache, ledger, result, retry)
+    run = _Run(steps, items, cache, ledger, result, retry, listener)
     try:
         run.look_up()
         if run.todo:
@@ -155,19 +157,20 @@ def run_and_assemble(
     compute: Compute,
     things: str = "items",
     may_all_fail: bool = False,
+    listener: Listener | None = None,
 ) -> tuple[FanOutResult, T]:
     """fan_out, then assemble(result). An entry that turns out damaged while it is read is made again, once.
 
-    Prints the summary line. `may_all_fail` is fan_out's.
+    Prints the summary line. `may_all_fail` and `listener` are fan_out's.
     """
-    result = fan_out(stage, steps, items, compute=compute, may_all_fail=may_all_fail)
+    result = fan_out(stage, steps, items, compute=compute, may_all_fail=may_all_fail, listener=listener)
     try:
         assembled = assemble(result)
     except DamagedEntry as damage:
         if not any(entry.key == damage.key for entries in result.entries.values() for entry in entries):
             raise  # an entry of another fan-out, which has to make it again
         _forget_damaged(result, Cache(compute.cache))
-        again = fan_out(stage, steps, items, compute=compute, may_all_fail=may_all_fail)
+        again = fan_out(stage, steps, items, compute=compute, may_all_fail=may_all_fail, listener=listener)
         again.add_earlier(result)
         result, assembled = again, assemble(again)
     print(result.summary_line(things), flush=True)
@@ -187,15 +190,10 @@ class _Run:
         ledger: Ledger,
         result: FanOutResult,
         retry: Collection[str],
+        listener: Listener | None,
     ) -> None:
-        self.steps, self.items, self.cache, self.ledger, self.result, self.retry = (
-            steps,
-            items,
-            cache,
-            ledger,
-            result,
-            retry,
-        )
+        self.steps, self.items, self.cache, self.ledger = steps, items, cache, ledger
+        self.result, self.retry, self.listener = result, retry, listener
         self.keys = {item.id: chain_keys(steps, item) for item in items}
         self.todo: list[tuple[Item, int]] = []
         self.remade: set[str] = set()  # keys of entries that were found damaged by the step after
@@ -248,6 +246,13 @@ class _Run:
             self.cache.forget(damaged)
             return task_for(task.item, task.step - 1)
 
+        def hear(told: Told) -> None:
+            if self.ledger.states[told.item] != "waiting":  # an answer that comes after the item's end
+                return
+            progress.at_work[told.item] = told.said
+            if self.listener is not None:
+                self.listener.heard(told)
+
         resources = ray.cluster_resources()
         needed = [any(step <= index for _, step in self.todo) for index in range(len(self.steps))]
         kinds = [step.workers for step, wanted in zip(self.steps, needed, strict=True) if wanted]
@@ -265,6 +270,7 @@ class _Run:
             next_task=next_task,
             is_done=lambda task: isinstance(self.cache.find(task.key), Entry),
             remake_upstream=remake_upstream,
+            listen=hear if self.listener is not None else None,
         )
         last_saved = time.monotonic()
         try:
@@ -287,6 +293,7 @@ class _Run:
         assert isinstance(task, Task)
         if report.status == "stop":
             raise (DiskFull(report.message) if report.reason == "disk_full" else RunStopped(report.message))
+        progress.at_work.pop(task.item.id, None)
         name = self.steps[task.step].name
         if report.status == "done":
             self.result.work.setdefault(name, StepWork()).add(report.seconds, 1, task.item.frames)
@@ -327,8 +334,11 @@ class _Run:
     def _quarantine(self, item: Item, failure: Failure) -> None:
         """Books a failure under this item's own names: what is remembered may come from a file that has moved since."""
         message = f"{item.made_from}: {failure.message}" if item.made_from else failure.message
-        self.result.quarantined.append(replace(failure, stage=self.result.stage, item=item.id, message=message))
+        failure = replace(failure, stage=self.result.stage, item=item.id, message=message)
+        self.result.quarantined.append(failure)
         self.ledger.set(item.id, "quarantined", failure.reason)
+        if self.listener is not None:
+            self.listener.failed(failure)
 
 
 def _retry_from_environment() -> set[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.cache import Cache, DamagedEntry, Entry, EntryWriter
+from pipelines.cache import Cache, DamagedEntry, Entry, EntryWriter, Failure
 from pipelines.cluster import actor_counts
 from pipelines.fanout import (
     FanOutResult,
@@ -21,10 +21,13 @@ from pipelines.fanout import (
     RunStopped,
     Step,
     TooManyQuarantined,
+    dispatcher,
     fan_out,
     load_ledger,
     run_and_assemble,
 )
+from pipelines.fanout.progress import ProgressLine
+from pipelines.news import Told
 from pipelines.params import Compute, Workers
 
 ONE = Workers(num_cpus=1.0, count=1)
@@ -64,13 +67,42 @@ class Behave:
         if deed == "raise":
             raise ValueError(f"cannot do {item.id} at {hex(id(self))}")
         if deed == "segfault":
-            os.kill(os.getpid(), signal.SIGSEGV)
+            signal.raise_signal(signal.SIGSEGV)  # to this very thread
         if deed == "hang":
             time.sleep(60)
+        if deed.startswith("tell"):
+            self.tell(item, out, dies=deed == "tell and die")
         if deed == "full":
             raise OSError(28, "No space left on device", str(out.scratch / "big"))
         out.write_bytes("value", f"{self.params.get('prefix', '')}{item.id}".encode())
         return {"after": upstream.read_bytes("value").decode() if upstream else ""}
+
+    def tell(self, item: Item, out: EntryWriter, dies: bool) -> None:
+        """Tells two points, a word and a file, and goes on only when the driver has heard; dies then, at its first attempt."""
+        log = Path(self.params["log"])
+        attempt = len((log / item.id).read_text())
+        for step in (25.0, 50.0):
+            out.news.tell(f"step {step:.0f}, attempt {attempt}", [{"step": step, "loss": 1 / step}], {"picture": b"png"})
+        while not (log.parent / f"heard-{item.id}-{attempt}").exists():
+            time.sleep(0.02)
+        if dies and attempt == 1:
+            signal.raise_signal(signal.SIGKILL)
+
+
+class Ear:
+    """Keeps what it hears of items, and lets those that wait for it go on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.told: list[Told] = []
+        self.failures: list[Failure] = []
+
+    def heard(self, told: Told) -> None:
+        self.told.append(told)
+        (self.folder / f"heard-{told.item}-{told.said[-1]}").touch()
+
+    def failed(self, failure: Failure) -> None:
+        self.failures.append(failure)
 
 
 def attempts(folder: Path) -> dict[str, int]:
@@ -234,6 +266,41 @@ def test_a_damaged_entry_of_another_fan_out_is_left_to_that_one(compute: Compute
     with pytest.raises(DamagedEntry, match="of another"):
         run_and_assemble("stage", steps, items, assemble, compute=compute)
     assert attempts(tmp_path / "log-behave") == {"item0": 1} and fan_out("stage", steps, items, compute=compute).cached == 1
+
+
+def test_workers_are_heard_while_they_work(compute: Compute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "LISTEN_EVERY_S", 0.1)
+    ear = Ear(tmp_path)
+    items = make_items("tell", "tell and die", "", "reject")
+    result = fan_out("stage", [behave(tmp_path)], items, compute=compute, listener=ear)
+    assert sorted(result.entries) == ["item0", "item1", "item2"] and result.retries == 1
+    told = {item: [t for t in ear.told if t.item == item] for item in ("item0", "item1")}
+    points = [point for news in told["item0"] for point in news.points]
+    assert points == [{"step": 25.0, "loss": 0.04}, {"step": 50.0, "loss": 0.02}]  # each once
+    assert told["item0"][-1].said == "step 50, attempt 1" and told["item0"][0].files == {"picture": b"png"}
+    assert {news.said[-1] for news in told["item1"]} == {"1", "2"}  # the attempt that died, and the one after
+    assert [failure.item for failure in ear.failures] == ["item3"]
+    fan_out("stage", [behave(tmp_path)], items, compute=compute, listener=(again := Ear(tmp_path)))
+    assert not again.told and again.failures == ear.failures  # what is known is not told again, but that it failed
+
+
+def test_results_are_the_same_with_and_without_a_listener(compute: Compute, tmp_path: Path) -> None:
+    items = make_items("", "raise", "", "segfault", "", "")
+    found = []
+    for name, listener in (("deaf", None), ("hearing", Ear(tmp_path))):
+        own = compute.model_copy(update={"cache": str(tmp_path / name)})
+        result = fan_out("stage", [behave(tmp_path)], items, compute=own, listener=listener)
+        found.append((result.quarantine_table().to_pylist(), {item: result.last(item).summary for item in result.entries}))
+    assert found[0] == found[1]
+
+
+def test_the_progress_line_says_what_items_say() -> None:
+    line = ProgressLine("train", 3)
+    assert line.news() == ""
+    line.at_work |= {"ada": "step 350 of 1500, loss 0.031", "ben": "step 25 of 1500, loss 0.2"}
+    assert line.news() == "; ada: step 350 of 1500, loss 0.031; ben: step 25 of 1500, loss 0.2"
+    line.at_work |= {"cleo": "step 1", "dan": "step 1"}
+    assert line.news().endswith("; cleo: step 1; and 1 more")
 
 
 def test_actor_counts_share_the_cluster() -> None:

@@ -76,7 +76,7 @@ def test_a_stage_is_nested_in_a_parent_and_a_subject_in_the_stage(params: Params
     result.work = {"observe": StepWork(6.0, 4, 100), "fit": StepWork(2.0, 4, 100)}
     with stage_run("train_headgas", params) as run:
         run.log_fan_out(result, fps=25.0)
-        with run.child("ann") as child:
+        with run.child("ann", {}) as child:
             child.log_curve([{"step": step, "loss": 1.0 / step} for step in (1, 2, 3)])
             child.log_avatar(tiny_avatar(project / "models" / "ann"))
     client = connect(params)
@@ -136,13 +136,20 @@ def test_what_a_killed_driver_left_is_closed_by_the_next_run(params: Params) -> 
     client = connect(params)
     experiment = client.get_experiment_by_name(params.tracking.experiment).experiment_id
     parent = client.create_run(experiment, tags={KIND_TAG: "repro"}).info.run_id
-    stage = client.create_run(experiment, run_name="evaluate", tags={repro.PARENT_TAG: parent}).info.run_id
+    stage, ended = (
+        client.create_run(experiment, run_name=name, tags={repro.PARENT_TAG: parent}).info.run_id
+        for name in ("evaluate", "train_headgas")
+    )
+    subjects = [client.create_run(experiment, tags={repro.PARENT_TAG: above}).info.run_id for above in (stage, ended)]
+    client.set_terminated(ended)
     left = Path(".headwater/runs/1-2.json")
+    left.parent.mkdir(parents=True, exist_ok=True)
     facts = {"run_id": parent, "uri": tracking_uri(params), "host": platform.node(), "pid": 2**22 + 1, "created": 1.0}
     left.write_text(json.dumps(facts))
     with stage_run("report", params):
         pass
-    assert [client.get_run(run).info.status for run in (parent, stage)] == ["FAILED", "KILLED"]
+    assert [client.get_run(run).info.status for run in (parent, stage, ended)] == ["FAILED", "KILLED", "FINISHED"]
+    assert {client.get_run(run).info.status for run in subjects} == {"KILLED"}
     assert client.get_run(parent).data.tags["headwater.error"] == "evaluate was killed"
     assert not left.exists()
 
@@ -161,10 +168,10 @@ def test_the_same_avatar_is_registered_once(params: Params, project: Path) -> No
     folder = tiny_avatar(project / "models" / "bob")
     with stage_run("train_headgas", params) as run:
         for _ in range(2):
-            with run.child("bob") as child:
+            with run.child("bob", {}) as child:
                 child.log_avatar(folder)
         (folder / "avatar.json").write_text((folder / "avatar.json").read_text() + " ")
-        with run.child("bob") as child:
+        with run.child("bob", {}) as child:
             child.log_avatar(folder)
     models = [run.data.tags["headwater.model"] for run in runs_of(params, "subject") if run.info.run_name == "bob"]
     assert models == ["models:/headgas-bob/2", "models:/headgas-bob/1", "models:/headgas-bob/1"]
@@ -199,7 +206,7 @@ def test_compare_says_which_parameter_differs(params: Params) -> None:
         known = {run.info.run_id for run in runs_of(params, "repro")}
         with stage_run("train_headgas", given) as run:
             run.log_metrics({"loss": loss})
-            with run.child("ann") as child:
+            with run.child("ann", {}) as child:
                 child.log_metrics({"train_psnr": 20 * loss})
         ids.append(next(run.info.run_id for run in runs_of(params, "repro") if run.info.run_id not in known))
     console = Console(width=160, record=True)

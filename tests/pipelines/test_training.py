@@ -13,9 +13,10 @@ from avatar_models.cameras import Camera, resized
 from avatar_models.heads.procedural import procedural_head
 from avatar_models.people import camera_for, film, make_person, perform, viewmats
 from avatar_models.perceptual import Vgg16Features
+from pipelines.news import News
 from pipelines.params import Density, TrainHeadgas
 from pipelines.subject import Shots
-from pipelines.training import OutOfMemory, Training, TrainingDiverged
+from pipelines.training import OutOfMemory, Training, TrainingDiverged, teller
 
 SIDE, FRAMES = 48, 6
 DENSITY = Density(start=0.2, stop=0.8, every=10, gradient=1e-5, max_gaussians=400, decay=0.99)
@@ -84,6 +85,21 @@ def test_a_run_that_was_killed_goes_on_from_its_file_with_its_curve_and_pictures
     resumed = training(shots)
     resumed.run(path, checkpoint_every=1000)
     assert resumed.curve == whole.curve and resumed.progress_picture() == whole.progress_picture()
+
+
+def test_it_tells_its_curve_and_pictures_while_it_goes_on(shots: Shots, whole: Training, tmp_path: Path) -> None:
+    news, told = News(), []
+    run = training(shots)
+    tell = teller(run, news)
+    run.run(tmp_path / "checkpoint.pt", checkpoint_every=50, until=50, tell=lambda: (tell(), told.append(news.take("ada")))[0])
+    assert [[point["step"] for point in found.points] for found in told] == [[25], [50]]
+    assert told[0].said == f"step 25 of 75, loss {run.curve[0]['loss']:.3g}"
+    assert [list(found.files) for found in told] == [[], ["progress.png"]]  # a held-out frame is rendered at step 50
+    resumed = training(shots)
+    resumed.run(tmp_path / "checkpoint.pt", checkpoint_every=1000, tell=teller(resumed, news))
+    rest = news.take("ada")
+    assert rest is not None and rest.points == whole.curve  # what was before the checkpoint too
+    assert rest.files["progress.png"] == whole.progress_picture() and news.take("ada") is None
 
 
 def raise_after_save() -> None:
