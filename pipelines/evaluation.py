@@ -85,11 +85,8 @@ class JudgeAvatar:
             schema=METRICS_SCHEMA,
         )
         out.write_table("metrics", table)
-        panels = (np.concatenate([panel(w), panel(m), error_panel(w, m)], 1) for w, m in zip(wanted, made, strict=True))
-        store_video(out, panels, self.data.segments, held_out.clip_ids[0])
-        middle = len(held_out) // 2
-        still = np.concatenate([panel(wanted[middle]), panel(made[middle]), error_panel(wanted[middle], made[middle])], 1)
-        out.write_bytes("still.png", cv2.imencode(".png", still[..., ::-1])[1].tobytes())
+        store_video(out, "video.mp4", compared(wanted, made), self.data.segments, held_out.clip_ids[0])
+        out.write_bytes("still.png", still(wanted, made))
         return {name: round(float(np.mean(rows[name])), 4) for name in ("psnr", "ssim", "baseline_psnr", "baseline_ssim")}
 
     def cross(self, avatar: Avatar, facts: Mapping[str, Any], driver: str, out: EntryWriter) -> dict[str, Any]:
@@ -104,7 +101,7 @@ class JudgeAvatar:
         camera = driven_camera(facts["camera"], shots.camera, self.size)
         made = render_shots(avatar, camera, shots.conditions, self.level)
         panels = (np.concatenate([panel(w), panel(m)], 1) for w, m in zip(pictures(shots, self.level), made, strict=True))
-        store_video(out, panels, self.data.segments, shots.clip_ids[0])
+        store_video(out, "video.mp4", panels, self.data.segments, shots.clip_ids[0])
         return {"frames": len(shots)}
 
 
@@ -177,10 +174,22 @@ def error_panel(wanted: torch.Tensor, made: torch.Tensor) -> NDArray[np.uint8]:
     return cv2.resize(np.ascontiguousarray(heat), (VIDEO_SIDE, VIDEO_SIDE), interpolation=cv2.INTER_CUBIC)
 
 
-def store_video(out: EntryWriter, frames: Iterator[NDArray[np.uint8]], segments: pa.Table, clip_id: str) -> None:
-    """Writes video.mp4 at the rate of the segment that its first frame is from."""
+def compared(wanted: torch.Tensor, made: torch.Tensor) -> Iterator[NDArray[np.uint8]]:
+    """Frames (T, 3, S, S) in [0, 1] -> T pictures: the input, the avatar, the error."""
+    return (np.concatenate([panel(w), panel(m), error_panel(w, m)], 1) for w, m in zip(wanted, made, strict=True))
+
+
+def still(wanted: torch.Tensor, made: torch.Tensor) -> bytes:
+    """A PNG of the middle frame, compared."""
+    middle = len(wanted) // 2
+    (picture,) = compared(wanted[middle : middle + 1], made[middle : middle + 1])
+    return bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+
+
+def store_video(out: EntryWriter, name: str, frames: Iterator[NDArray[np.uint8]], segments: pa.Table, clip_id: str) -> None:
+    """Writes a video at the rate of the segment that its first frame is from."""
     fps = next(row["fps"] for row in segments.to_pylist() if row["clip_id"] == clip_id)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"
         write_video(path, frames, fps)
-        out.write_file("video.mp4", path)
+        out.write_file(name, path)

@@ -59,6 +59,7 @@ class Run:
 
     def __init__(self, client: Any, run_id: str, experiment_id: str) -> None:
         self.client, self.id, self.experiment_id = client, run_id, experiment_id
+        self.logged: dict[str, float] = {}  # figure -> the last step that log_new wrote of it
 
     def log_params(self, block: Mapping[str, Any], prefix: str = "") -> None:
         """Parameters flat and named as in params.yaml: train_headgas.steps."""
@@ -84,6 +85,21 @@ class Run:
         ]
         for start in range(0, len(rows), BATCH):
             self.client.log_batch(self.id, metrics=rows[start : start + BATCH])
+
+    def log_new(self, points: Sequence[Mapping[str, float]]) -> None:
+        """log_curve of what lies beyond each figure's last step: an attempt that is made again tells the first ones again."""
+        new = []
+        for point in points:
+            rest = {name: value for name, value in point.items() if point["step"] > self.logged.get(name, -1.0)}
+            self.logged |= dict.fromkeys(rest, point["step"])
+            new.append({**rest, "step": point["step"]})
+        self.log_curve(new)
+
+    def recall(self) -> Run:
+        """Looks up how far each figure is logged, where another process has written the run."""
+        for name in self.client.get_run(self.id).data.metrics:
+            self.logged[name] = max(point.step for point in self.client.get_metric_history(self.id, name))
+        return self
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         if path.is_dir():

@@ -24,15 +24,7 @@ REASON_TAG = "headwater.reason"
 @dataclass(eq=False)
 class _Subject:
     run: Run
-    step: float = -1.0  # the last one whose figures are logged
     ended: bool = False
-
-    def log_new(self, points: Sequence[Mapping[str, float]]) -> None:
-        """Logs the points beyond those that are there: an attempt that is made again tells the first ones again."""
-        new = [point for point in points if point["step"] > self.step]
-        if new:
-            self.run.log_curve(new)
-            self.step = new[-1]["step"]
 
     def end(self, status: str, tags: Mapping[str, str]) -> None:
         if tags:
@@ -74,7 +66,7 @@ class SubjectRuns:
     def finished(self, name: str, curve: Sequence[Mapping[str, float]]) -> Iterator[Run]:
         """The run of a subject that is done, its curve complete; ended with the block."""
         subject = self._subject(name)
-        subject.log_new(curve)
+        subject.run.log_new(curve)
         yield subject.run
         subject.end("FINISHED", {})
 
@@ -90,7 +82,7 @@ class SubjectRuns:
 
     def _log(self, told: Told) -> None:
         subject = self._subject(told.item)
-        subject.log_new(told.points)
+        subject.run.log_new(told.points)
         for name, data in told.files.items():
             subject.run.log_bytes(data, name, "pictures")
 

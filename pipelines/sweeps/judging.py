@@ -18,6 +18,15 @@ from pipelines.subject import Shots, Tables, clip_tracks, load_shots, subject_cl
 
 
 @dataclass(frozen=True)
+class Judged:
+    """Figures, and what they are of: pictures (T, 3, S, S) in [0, 1]."""
+
+    figures: dict[str, float]
+    wanted: torch.Tensor
+    made: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Yardstick:
     """What trials are judged on. `data` are the project's own tables, which say which frames are held out and good."""
 
@@ -49,7 +58,7 @@ class Yardstick:
         return found
 
     @torch.no_grad()
-    def judge(self, avatar: Avatar, shots: Shots, device: str) -> dict[str, float]:
+    def judge(self, avatar: Avatar, shots: Shots, device: str) -> Judged:
         """Means of psnr (dB) and ssim over the frames, and render_fps: frames a second, one at a time."""
         level = BACKGROUNDS[self.params.train_headgas.background]
         camera, conditions = shots.camera.to(device), shots.conditions.to(device)
@@ -62,11 +71,12 @@ class Yardstick:
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
         images, wanted = torch.cat(made).cpu(), pictures(shots, level)
-        return {
+        figures = {
             "psnr": float(psnr(images, wanted).clamp_max(MAX_PSNR).mean()),
             "ssim": float(ssim(images, wanted).mean()),
             "render_fps": 1.0 / float(np.median(seconds)),
         }
+        return Judged(figures, wanted, images)
 
 
 def some(shots: Shots, most: int) -> Shots:

@@ -21,6 +21,8 @@ class Watched:
     report: int
     step: int
     figures: Mapping[str, float]
+    curve: Sequence[Mapping[str, float]] = ()
+    """Means of the subjects' training curves, since the report before."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Finished:
     figures: Mapping[str, float]
     curve: Sequence[Mapping[str, float]]
     """Means of the subjects' training curves."""
+    entry: str = ""
+    """Key in the cache of what was judged: SUBJECT.png and SUBJECT.mp4."""
 
 
 Work = Callable[[TrialTask], Iterator[Watched | Finished]]

@@ -6,14 +6,15 @@ A trial's run is written from what the study holds of it, so a driver that finds
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from pipelines.cache import Cache, DamagedEntry, Entry
 from pipelines.lineage import package_versions
 from pipelines.params import Params
 from pipelines.repro import (
@@ -41,9 +42,9 @@ STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialSta
 class StudyRecord:
     """The parent run of a study, and the runs of its trials."""
 
-    def __init__(self, parent: Run, sweep: Sweep, study: optuna.Study, runs: Mapping[int, str]) -> None:
-        self.parent, self.sweep, self.study = parent, sweep, study
-        self.runs = dict(runs)  # trial -> run
+    def __init__(self, parent: Run, sweep: Sweep, study: optuna.Study, cache: Cache) -> None:
+        self.parent, self.sweep, self.study, self.cache = parent, sweep, study, cache
+        self.runs: dict[int, Run] = {}
         self.best: float | None = None
         self.complete = 0
 
@@ -51,21 +52,26 @@ class StudyRecord:
         """Makes the run of a trial."""
         tags = {KIND_TAG: TRIAL, STUDY_TAG: self.sweep.name, NUMBER_TAG: str(number)}
         run = start_run(self.parent.client, self.parent.experiment_id, f"trial {number}", self.parent.id, tags)
-        self.runs[number] = run.id
+        self.runs[number] = run
         blocks = self.sweep.params_of(values).model_dump(mode="json") if self._go_together(values) else {}
         shown = {name: blocks[name] for name in SEARCHED if name in blocks and self._is_of(name)}
         run.log_params(shown or dict(values))
+
+    def watch(self, number: int, points: Sequence[Mapping[str, float]]) -> None:
+        """Writes how a trial does on its way."""
+        self.runs[number].log_new(points)
 
     def end(self, trial: FrozenTrial) -> None:
         """Writes what became of a trial, and ends its run: FAILED for a trial that failed, FINISHED for a pruned one too."""
         if trial.number not in self.runs:
             self.begin(trial.number, trial.params)
-        run = Run(self.parent.client, self.runs[trial.number], self.parent.experiment_id)
+        run = self.runs[trial.number]
         result = trial.user_attrs.get(RESULT, {})
         curve, watched = result.get("curve", []), result.get("watched", [])
         last = max([int(point["step"]) for point in (*curve, *watched)], default=0)
         cost = {"cost.seconds": result["seconds"]} if "seconds" in result else {}
-        run.log_curve([*curve, *watched, {"step": last, **result.get("figures", {}), **cost}])
+        run.log_new([*curve, *watched, {"step": last, **result.get("figures", {}), **cost}])
+        self._show_pictures(run, result.get("entry", ""))
         tags = {STATE_TAG: "interrupted" if INTERRUPTED in trial.user_attrs else STATES[trial.state]}
         if RETRY_OF in trial.user_attrs:
             tags[RETRY_TAG] = str(trial.user_attrs[RETRY_OF])
@@ -88,6 +94,15 @@ class StudyRecord:
         if self.best is None or (value > self.best if maximise else value < self.best):
             self.best = value
             self.parent.log_metrics({f"best_{name}": value}, step=self.complete)
+
+    def _show_pictures(self, run: Run, key: str) -> None:
+        """What was judged, from the cache; nothing where it is gone since, or damaged."""
+        entry = self.cache.find(key) if key else None
+        if not isinstance(entry, Entry):
+            return
+        with suppress(DamagedEntry):
+            for name in sorted(entry.files):
+                run.log_bytes(entry.read_bytes(name), name, "videos" if name.endswith(".mp4") else "pictures")
 
     def _go_together(self, values: Mapping[str, Any]) -> bool:
         try:
@@ -122,7 +137,7 @@ def study_record(params: Params, sweep: Sweep, study: optuna.Study) -> Iterator[
         client.log_dict(parent.id, {**package_versions(), "optuna": optuna.__version__}, "environment.json")
         study.set_user_attr(MLFLOW, {"uri": uri, "run_id": parent.id})
     remember_parent(parent.id, uri)
-    record = StudyRecord(parent, sweep, study, {})
+    record = StudyRecord(parent, sweep, study, Cache(params.compute.cache))
     try:
         _catch_up(record, study)
         yield record
@@ -143,12 +158,18 @@ def _catch_up(record: StudyRecord, study: optuna.Study) -> None:
     """Ends the runs of trials that have ended while nobody could write it."""
     client, experiment_id = record.parent.client, record.parent.experiment_id
     known = list(children(client, experiment_id, record.parent.id))
-    record.runs |= {int(run.data.tags[NUMBER_TAG]): run.info.run_id for run in known if NUMBER_TAG in run.data.tags}
+    record.runs |= {
+        int(run.data.tags[NUMBER_TAG]): Run(client, run.info.run_id, experiment_id)
+        for run in known
+        if NUMBER_TAG in run.data.tags
+    }
     written = {int(run.data.tags[NUMBER_TAG]) for run in known if STATE_TAG in run.data.tags}
     for trial in study.get_trials(deepcopy=False):
         if not trial.state.is_finished():
             continue
         if trial.number not in written and (is_settled(trial) or trial.number in record.runs):
+            if trial.number in record.runs:
+                record.runs[trial.number].recall()
             record.end(trial)
         elif trial.state == TrialState.COMPLETE:
             record._show_best(trial)

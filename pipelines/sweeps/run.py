@@ -6,7 +6,7 @@ Only this process writes to the study and to MLflow. A slot gets its next trial 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,9 +28,11 @@ HOPELESS = 5
 
 
 class Record(Protocol):
-    """What is told of trials as they begin and when they have ended."""
+    """What is told of trials as they begin, on their way and when they have ended."""
 
     def begin(self, number: int, values: Mapping[str, Any]) -> None: ...
+
+    def watch(self, number: int, points: Sequence[Mapping[str, float]]) -> None: ...
 
     def end(self, trial: FrozenTrial) -> None: ...
 
@@ -55,6 +57,8 @@ class Driver:
         self.max_attempts = compute.max_attempts
         self.running: dict[Slot, _Running] = {}
         self.ended: list[int] = []  # told to the study, not yet recorded
+        self.news: list[tuple[int, Sequence[Mapping[str, float]]]] = []  # of trials at work, not yet recorded
+        self.at_work: dict[str, str] = {}  # for the progress line
         self.failed = self.succeeded = self.retries = 0
         self.trial_seconds = 0.0
         """Time that trials took of their workers, summed."""
@@ -67,6 +71,7 @@ class Driver:
                 begun = self._fill(self.sweep.file.trials - settled)
                 for number, values in begun:
                     self.record.begin(number, values)
+                self._record_news()
                 self._record_ended()
                 if not self.running and settled >= self.sweep.file.trials:
                     return
@@ -75,6 +80,7 @@ class Driver:
                     self._take(slot, self.running[slot], answer)
                 settled += len(self.ended) - before
                 progress.done, progress.retries, progress.quarantined = settled, self.retries, self.failed
+                progress.at_work = self.at_work
                 progress.show()
 
     def _fill(self, left: int) -> list[tuple[int, Mapping[str, Any]]]:
@@ -85,7 +91,7 @@ class Driver:
             trial = next_trial(self.study, self.sweep)
             known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values  # of one that was interrupted
             watched = [
-                {"step": step, f"heldout_{self.sweep.watched}": known[k]} for k, step in self._stops(trial) if k in known
+                {"step": step, f"watched_{self.sweep.watched}": known[k]} for k, step in self._stops(trial) if k in known
             ]
             self.running[slot] = _Running(trial, TrialTask(trial.number, trial.params), set(known), watched)
             self.slots.advance(slot, self.running[slot].task)
@@ -116,7 +122,9 @@ class Driver:
     def _watch(self, slot: Slot, running: _Running, news: Watched) -> None:
         value = float(news.figures[self.sweep.watched])
         if news.report not in running.reported:  # else a worker before this one was as far
-            running.watched.append({"step": news.step, **{f"heldout_{name}": found for name, found in news.figures.items()}})
+            running.watched.append({"step": news.step, **{f"watched_{name}": found for name, found in news.figures.items()}})
+        self.news.append((running.trial.number, [*news.curve, *running.watched]))
+        self.at_work[f"trial {running.trial.number}"] = f"step {news.step}, {self.sweep.watched} {value:.4g}"
         single = len(self.sweep.file.objectives) == 1  # Optuna keeps no values on the way for several objectives
         if self.sweep.file.pruning is None:
             self.slots.advance(slot)
@@ -136,13 +144,15 @@ class Driver:
         if not all(math.isfinite(value) for value in values):
             self._fail(slot, running, "not_finite", f"{dict(zip(self.sweep.file.objectives, values, strict=True))}")
             return
-        self._end(slot, running, TrialState.COMPLETE, values, {"figures": dict(news.figures), "curve": list(news.curve)})
+        result = {"figures": dict(news.figures), "curve": list(news.curve), "entry": news.entry}
+        self._end(slot, running, TrialState.COMPLETE, values, result)
         self.succeeded += 1
 
     def _fail(self, slot: Slot, running: _Running, reason: str, message: str) -> None:
         self._end(slot, running, TrialState.FAIL, None, {"reason": reason, "message": message})
         self.failed += 1
         if self.failed >= min(HOPELESS, self.sweep.file.trials) and not self.succeeded and not self._any_complete():
+            self._record_news()
             self._record_ended()
             raise SweepError(f"{self.sweep.path}: {self.failed} trials failed and none succeeded; the last: {message}")
 
@@ -157,7 +167,13 @@ class Driver:
         self.study.tell(running.trial, values, state)
         del self.running[slot]
         self.ended.append(running.trial.number)
+        self.at_work.pop(f"trial {running.trial.number}", None)
         self.trial_seconds += running.seconds
+
+    def _record_news(self) -> None:
+        while self.news:
+            self.record.watch(*self.news[0])
+            del self.news[0]
 
     def _record_ended(self) -> None:
         trials = self.study.get_trials(deepcopy=False) if self.ended else []

@@ -26,6 +26,7 @@ import torch
 from avatar_models.avatar import FACTS, TENSORS, AvatarError, load_avatar
 from pipelines import tables
 from pipelines.cache import Cache, DamagedEntry, Entry, EntryWriter
+from pipelines.evaluation import compared, still, store_video
 from pipelines.fanout import ItemRejected
 from pipelines.keys import digest
 from pipelines.params import Params
@@ -37,7 +38,7 @@ from pipelines.sweeps.tracks import own_tracks
 from pipelines.training import CURVE_EVERY, HeadGasTrainer, Training, TrainingDiverged
 from pipelines.training_items import training_items, training_step
 
-VERSION = 1
+VERSION = 2
 CATALOG = Path("data/catalog/catalog.parquet")
 VERDICTS = (AvatarError, SweepError, TrainingDiverged)
 """Errors that a trial's values are to blame for: trying again would change nothing."""
@@ -103,7 +104,7 @@ class HeadGasTrials:
         known = self.cache.find(key)
         if isinstance(known, Entry):
             yield from (Watched(*row) for row in known.summary["watched"])
-            yield Finished(known.summary["figures"], known.summary["curve"])
+            yield Finished(known.summary["figures"], known.summary["curve"], key)
             return
         entries = {subject: self.cache.find(found) for subject, found in keys.items()}
         watched: list[Watched] = []
@@ -115,15 +116,18 @@ class HeadGasTrials:
                 watched.append(seen)
                 yield seen
             entries = {subject: self.cache.find(found) for subject, found in keys.items()}
+        there = {name: entry for name, entry in entries.items() if isinstance(entry, Entry)}
         own = self.data if root == Path() else read_tables(root)
-        finished = self._finished({name: entry for name, entry in entries.items() if isinstance(entry, Entry)}, own)
+        writer = self.cache.writer(key)
+        figures = self._judged(there, own, writer)
+        curve = mean_curve([json.loads(entry.read_bytes("curve.json")) for entry in there.values()])
         summary = {
             "watched": [[seen.report, seen.step, dict(seen.figures)] for seen in watched],
-            "figures": finished.figures,
-            "curve": finished.curve,
+            "figures": figures,
+            "curve": curve,
         }
-        self.cache.writer(key).commit(summary, time.perf_counter() - start)
-        yield finished
+        writer.commit(summary, time.perf_counter() - start)
+        yield Finished(figures, curve, key)
 
     def _judged_by(self) -> dict[str, Any]:
         base = self.setup.base
@@ -141,6 +145,7 @@ class HeadGasTrials:
         """Trains all subjects into their entries, side by side from stop to stop."""
         writers = {subject: self.cache.writer(key) for subject, key in keys.items()}
         start = time.perf_counter()
+        told = 0  # points of the curve
         try:
             running = {subject: trainer.begin(subject) for subject in keys}
             watching = {subject: some(self._held_out(subject, trainer.data), self.setup.watched_frames) for subject in keys}
@@ -149,8 +154,11 @@ class HeadGasTrials:
                     _advance(training, writers[subject], trainer.checkpoint_every, stop)
                 if any(training.step > stop for training in running.values()):
                     continue  # a checkpoint is further on: this was reported before the worker that wrote it died
-                found = [self.yardstick.judge(running[name].model, watching[name], self.device) for name in keys]
-                yield Watched(report, stop, {name: _mean([figures[name] for figures in found]) for name in ("psnr", "ssim")})
+                found = [self.yardstick.judge(running[name].model, watching[name], self.device).figures for name in keys]
+                curve = mean_curve([training.curve for training in running.values()])
+                figures = {name: _mean([of_one[name] for of_one in found]) for name in ("psnr", "ssim")}
+                yield Watched(report, stop, figures, curve[told:])
+                told = len(curve)
             for subject, training in running.items():
                 _advance(training, writers[subject], trainer.checkpoint_every, None)
         except GeneratorExit:  # pruned: nobody will go on from here
@@ -168,7 +176,8 @@ class HeadGasTrials:
             self.held_out[subject] = self.yardstick.held_out(subject, self.data)
         return self.held_out[subject]
 
-    def _finished(self, entries: Mapping[str, Entry], data: Tables) -> Finished:
+    def _judged(self, entries: Mapping[str, Entry], data: Tables, out: EntryWriter) -> dict[str, float]:
+        """Means of the subjects' figures; writes what they are of, a picture and a video of each subject."""
         found: list[dict[str, float]] = []
         for subject, entry in entries.items():
             with tempfile.TemporaryDirectory() as folder:
@@ -177,11 +186,13 @@ class HeadGasTrials:
                 avatar, _ = load_avatar(Path(folder))
             if isinstance(avatar, torch.nn.Module):
                 avatar.to(self.device)
-            figures = self.yardstick.judge(avatar, self._held_out(subject, data), self.device)
+            shots = self._held_out(subject, data)
+            judged = self.yardstick.judge(avatar, shots, self.device)
+            out.write_bytes(f"{subject}.png", still(judged.wanted, judged.made))
+            store_video(out, f"{subject}.mp4", compared(judged.wanted, judged.made), data.segments, shots.clip_ids[0])
             size = sum(entry.files[name]["bytes"] for name in (TENSORS, FACTS))
-            found.append({**figures, "train_psnr": entry.summary["psnr"], "avatar_bytes": size})
-        curves = [json.loads(entry.read_bytes("curve.json")) for entry in entries.values()]
-        return Finished({name: _mean([figures[name] for figures in found]) for name in found[0]}, mean_curve(curves))
+            found.append({**judged.figures, "train_psnr": entry.summary["psnr"], "avatar_bytes": size})
+        return {name: _mean([figures[name] for figures in found]) for name in found[0]}
 
 
 def _advance(training: Training, writer: EntryWriter, checkpoint_every: int, until: int | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,17 @@ class Told:
 
     def __init__(self) -> None:
         self.begun: list[int] = []
+        self.watched: dict[int, list[Sequence[Mapping[str, float]]]] = {}
         self.ended: dict[int, FrozenTrial] = {}
 
     def begin(self, number: int, values: Mapping[str, Any]) -> None:
         self.begun.append(number)
 
+    def watch(self, number: int, points: Sequence[Mapping[str, float]]) -> None:
+        self.watched.setdefault(number, []).append(points)
+
     def end(self, trial: FrozenTrial) -> None:
+        assert trial.number not in self.ended
         self.ended[trial.number] = trial
 
 
@@ -77,6 +82,7 @@ def test_a_study_runs_goes_on_and_its_best_values_are_a_params_file(run: Any, tm
     study, told = run(sweep)
     assert states(study) == ["COMPLETE"] * 5 and told.begun == [*range(5)] == [*told.ended]
     assert told.ended[0].user_attrs[RESULT]["curve"] == [{"step": 25, "loss": 0.1}]
+    assert [points[-1]["step"] for points in told.watched[0]] == [25, 50, 75]  # on the way
     sweep = made_sweep(tmp_path, trials=8)
     study, told = run(sweep)
     assert states(study) == ["COMPLETE"] * 8 and told.begun == [5, 6, 7]
