@@ -174,9 +174,7 @@ class HeadGasTrials:
             with tempfile.TemporaryDirectory() as folder:
                 for name in (TENSORS, FACTS):
                     entry.copy_to(name, Path(folder) / name)
-                avatar, _ = load_avatar(Path(folder))
-            if isinstance(avatar, torch.nn.Module):
-                avatar.to(self.device)
+                avatar, _ = load_avatar(Path(folder), self.device)
             figures = self.yardstick.judge(avatar, self._held_out(subject, data), self.device)
             size = sum(entry.files[name]["bytes"] for name in (TENSORS, FACTS))
             found.append({**figures, "train_psnr": entry.summary["psnr"], "avatar_bytes": size})
