@@ -20,6 +20,7 @@ from torch import Tensor
 
 from avatar_models.cameras import Camera
 from avatar_models.gaussians import Gaussians
+from avatar_models.kernels.arena import empty
 from avatar_models.splatting import splat
 
 FORMAT = 1
@@ -49,7 +50,8 @@ class Avatar(Protocol):
 @torch.no_grad()
 def render(avatar: Avatar, camera: Camera, conditions: Tensor, background: Tensor) -> Tensor:
     """Images (B, 3, H, W) of an avatar for B cameras and conditions (B, E) over a background colour (3,)."""
-    images = torch.empty(len(camera), 3, camera.height, camera.width, device=background.device)
+    shape = len(camera), 3, camera.height, camera.width
+    images = torch.empty(shape, device=background.device) if background.is_cuda else torch.from_numpy(empty(*shape))
     for index, gaussians in zip(range(len(camera)), avatar.each(conditions), strict=True):
         image = splat(gaussians, camera[index : index + 1], background).image  # let go at once: the next one takes its memory
         torch.clamp(image[0], 0.0, 1.0, out=images[index])

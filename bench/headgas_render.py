@@ -165,9 +165,7 @@ def main() -> None:
         while time.perf_counter() < end:
             for way in ways:
                 way.time()
-        print(
-            f"\n{threads} threads, {len(ways[0].wall)} rounds; a frame's ms: median, best; CPU time: median, best; frames/s: median, best"
-        )
+        print(f"\n{threads} threads, {len(ways[0].wall)} rounds. A frame in ms: median, best, CPU time likewise; frames/s")
         print(*ways, sep="\n")
 
 

@@ -138,8 +138,9 @@ class InKernel:
         colors, opacities = empty(batch, count, self.outputs - 1), empty(batch, count)
         weights = np.ascontiguousarray(e.numpy(), np.float32)
         arrays = (weights, self.F, self.before, self.W1, self.base, self.W2, colors, opacities)
-        scratch = fused.scratch_floats(self.features, hidden, outputs)
-        run(fused.appearance, -(-count // fused.CHUNK), torch.get_num_threads(), *arrays, scratch=scratch)
+        chunk = fused.chunk_of(batch)
+        scratch = fused.scratch_floats(chunk, self.features, hidden, outputs)
+        run(fused.appearance, -(-count // chunk), torch.get_num_threads(), chunk, *arrays, scratch=scratch)
         return torch.from_numpy(colors), torch.from_numpy(opacities)
 
 

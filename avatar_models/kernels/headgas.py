@@ -13,8 +13,9 @@ import numpy as np
 from avatar_models.kernels.lanes import LANES, ROWS, WIDE, add_products, add_products_of_one, fetch_add, jit
 from avatar_models.kernels.maths import f4
 
-CHUNK = 64
-"""Gaussians done at a time: their part of a basis of 62 x 32 takes half a megabyte, and stays in the second cache."""
+CHUNK, LONG_CHUNK = 64, 256
+"""Gaussians done at a time. The part of 64 in a basis of 62 x 32 takes half a megabyte, and stays in the second cache for many
+expressions; for one, longer runs of memory are faster. The bits are the same."""
 
 STREAMS = 8
 """Rows of the basis that are read side by side."""
@@ -25,9 +26,14 @@ def padded(width: int) -> int:
     return -(-width // LANES) * LANES
 
 
-def scratch_floats(features: int, hidden: int, outputs: int) -> int:
+def chunk_of(expressions: int) -> int:
+    """Gaussians to do at a time for so many expressions."""
+    return LONG_CHUNK if expressions == 1 else CHUNK
+
+
+def scratch_floats(chunk: int, features: int, hidden: int, outputs: int) -> int:
     """Length of a thread's scratch, with padded widths."""
-    return CHUNK * (ROWS * features + hidden + outputs)
+    return chunk * (ROWS * features + hidden + outputs)
 
 
 @jit
@@ -67,6 +73,7 @@ def _layer(out: Any, x: Any, depth: int, W: Any, rows: int) -> None:
 def appearance(
     claims: Any,
     scratch: Any,  # (scratch_floats,)
+    chunk: int,
     e: Any,  # (B, E)
     F: Any,  # (E, N D)
     before: Any,  # (N, H) what the first layer gives without the blend
@@ -80,15 +87,15 @@ def appearance(
     count, hidden = before.shape
     outputs, shown = base.shape[1], colors.shape[2]
     features = F.shape[1] // count
-    step = CHUNK * features
-    f, h = scratch[: ROWS * step], scratch[ROWS * step : ROWS * step + CHUNK * hidden]
-    o = scratch[ROWS * step + CHUNK * hidden : ROWS * step + CHUNK * (hidden + outputs)]
+    step = chunk * features
+    f, h = scratch[: ROWS * step], scratch[ROWS * step : ROWS * step + chunk * hidden]
+    o = scratch[ROWS * step + chunk * hidden : ROWS * step + chunk * (hidden + outputs)]
     before_flat, base_flat = before.reshape(-1), base.reshape(-1)
     while True:
-        start = fetch_add(claims, 0, 1) * CHUNK
+        start = fetch_add(claims, 0, 1) * chunk
         if start >= count:
             break
-        n = min(CHUNK, count - start)
+        n = min(chunk, count - start)
         rows = (n + ROWS - 1) // ROWS * ROWS  # the last ones may be of no Gaussian, and go nowhere
         first = 0
         while first < len(e):

@@ -15,7 +15,7 @@ from avatar_models.headgas import VARIANTS, FrozenHeadGas, HeadGas, HeadGasSizes
 from avatar_models.headgas.inference import InKernel, InTorch, fold
 from avatar_models.splatting import splat
 
-ODD = HeadGasSizes(num_gaussians=203, condition_size=13, feature_dim=5, hidden_dim=11, position_frequencies=2)
+ODD = HeadGasSizes(num_gaussians=603, condition_size=13, feature_dim=5, hidden_dim=11, position_frequencies=2)
 """No size is a multiple of anything that the kernel does at a time."""
 
 
