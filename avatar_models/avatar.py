@@ -7,7 +7,7 @@ sizes, and facts about the subject such as a neutral condition and a camera to l
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from avatar_models.cameras import Camera
 from avatar_models.gaussians import Gaussians
+from avatar_models.kernels.arena import empty
 from avatar_models.splatting import splat
 
 FORMAT = 1
@@ -41,13 +42,20 @@ class Avatar(Protocol):
         """The avatar's Gaussians for one condition (E,), in the head's world frame, metres."""
         ...
 
+    def each(self, conditions: Tensor) -> Iterator[Gaussians]:
+        """The Gaussians of conditions (B, E), one after the other: what is known ahead may be made together."""
+        ...
 
+
+@torch.no_grad()
 def render(avatar: Avatar, camera: Camera, conditions: Tensor, background: Tensor) -> Tensor:
     """Images (B, 3, H, W) of an avatar for B cameras and conditions (B, E) over a background colour (3,)."""
-    images = [
-        splat(avatar.gaussians(conditions[index]), camera[index : index + 1], background).image for index in range(len(camera))
-    ]
-    return torch.cat(images).clamp(0.0, 1.0)
+    shape = len(camera), 3, camera.height, camera.width
+    images = torch.empty(shape, device=background.device) if background.is_cuda else torch.from_numpy(empty(*shape))
+    for index, gaussians in zip(range(len(camera)), avatar.each(conditions), strict=True):
+        image = splat(gaussians, camera[index : index + 1], background).image  # let go at once: the next one takes its memory
+        torch.clamp(image[0], 0.0, 1.0, out=images[index])
+    return images
 
 
 def track_condition(
@@ -84,11 +92,11 @@ def read_avatar(folder: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
     return facts["method"], tensors, facts
 
 
-def load_avatar(folder: Path) -> tuple[Avatar, dict[str, Any]]:
-    """An avatar of any method and its facts. Raises AvatarError."""
-    from avatar_models.headgas import HeadGas
+def load_avatar(folder: Path, device: str = "cpu") -> tuple[Avatar, dict[str, Any]]:
+    """An avatar of any method, to be looked at on a device, and its facts. Raises AvatarError."""
+    from avatar_models.headgas import FrozenHeadGas, HeadGas
 
     method, tensors, facts = read_avatar(folder)
     if method != "headgas":
         raise AvatarError(f"{folder}: unknown avatar method {method!r}, this code knows headgas")
-    return HeadGas.from_tensors(tensors, facts["sizes"]).eval(), facts
+    return FrozenHeadGas(HeadGas.from_tensors(tensors, facts["sizes"]).eval().to(device)), facts

@@ -26,7 +26,7 @@ from pipelines.frames import composite
 from pipelines.subject import Shots, clip_tracks, load_shots, read_tables, subject_clips
 from pipelines.video import write_video
 
-VERSION = 2
+VERSION = 3
 MAX_PSNR = 100.0  # dB: of equal pictures, a still video's
 COMPARED = 400
 """Training frames among which the nearest is looked for."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from avatar_models.headgas.inference import FrozenHeadGas
 from avatar_models.headgas.model import HeadGas, HeadGasSizes, nearest_distances, parameter_groups
 from avatar_models.headgas.variants import VARIANTS
 
-__all__ = ["VARIANTS", "HeadGas", "HeadGasSizes", "nearest_distances", "parameter_groups"]
+__all__ = ["VARIANTS", "FrozenHeadGas", "HeadGas", "HeadGasSizes", "nearest_distances", "parameter_groups"]

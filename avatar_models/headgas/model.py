@@ -8,7 +8,7 @@ Gaussians that appear and disappear (section 3.2).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -91,6 +91,10 @@ class HeadGas(nn.Module):
     def gaussians(self, condition: Tensor, blend: Blend = blend) -> Gaussians:
         """Gaussians in the head's frame for one condition (E,)."""
         return self.variant.gaussians(self, self.weights(condition), blend)
+
+    def each(self, conditions: Tensor) -> Iterator[Gaussians]:
+        """The Gaussians of conditions (B, E), one after the other."""
+        return (self.gaussians(condition) for condition in conditions)
 
     def blended(self, e: Tensor, blend: Blend) -> Tensor:
         """(N, D) features f_i = F^T e_i + f_0 (equation 3)."""

@@ -50,9 +50,23 @@ def _cached_in(folder: Path) -> Iterator[None]:
 
 _FOLDER = cache_folder()
 with _cached_in(_FOLDER):
-    from avatar_models.kernels import blending, compositing, features, fitting, harmonics, lists, projection, ssim, tiles
+    from avatar_models.kernels import (
+        blending,
+        compositing,
+        features,
+        fitting,
+        harmonics,
+        headgas,
+        lists,
+        projection,
+        ssim,
+        tiles,
+    )
 
-__all__ = ["announce", "blending", "compositing", "features", "fitting", "harmonics", "lists", "projection", "ssim", "tiles"]
+__all__ = [
+    "announce", "blending", "compositing", "features", "fitting", "harmonics", "headgas", "lists", "projection",
+    "ssim", "tiles",
+]  # fmt: skip
 
 
 @cache

@@ -15,6 +15,9 @@ from numba.extending import intrinsic
 
 LANES = 16
 
+ROWS, WIDE = 8, 4
+"""Rows of `add_products`, vectors of `add_products_of_one`: so many sums at a time hide the latency of a multiply-add."""
+
 FAST = {"contract", "nsz", "arcp", "reassoc"}
 """Sums may be taken in another order, always the same one; NaN and Inf keep their meaning."""
 
@@ -99,3 +102,48 @@ def dot(typingctx: Any, x: Any, at: Any, y: Any, start: Any) -> Any:
         return builder.call(total, [ir.Constant(_FLOAT, 0.0), builder.fmul(a, b)], fastmath=["reassoc"])
 
     return types.float32(x, types.int64, y, types.int64), codegen
+
+
+def _products(rows: int, vectors: int) -> Any:
+    """An intrinsic that adds a tile of a matrix product, `rows` rows of `vectors` x 16 columns, in flat float32 arrays.
+
+    The sums stay in registers and are taken in the order of the depth, so that tiles of any shape give the same bits.
+    """
+
+    @intrinsic
+    def add_products(
+        typingctx: Any, out: Any, at: Any, out_step: Any, x: Any, start: Any, x_step: Any, W: Any, place: Any, W_step: Any,
+        depth: Any,
+    ) -> Any:  # fmt: skip
+        """out[at + i out_step + j] += sum_d x[start + i x_step + d] W[place + d W_step + j], d < depth."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            out, at, out_step, x, start, x_step, W, place, W_step, depth = args
+            kinds, index = signature.args, at.type
+            zeros, columns = ir.Constant(_VECTOR, [0.0] * LANES), [index(vector * LANES) for vector in range(vectors)]
+            values = context.make_array(kinds[3])(context, builder, x).data
+            firsts = [builder.add(start, builder.mul(x_step, index(row))) for row in range(rows)]
+            sums = [[cgutils.alloca_once_value(builder, zeros) for _ in columns] for _ in firsts]
+            with cgutils.for_range(builder, depth) as loop:
+                from_row = builder.add(place, builder.mul(W_step, loop.index))
+                pointers = [_at(context, builder, kinds[6], W, builder.add(from_row, column)) for column in columns]
+                weights = [builder.load(pointer, align=4) for pointer in pointers]
+                for of_row, first in zip(sums, firsts, strict=True):
+                    value = builder.load(builder.gep(values, [builder.add(first, loop.index)]), align=4)
+                    for total, weight in zip(of_row, weights, strict=True):
+                        product = builder.fmul(_spread(builder, value), weight, flags=["contract"])
+                        builder.store(builder.fadd(builder.load(total), product, flags=["contract"]), total)
+            for row, of_row in enumerate(sums):
+                to_row = builder.add(at, builder.mul(out_step, index(row)))
+                for column, total in zip(columns, of_row, strict=True):
+                    target = _at(context, builder, kinds[0], out, builder.add(to_row, column))
+                    builder.store(builder.fadd(builder.load(target, align=4), builder.load(total)), target, align=4)
+            return context.get_dummy_value()
+
+        i64 = types.int64
+        return types.void(out, i64, i64, x, i64, i64, W, i64, i64, i64), codegen
+
+    return add_products
+
+
+add_products, add_products_of_one = _products(ROWS, 1), _products(1, WIDE)

@@ -183,9 +183,7 @@ class HeadGasTrials:
             with tempfile.TemporaryDirectory() as folder:
                 for name in (TENSORS, FACTS):
                     entry.copy_to(name, Path(folder) / name)
-                avatar, _ = load_avatar(Path(folder))
-            if isinstance(avatar, torch.nn.Module):
-                avatar.to(self.device)
+                avatar, _ = load_avatar(Path(folder), self.device)
             shots = self._held_out(subject, data)
             judged = self.yardstick.judge(avatar, shots, self.device)
             out.write_bytes(f"{subject}.png", still(judged.wanted, judged.made))

@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
+from avatar_models.headgas.inference import InKernel
+from tests.avatar_models.headgas.test_inference import test_colours_and_opacities_are_the_modules as appearances
 from tests.avatar_models.splatting.test_gradients import test_pictures_and_gradients_match_the_reference as gradients
 from tests.avatar_models.splatting.test_pictures import test_two_hundred_strange_scenes as pictures
 pictures(20)
 gradients(3, 4, True)
 gradients(17, 0, False)
+appearances(11, 3, InKernel)
 print("right")
 """
 
