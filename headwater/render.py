@@ -19,7 +19,6 @@ from pipelines.evaluation import driven_camera
 from pipelines.subject import clip_tracks, find_segment, read_tables
 from pipelines.video import write_video
 
-
 TOGETHER = 8
 """Frames of a video that are rendered in one call: an avatar makes some expressions faster together."""
 
