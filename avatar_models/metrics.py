@@ -22,6 +22,18 @@ def ssim(image: Tensor, target: Tensor) -> Tensor:
     return ssim_map(image, target).flatten(1).mean(1)
 
 
+def psnr_inside(image: Tensor, target: Tensor, matte: Tensor) -> Tensor:
+    """PSNR (B,) in dB over the pixels of a matte (B, 1, H, W) in [0, 1], which weighs them; NaN where that is empty."""
+    squared = ((image - target).square() * matte).flatten(1).sum(1)
+    return -10.0 * torch.log10(squared / (image.shape[1] * matte.flatten(1).sum(1)))
+
+
+def ssim_inside(image: Tensor, target: Tensor, matte: Tensor) -> Tensor:
+    """SSIM (B,), the mean of its map weighed by a matte (B, 1, H, W) in [0, 1]; NaN where that is empty."""
+    similar = (ssim_map(image, target) * matte).flatten(1).sum(1)
+    return similar / (image.shape[1] * matte.flatten(1).sum(1))
+
+
 def ssim_map(image: Tensor, target: Tensor) -> Tensor:
     """SSIM of each pixel (B, C, H, W) (Wang et al. 2004, equation 13), zeros beyond the border as in 3DGS."""
     h, w = image.shape[-2:]

@@ -63,6 +63,7 @@ def judge_step(params: Params) -> Step:
     options = {
         "test_fraction": params.catalog.test_fraction,
         "max_frames": params.evaluate.max_frames,
+        "align_steps": params.evaluate.align_steps,
         "resolution": params.train_headgas.resolution,
         "background": params.train_headgas.background,
     }

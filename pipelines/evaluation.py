@@ -17,16 +17,17 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from avatar_models.alignment import align
 from avatar_models.avatar import BACKGROUNDS, Avatar, load_avatar, render
 from avatar_models.cameras import Camera, resized
-from avatar_models.metrics import psnr, ssim
+from avatar_models.metrics import psnr, psnr_inside, ssim, ssim_inside
 from pipelines.cache import Entry, EntryWriter
 from pipelines.fanout import Item, ItemRejected
 from pipelines.frames import composite
-from pipelines.subject import Shots, clip_tracks, load_shots, read_tables, subject_clips
+from pipelines.subject import Shots, blanked, clip_tracks, load_shots, read_tables, subject_clips
 from pipelines.video import write_video
 
-VERSION = 3
+VERSION = 4
 MAX_PSNR = 100.0  # dB: of equal pictures, a still video's
 COMPARED = 400
 """Training frames among which the nearest is looked for."""
@@ -37,13 +38,15 @@ PAIR = "<"
 VIDEO_SIDE = 256  # each panel of a video, pixels
 ERROR_GAIN = 4.0
 
+MEASURES = ("psnr", "ssim", "matte_psnr", "matte_ssim")
+"""Of the whole picture over the background (dB), and inside the head's matte."""
+FIGURES = (*MEASURES, *(f"aligned_{name}" for name in MEASURES), *(f"baseline_{name}" for name in MEASURES))
+"""Of the avatar in the tracked poses, in poses that were moved to fit it, and of the nearest training frame."""
+
 METRICS_SCHEMA = pa.schema(
-    [
-        ("subject_id", pa.string()), ("clip_id", pa.string()), ("frame", pa.int64()),
-        ("psnr", pa.float32()), ("ssim", pa.float32()), ("baseline_psnr", pa.float32()), ("baseline_ssim", pa.float32()),
-    ],
-    metadata={"headwater.table": "evaluation", "headwater.version": "1"},
-)  # fmt: skip
+    [("subject_id", pa.string()), ("clip_id", pa.string()), ("frame", pa.int64()), *((name, pa.float32()) for name in FIGURES)],
+    metadata={"headwater.table": "evaluation", "headwater.version": "2"},
+)
 
 
 class JudgeAvatar:
@@ -53,6 +56,7 @@ class JudgeAvatar:
         self.test_fraction = float(params["test_fraction"])
         self.max_frames = int(params["max_frames"])
         self.size = int(params["resolution"])
+        self.align_steps = int(params["align_steps"])
         self.level = BACKGROUNDS[params["background"]]
         self.data = read_tables()
         torch.set_num_threads(1)
@@ -74,12 +78,19 @@ class JudgeAvatar:
         assert known is not None  # it was trained
         wanted = pictures(held_out, self.level)
         made = render_shots(avatar, held_out.camera, held_out.conditions, self.level)
+        background, judged = torch.full((3,), self.level), torch.from_numpy(held_out.judged)
+        gaussians = avatar.each(held_out.conditions)
+        fitting = align(gaussians, held_out.camera, wanted, judged, background, self.align_steps)
+        aligned = render_shots(avatar, fitting, held_out.conditions, self.level)
         copied = pictures(known, self.level)[nearest_frames(held_out, known)]
         rows: dict[str, Any] = {
-            "subject_id": [subject] * len(held_out), "clip_id": held_out.clip_ids, "frame": held_out.frames,
-            "psnr": psnr(made, wanted).clamp_max(MAX_PSNR).numpy(), "ssim": ssim(made, wanted).numpy(),
-            "baseline_psnr": psnr(copied, wanted).clamp_max(MAX_PSNR).numpy(), "baseline_ssim": ssim(copied, wanted).numpy(),
-        }  # fmt: skip
+            "subject_id": [subject] * len(held_out),
+            "clip_id": held_out.clip_ids,
+            "frame": held_out.frames,
+            **measured(made, wanted, held_out, self.level),
+            **{f"aligned_{name}": values for name, values in measured(aligned, wanted, held_out, self.level).items()},
+            **{f"baseline_{name}": values for name, values in measured(copied, wanted, held_out, self.level).items()},
+        }
         table = pa.table(
             {name: pa.array(values, METRICS_SCHEMA.field(name).type) for name, values in rows.items()},
             schema=METRICS_SCHEMA,
@@ -87,7 +98,7 @@ class JudgeAvatar:
         out.write_table("metrics", table)
         store_video(out, "video.mp4", compared(wanted, made), self.data.segments, held_out.clip_ids[0])
         out.write_bytes("still.png", still(wanted, made))
-        return {name: round(float(np.mean(rows[name])), 4) for name in ("psnr", "ssim", "baseline_psnr", "baseline_ssim")}
+        return {name: round(float(np.mean(rows[name])), 4) for name in FIGURES}
 
     def cross(self, avatar: Avatar, facts: Mapping[str, Any], driver: str, out: EntryWriter) -> dict[str, Any]:
         """A video: the driver's input, and the target's avatar with the driver's expression and head rotation."""
@@ -135,6 +146,15 @@ def load_some(data: Any, clips: ClipRows, size: int) -> Shots | None:
 def pictures(shots: Shots, level: float) -> torch.Tensor:
     """Frames over the training background, (T, 3, S, S) in [0, 1]."""
     return torch.from_numpy(composite(shots.images, shots.mattes, level)).permute(0, 3, 1, 2).contiguous()
+
+
+def measured(made: torch.Tensor, wanted: torch.Tensor, shots: Shots, level: float) -> dict[str, NDArray[np.float32]]:
+    """MEASURES of pictures (T, 3, S, S), each (T,), where something is judged; of an empty matte the whole picture's."""
+    made, wanted = (blanked(images, shots.judged, level) for images in (made, wanted))
+    matte = torch.from_numpy(shots.mattes * shots.judged)[:, None].float() / 255
+    matte = torch.where(matte.amax((1, 2, 3), keepdim=True) > 0, matte, 1.0)
+    found = (psnr(made, wanted), ssim(made, wanted), psnr_inside(made, wanted, matte), ssim_inside(made, wanted, matte))
+    return {name: values.clamp_max(MAX_PSNR).numpy() for name, values in zip(MEASURES, found, strict=True)}
 
 
 @torch.no_grad()

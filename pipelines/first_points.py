@@ -74,6 +74,7 @@ def sampled_colors(
     x, y = pixels.clamp(0, camera.width - 1).unbind(-1)
     rows = torch.arange(len(views))[:, None]
     images, mattes = torch.from_numpy(shots.images[views]), torch.from_numpy(shots.mattes[views])
+    inside &= torch.from_numpy(shots.known[views])[rows, y, x]
     alpha = mattes[rows, y, x].float() / 255 * inside
     colour = images[rows, y, x].float() / 255
     weight = alpha.sum(0)[:, None]

@@ -7,7 +7,7 @@ that one clip more changes the shard that it falls into and, at most, the one af
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ MIN_SHARD_BYTES = 64 * 1024**2
 MAX_SHARD_BYTES = 512 * 1024**2
 CLOSE_ONE_IN = 8
 """Past the least size a shard is closed after about every eighth segment, chosen by its name's digest."""
+
+EDGE = 1e-3  # of a pixel, for what float32 loses
 
 INDEX = "index.parquet"
 INDEX_SCHEMA = pa.schema(
@@ -67,6 +69,12 @@ class StoredFrame:
 
     image: NDArray[np.uint8]  # (S, S, 3) RGB
     matte: NDArray[np.uint8]  # (S, S), 255 is the person
+    known: NDArray[np.bool_]  # (S, S), False where the crop reaches beyond the video's picture
+
+
+def whole_frame(image: NDArray[np.uint8], matte: NDArray[np.uint8]) -> StoredFrame:
+    """A frame all of which the video shows."""
+    return StoredFrame(image, matte, np.ones(matte.shape, np.bool_))
 
 
 class FrameReader:
@@ -100,15 +108,25 @@ def decode_frame(rows: pa.RecordBatch, row: int) -> StoredFrame:
     """Decodes one row of a frames table."""
     image = cv2.imdecode(np.frombuffer(rows["image"][row].as_buffer(), np.uint8), cv2.IMREAD_COLOR)
     matte = cv2.imdecode(np.frombuffer(rows["matte"][row].as_buffer(), np.uint8), cv2.IMREAD_GRAYSCALE)
-    return StoredFrame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), matte)
+    return StoredFrame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), matte, inside(rows["picture"][row].as_py(), len(image)))
+
+
+def inside(picture: Sequence[float], size: int) -> NDArray[np.bool_]:
+    """(S, S): the pixels that lie wholly in the source picture, given by its left, top, right and bottom in crop pixels."""
+    left, top, right, bottom = picture
+    low, high = np.arange(size), np.arange(size) + 1
+    x, y = (low >= left - EDGE) & (high <= right + EDGE), (low >= top - EDGE) & (high <= bottom + EDGE)
+    return np.asarray(y[:, None] & x[None])
 
 
 def shrunk(frame: StoredFrame, size: int) -> StoredFrame:
     """The frame resampled to size x size by area."""
     if size == len(frame.image):
         return frame
-    both = (cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in (frame.image, frame.matte))
-    return StoredFrame(*both)
+    image, matte = (cv2.resize(one, (size, size), interpolation=cv2.INTER_AREA) for one in (frame.image, frame.matte))
+    # A pixel that takes from one that is not known is not known.
+    unknown = cv2.resize((~frame.known).astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+    return StoredFrame(image, matte, unknown == 0)
 
 
 Background = float | NDArray[np.float32]

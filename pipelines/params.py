@@ -168,6 +168,8 @@ class TrainHeadgas(Block):
     """How learning rates fall: all along a cosine, or 3DGS's way, the means' exponentially and the others not."""
     basis_decay: Annotated[float, Field(ge=0.0)] = 5.0
     """Weight decay of the feature basis (AdamW): how strongly an expression has to be worth what it changes."""
+    pose_rate: Annotated[float, Field(ge=0.0)] = 5e-3
+    """Radians by which a step may turn its frame's tracked head, at first: poses are found along with the avatar; 0: kept."""
     condition_noise: Annotated[float, Field(ge=0.0)] = 0.0
     """Standard deviation of the noise on each step's condition, in standard deviations of the condition itself."""
     resolution: PositiveInt = 128
@@ -194,6 +196,8 @@ class TrainHeadgas(Block):
 class Evaluate(Block):
     max_frames: PositiveInt = 100
     """Held-out frames rendered per subject at most."""
+    align_steps: PositiveInt = 15
+    """Steps by which each frame's pose is moved to fit the finished avatar, for the figures called aligned."""
     max_cross_pairs: Annotated[int, Field(ge=0)] = 8
     """Cross-reenactment videos at most; pairs are taken in a ring: subject i driven by subject i + 1."""
 

@@ -84,7 +84,9 @@ class Shots:
     """Frames of a subject with their cameras and conditions. T frames of S x S pixels."""
 
     images: NDArray[np.uint8]  # (T, S, S, 3) RGB
-    mattes: NDArray[np.uint8]  # (T, S, S)
+    mattes: NDArray[np.uint8]  # (T, S, S) of the head: they fade out across the neck
+    known: NDArray[np.bool_]  # (T, S, S), False where the crop reaches beyond the video's picture
+    judged: NDArray[np.bool_]  # (T, S, S) known, and above the neck
     camera: Camera  # T cameras
     conditions: torch.Tensor  # (T, E)
     clip_ids: list[str]
@@ -128,7 +130,7 @@ def subject_clips(data: Tables, subject_id: str, test_fraction: float) -> list[C
 
 def load_shots(data: Tables, clips: list[tuple[str, NDArray[np.int64]]], size: int) -> Shots:
     """Decodes rows of segments [(clip_id, rows)] at size x size, with cameras for that size."""
-    images, mattes, Ks, viewmats, conditions, names, frames = [], [], [], [], [], [], []
+    images, mattes, known, Ks, viewmats, conditions, names, frames = [], [], [], [], [], [], [], []
     stored = size
     for clip_id, rows in clips:
         tracks = clip_tracks(data.tracks, clip_id)
@@ -138,6 +140,7 @@ def load_shots(data: Tables, clips: list[tuple[str, NDArray[np.int64]]], size: i
             frame = shrunk(frame, size)
             images.append(frame.image)
             mattes.append(frame.matte)
+            known.append(frame.known)
             names.append(clip_id)
         Ks.append(tracks.K[rows])
         viewmats.append(tracks.viewmat[rows])
@@ -150,11 +153,18 @@ def load_shots(data: Tables, clips: list[tuple[str, NDArray[np.int64]]], size: i
     return Shots(
         np.stack(images),
         np.stack(heads),
+        np.stack(known),
+        np.stack(known) & (above == 1),
         camera,
         torch.from_numpy(np.concatenate(conditions)),
         names,
         np.concatenate(frames),
     )
+
+
+def blanked(images: torch.Tensor, judged: NDArray[np.bool_], level: float) -> torch.Tensor:
+    """Pictures (T, 3, S, S), or one (1, 3, S, S), that show the plain background wherever nothing is judged (T, S, S)."""
+    return torch.where(torch.from_numpy(judged)[:, None].to(images.device), images, images.new_tensor(level))
 
 
 def above_neck(camera: Camera) -> NDArray[np.float32]:

@@ -62,7 +62,7 @@ CATALOG = _table(
 
 FRAMES = _table(
     "frames",
-    1,
+    2,
     [
         _required("clip_id", pa.string()),  # a segment's id, see SEGMENTS
         _required("frame", pa.int64()),  # index in the source video
@@ -70,6 +70,7 @@ FRAMES = _table(
         _required("image", pa.binary()),  # JPEG, size x size RGB
         _required("matte", pa.binary()),  # PNG, size x size gray; 255 is the person
         _required("crop", _vector(3)),  # x0, y0, scale: source pixel = scale * crop pixel + (x0, y0)
+        _required("picture", _vector(4)),  # left, top, right, bottom of the source picture in crop pixels
     ],
 )
 

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 
+from avatar_models.alignment import PoseCorrections
 from avatar_models.avatar import BACKGROUNDS, avatar_files, condition_names
 from avatar_models.blending import RankOneAdam
 from avatar_models.cameras import Camera
@@ -36,11 +37,13 @@ from pipelines.frames import composite
 from pipelines.news import News
 from pipelines.params import TrainHeadgas
 from pipelines.schedule import density_rules, frame_of_step, is_on_plateau, probe_steps, rate_factors, rng_of_step, sh_degree
-from pipelines.subject import Shots, Tables, load_shots, read_tables, subject_clips, subject_identity
+from pipelines.subject import Shots, Tables, blanked, load_shots, read_tables, subject_clips, subject_identity
 
-VERSION = 3
+VERSION = 4
 PROGRESS = "progress.png"
 CURVE_EVERY = 25
+POSE_START = 0.05
+"""Share of the steps before poses are corrected: at first there is no avatar to correct them by."""
 PROBE_FRAMES = 8
 """Held-out frames that are rendered now and then while training goes on."""
 
@@ -173,7 +176,7 @@ class Training:
         self.step = 0
         self.curve: list[dict[str, float]] = []
         self.probes: list[torch.Tensor] = []  # (S, S, 3) uint8 pictures of a held-out frame
-        self.camera = shots.camera.to(device)
+        self.poses = PoseCorrections(shots.camera.to(device), self.model.centre)
         self.conditions = shots.conditions.to(device)
 
     def run(
@@ -218,8 +221,9 @@ class Training:
         self.set_rates()
         background = self.background_of_step(step)
         gaussians = self.model.gaussians(self.condition_of_step(step), self.basis.blend)
-        splats = splat(gaussians, self.camera[index : index + 1], background)
-        target = self.target(index, background)
+        twist, camera = self.poses.camera_to_learn(index, options.pose_rate > 0 and step >= POSE_START * options.steps)
+        splats = splat(gaussians, camera, background)
+        target = self.target(index, background, splats.image.detach())
         terms = photometric(splats.image, target, options.lambda_l1, options.lambda_ssim)
         if self.features is not None and step >= options.perceptual_start * options.steps:
             self.add_perceptual(terms, splats.image, target, index)
@@ -232,10 +236,12 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         self.optimizer.step()
+        if twist.grad is not None:
+            self.poses.step(index, twist.grad, options.pose_rate * rate_factors(options.rates, step / options.steps)[1])
         self.step += 1
         self.basis.step(ahead=self.model.weights(self.condition_of_step(self.step)))
         if watching:
-            self.density.watch(splats, gaussians.opacities, self.camera.width, self.camera.height)
+            self.density.watch(splats, gaussians.opacities, camera.width, camera.height)
             self.density.edit(self.step, self.model, self.optimizer, self.basis)
         return {name: float(value.detach()) for name, value in terms.items()}
 
@@ -262,10 +268,12 @@ class Training:
         drawn = rng_of_step(self.options.seed, step, "background").random(3, np.float32)
         return torch.from_numpy(drawn).to(self.device)
 
-    def target(self, index: int, background: torch.Tensor) -> torch.Tensor:
-        """The frame over a background (3,), as (1, 3, S, S)."""
+    def target(self, index: int, background: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+        """The frame over a background (3,), as (1, 3, S, S); where the video shows nothing, what was made is right."""
         picture = composite(self.shots.images[index], self.shots.mattes[index], background.cpu().numpy())
-        return torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous().to(self.device)
+        wanted = torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous().to(self.device)
+        known = self.shots.known[index]
+        return wanted if known.all() else torch.where(torch.from_numpy(known).to(self.device), wanted, made)
 
     def add_perceptual(self, terms: dict[str, torch.Tensor], image: torch.Tensor, target: torch.Tensor, index: int) -> None:
         """The perceptual term, inside the box around the head's matte."""
@@ -279,25 +287,28 @@ class Training:
     @torch.no_grad()
     def training_psnr(self, frames: int = 16) -> float:
         """Mean PSNR in dB over some training frames."""
-        return float(np.mean([self.psnr_of(self.shots, k) for k in spread(np.arange(len(self.shots)), frames).tolist()]))
+        chosen = spread(np.arange(len(self.shots)), frames)
+        camera = self.poses.camera(torch.from_numpy(chosen))
+        return float(np.mean([self.psnr_of(self.shots, k, camera[at : at + 1]) for at, k in enumerate(chosen.tolist())]))
 
     @torch.no_grad()
     def probe(self) -> float:
         """Mean PSNR in dB over some held-out frames; the middle one's picture is kept."""
         assert self.held_out is not None
         middle = len(self.held_out) // 2
-        self.probes.append(as_bytes(self.rendered(self.held_out, middle)[0]))
-        return float(np.mean([self.psnr_of(self.held_out, k) for k in range(len(self.held_out))]))
+        camera = self.held_out.camera.to(self.device)
+        self.probes.append(as_bytes(self.rendered(self.held_out.conditions[middle], camera[middle : middle + 1])[0]))
+        return float(np.mean([self.psnr_of(self.held_out, k, camera[k : k + 1]) for k in range(len(self.held_out))]))
 
-    def rendered(self, shots: Shots, index: int) -> torch.Tensor:
-        """One frame of any shots as the avatar shows it, (1, 3, S, S)."""
-        gaussians = self.model.gaussians(shots.conditions[index].to(self.device))
-        camera = shots.camera[index : index + 1].to(self.device)
+    def rendered(self, condition: torch.Tensor, camera: Camera) -> torch.Tensor:
+        """A picture of the avatar (1, 3, S, S)."""
+        gaussians = self.model.gaussians(condition.to(self.device))
         return splat(gaussians, camera, torch.full((3,), self.level, device=self.device)).image.clamp(0, 1)
 
-    def psnr_of(self, shots: Shots, index: int) -> float:
+    def psnr_of(self, shots: Shots, index: int, camera: Camera) -> float:
         wanted = torch.from_numpy(composite(shots.images[index], shots.mattes[index], self.level)).permute(2, 0, 1)[None]
-        return float(psnr(self.rendered(shots, index), wanted.to(self.device)))
+        both = (self.rendered(shots.conditions[index], camera), wanted.to(self.device))
+        return float(psnr(*(blanked(one, shots.judged[index : index + 1], self.level) for one in both)))
 
     def progress_picture(self) -> bytes:
         """A PNG: a held-out frame, and what the avatar made of it at each probe; of training where nothing is held out."""
@@ -316,6 +327,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "basis": self.basis.state_dict(),
             "density": self.density.state_dict(),
+            "poses": self.poses.state_dict(),
         }
         data = io.BytesIO()  # torch's own writer loses what the system says of a full disk
         torch.save(state, data)
@@ -339,6 +351,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.basis.load_state_dict(state["basis"])
         self.density.load_state_dict(state["density"])
+        self.poses.load_state_dict(state["poses"])
 
 
 def as_bytes(image: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from avatar_models.avatar import FACTS, TENSORS
 from pipelines import tables
 from pipelines.atomic import sha256_file, write_bytes_atomic
-from pipelines.evaluation import METRICS_SCHEMA, MODELS, PAIR, SUBJECTS, VERSION, JudgeAvatar
+from pipelines.evaluation import FIGURES, METRICS_SCHEMA, MODELS, PAIR, SUBJECTS, VERSION, JudgeAvatar
 from pipelines.fanout import FanOutResult, Item, Step, run_and_assemble
 from pipelines.keys import digest
 from pipelines.main import run_stage
@@ -46,6 +46,7 @@ def step(params: Params) -> Step:
     options = {
         "test_fraction": params.catalog.test_fraction,
         "max_frames": params.evaluate.max_frames,
+        "align_steps": params.evaluate.align_steps,
         "resolution": train.resolution,
         "background": train.background,
     }
@@ -66,8 +67,7 @@ def assemble(result: FanOutResult) -> dict[str, dict[str, float]]:
     table = pa.concat_tables(parts)
     tables.write_table(table, METRICS_SCHEMA, FOLDER / "metrics.parquet")
     tables.write_table(result.quarantine_table(), tables.QUARANTINE, FOLDER / "quarantine.parquet")
-    names = ("psnr", "ssim", "baseline_psnr", "baseline_ssim")
-    overall = {name: round(sum(found[name] for found in means.values()) / max(len(means), 1), 4) for name in names}
+    overall = {name: round(sum(found[name] for found in means.values()) / max(len(means), 1), 4) for name in FIGURES}
     for path, figures in ((METRICS, overall), (SUBJECTS, means)):
         write_bytes_atomic(path, (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode())
     text = io.StringIO()

@@ -34,6 +34,11 @@ class CropPath:
         scale = np.full((len(self.origins), 1), self.scale)
         return np.concatenate([self.origins, scale], axis=1).astype(np.float32)
 
+    def picture(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """(N, 4) left, top, right and bottom of the source picture of shape (H, W, ...), in crop pixels."""
+        corners: NDArray[np.float64] = np.array([0, 0, shape[1], shape[0]]) - np.tile(self.origins, 2)
+        return np.asarray(corners / self.scale, np.float32)
+
     def to_crop(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         """Landmarks (N, P, 3) from source to crop pixels; z is scaled alike."""
         moved = points.astype(np.float64)

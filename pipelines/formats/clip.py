@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from avatar_models.cameras import Camera
 from avatar_models.heads.interface import Head
 from pipelines.formats.fields import FormatError
-from pipelines.frames import StoredFrame
+from pipelines.frames import StoredFrame, whole_frame
 from pipelines.splits import split_rows
 from pipelines.subject import HEAD_FILE, Tables, above_neck, find_segment, subject_identity
 
@@ -132,7 +132,7 @@ def centred(clip: TrackedClip, pictures: Iterable[StoredFrame]) -> tuple[Tracked
         for own, turn, picture in zip(clip.K, turns, pictures, strict=True):
             move = np.linalg.inv(to_pixel) @ K @ turn @ np.linalg.inv(own) @ to_pixel
             image = cv2.warpPerspective(picture.image, move, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-            yield StoredFrame(image, cv2.warpPerspective(picture.matte, move, size, flags=cv2.INTER_LINEAR))
+            yield whole_frame(image, cv2.warpPerspective(picture.matte, move, size, flags=cv2.INTER_LINEAR))
 
     return replace(clip, K=np.tile(K, (len(clip), 1, 1)), viewmat=viewmat), turned()
 
@@ -150,7 +150,7 @@ def head_only(clip: TrackedClip, pictures: Iterable[StoredFrame]) -> Iterator[St
     """The pictures with mattes that end at the neck, as training sees them."""
     for row, picture in enumerate(pictures):
         camera = clip.camera[row : row + 1].to(dtype=torch.float32)
-        yield StoredFrame(picture.image, (picture.matte * above_neck(camera)[0]).round().astype(np.uint8))
+        yield replace(picture, matte=(picture.matte * above_neck(camera)[0]).round().astype(np.uint8))
 
 
 def over(picture: StoredFrame, level: int) -> NDArray[np.uint8]:

@@ -44,7 +44,7 @@ from pipelines.formats.fields import (
     whole,
 )
 from pipelines.formats.flame_codes import Meaning, entry, read_entry, to_codes
-from pipelines.frames import StoredFrame
+from pipelines.frames import StoredFrame, whole_frame
 
 Part = Literal["all", "train", "test", "val"]
 VAL_FRAMES = 20
@@ -230,4 +230,4 @@ def read_rgba(path: Path) -> StoredFrame:
             f"{path}: a picture of shape {shortly(image.shape)} and type {image.dtype}, 8 bits of RGBA were expected"
         )
     matte = image[..., 3] if image.shape[2] == 4 else np.full(image.shape[:2], 255, np.uint8)
-    return StoredFrame(np.ascontiguousarray(image[..., 2::-1]), np.ascontiguousarray(matte))
+    return whole_frame(np.ascontiguousarray(image[..., 2::-1]), np.ascontiguousarray(matte))

@@ -30,7 +30,7 @@ from pipelines.fanout import Item, ItemRejected
 from pipelines.params import Preprocess
 from pipelines.probe import ProbeError, VideoFacts, probe_video
 
-VERSION = 3
+VERSION = 4
 MATTE_COMPRESSION = 1  # PNG level: higher ones cost more time than they save room
 
 
@@ -139,6 +139,7 @@ class ObserveClip:
         points = np.stack([observation.points for observation in observed])
         crop = self.options.crop
         path = crop_path(points, seen.times[rows], scale=crop.scale, smooth_s=crop.smooth_s, size=crop.size)
+        shape: tuple[int, ...] = ()
         images: list[bytes] = []
         mattes: list[bytes] = []
         place = {row: k for k, row in enumerate(rows)}
@@ -146,6 +147,7 @@ class ObserveClip:
             for row, picture in pictures:
                 if row in place:
                     image, matte = self.encode(picture, path, place[row], matter)
+                    shape = picture.shape
                     images.append(image)
                     mattes.append(matte)
                 if row >= rows[-1]:
@@ -159,6 +161,7 @@ class ObserveClip:
             "image": images,
             "matte": mattes,
             "crop": path.transforms().tolist(),
+            "picture": path.picture(shape).tolist(),
         }
         out.write_table(f"frames-{number}", pa.table(columns, schema=tables.FRAMES))
         landmarks = {

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from avatar_models.avatar import BACKGROUNDS, Avatar, render
-from avatar_models.metrics import psnr, ssim
-from pipelines.evaluation import MAX_PSNR, first, pictures
+from pipelines.evaluation import first, measured, pictures
 from pipelines.fanout import ItemRejected
 from pipelines.params import Params
 from pipelines.subject import Shots, Tables, clip_tracks, load_shots, subject_clips
@@ -71,9 +70,10 @@ class Yardstick:
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
         images, wanted = torch.cat(made).cpu(), pictures(shots, level)
+        found = measured(images, wanted, shots, level)
         figures = {
-            "psnr": float(psnr(images, wanted).clamp_max(MAX_PSNR).mean()),
-            "ssim": float(ssim(images, wanted).mean()),
+            "psnr": float(found["psnr"].mean()),
+            "ssim": float(found["ssim"].mean()),
             "render_fps": 1.0 / float(np.median(seconds)),
         }
         return Judged(figures, wanted, images)
@@ -85,5 +85,6 @@ def some(shots: Shots, most: int) -> Shots:
     at = torch.from_numpy(chosen)
     names = [shots.clip_ids[place] for place in chosen]
     return Shots(
-        shots.images[chosen], shots.mattes[chosen], shots.camera[at], shots.conditions[at], names, shots.frames[chosen]
-    )
+        shots.images[chosen], shots.mattes[chosen], shots.known[chosen], shots.judged[chosen], shots.camera[at],
+        shots.conditions[at], names, shots.frames[chosen],
+    )  # fmt: skip

@@ -20,7 +20,7 @@ from avatar_models.heads.storage import save_head
 from avatar_models.people import camera_for, film, make_person, perform, viewmats
 from pipelines import tables
 from pipelines.formats.clip import Array, TrackedClip, surface
-from pipelines.frames import StoredFrame, write_frames
+from pipelines.frames import StoredFrame, whole_frame, write_frames
 
 SIDE, FRAMES = 96, 10
 BAD = 3  # a frame that did not pass the gates
@@ -72,7 +72,7 @@ def pictures(size: int = SIDE) -> list[StoredFrame]:
     for row in range(FRAMES):
         image = film(person, performance, row, size, views[row], Ks[row])
         matte = (np.abs(image.astype(int) - image[1, 1]).max(-1) > 24).astype(np.uint8) * 255
-        found.append(StoredFrame(image, matte))
+        found.append(whole_frame(image, matte))
     return found
 
 
@@ -117,7 +117,7 @@ def write_project(root: Path, corner: tuple[float, float] = (0.0, 0.0)) -> None:
         "clip_id": ["ann"] * FRAMES, "frame": clip.frames.tolist(), "time": times,
         "image": [cv2.imencode(".png", shot.image[..., ::-1])[1].tobytes() for shot in shots],
         "matte": [cv2.imencode(".png", shot.matte)[1].tobytes() for shot in shots],
-        "crop": [[*corner, 1.0]] * FRAMES,
+        "crop": [[*corner, 1.0]] * FRAMES, "picture": [[0.0, 0.0, SIDE, SIDE]] * FRAMES,
     }  # fmt: skip
     write_frames(root / "data/frames", [("ann", pa.table(columns, schema=tables.FRAMES))])
     tracks = {

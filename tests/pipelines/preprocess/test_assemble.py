@@ -45,6 +45,7 @@ def frames(clip_id: str, count: int = 3) -> pa.Table:
         "image": [cv2.imencode(".jpg", gray)[1].tobytes() for gray in grays],
         "matte": [cv2.imencode(".png", gray[..., 0])[1].tobytes() for gray in grays],
         "crop": [[0.0, 0.0, 1.0]] * count,
+        "picture": [[0.0, 0.0, 8.0, 8.0]] * count,
     }
     return pa.table({name: list(values) for name, values in columns.items()}, schema=tables.FRAMES)
 
