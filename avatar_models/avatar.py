@@ -23,7 +23,7 @@ from avatar_models.gaussians import Gaussians
 from avatar_models.kernels.arena import empty
 from avatar_models.splatting import splat
 
-FORMAT = 1
+FORMAT = 2
 TENSORS, FACTS = "avatar.safetensors", "avatar.json"
 BACKGROUNDS = {"white": 1.0, "black": 0.0, "random": 1.0}
 """Names of the backgrounds that avatars are trained on, and the level in all three colours over which they are shown."""

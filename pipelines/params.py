@@ -143,8 +143,8 @@ class Density(Block):
 
 
 class TrainHeadgas(Block):
-    variant: Literal["full", "no_blending", "delta_geometry", "change_all", "no_mlp"] = "full"
-    """The method, or an ablation of the paper's table: docs/headgas.md."""
+    variant: Literal["full", "rigged", "no_blending", "delta_geometry", "change_all", "no_mlp"] = "full"
+    """The paper's method, the same with Gaussians that ride on the tracked surface, or an ablation: docs/headgas.md."""
     steps: PositiveInt = 1500
     num_gaussians: PositiveInt = 2500
     """Gaussians at the start."""

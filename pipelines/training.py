@@ -24,6 +24,7 @@ from avatar_models.cameras import Camera
 from avatar_models.densify import Edit
 from avatar_models.headgas import HeadGas, HeadGasSizes, parameter_groups
 from avatar_models.headgas.density import DensityControl, apply_edit
+from avatar_models.headgas.motion import surface_motion
 from avatar_models.heads.interface import Head
 from avatar_models.losses import first_not_finite, photometric
 from avatar_models.metrics import psnr
@@ -167,6 +168,8 @@ class Training:
         )  # fmt: skip
         self.model = HeadGas(sizes)
         self.model.initialise(points, colors, shots.conditions)
+        if options.variant == "rigged":
+            self.model.ride_on(surface_motion(head, identity, points))
         self.model.to(device)
         groups = parameter_groups(self.model, options.learning_rate, float(self.model.extent))
         self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from avatar_models import kernels
 from avatar_models.gaussians import Gaussians
 from avatar_models.headgas.model import HeadGas
-from avatar_models.headgas.variants import Full
+from avatar_models.headgas.variants import Full, Rigged
 from avatar_models.kernels import headgas as fused
 from avatar_models.kernels.arena import empty
 from avatar_models.kernels.lanes import ROWS
@@ -42,7 +42,7 @@ class FrozenHeadGas:
 
     def __init__(self, model: HeadGas) -> None:
         self.condition_size = model.condition_size
-        self._of_conditions = _from_layers(model) if isinstance(model.variant, Full) else _from_module(model)
+        self._of_conditions = _from_layers(model) if isinstance(model.variant, (Full, Rigged)) else _from_module(model)
         self._last: tuple[Tensor, Gaussians] | None = None
 
     def gaussians(self, condition: Tensor) -> Gaussians:
@@ -67,15 +67,17 @@ def _from_module(model: HeadGas) -> Callable[[Tensor], list[Gaussians]]:
 
 
 def _from_layers(model: HeadGas) -> Callable[[Tensor], list[Gaussians]]:
-    """Shapes are fixed and appearances come from the folded layers: on CUDA in torch, on a CPU in one kernel."""
+    """Appearances come from the folded layers: on CUDA in torch, on a CPU in one kernel. Only the surface moves the means."""
     layers = fold(model)
     appearance: Appearance = InTorch(layers) if layers.F.is_cuda else InKernel(layers)
+    motion, rides = model.motion, isinstance(model.variant, Rigged)
     means, quats, scales = (tensor.detach() for tensor in (model.mu, model.quats, model.log_scales.exp()))
 
     def of_conditions(conditions: Tensor) -> list[Gaussians]:
         colors, opacities = appearance(model.weights(conditions))
         harmonics = colors.unflatten(-1, (-1, 3))
-        return [Gaussians(means, quats, scales, o, c) for o, c in zip(opacities, harmonics, strict=True)]
+        places = means + (conditions @ motion).unflatten(1, (-1, 3)) if rides else means.expand(len(conditions), -1, -1)
+        return [Gaussians(m, quats, scales, o, c) for m, o, c in zip(places, opacities, harmonics, strict=True)]
 
     return of_conditions
 
@@ -103,7 +105,8 @@ def fold(model: HeadGas) -> Layers:
     base = model.base.double() + last.bias.double()
     shown = [*range(3 * (model.sh_shown + 1) ** 2), model.sizes.appearance_width - 1]
     W2 = last.weight.detach().T[:, shown]
-    return Layers(model.F.detach().float(), before.float(), W_f.T.float(), base[:, shown].float(), W2.float())
+    F = model.F.detach() * model.locality.repeat_interleave(model.sizes.feature_dim)
+    return Layers(F.float(), before.float(), W_f.T.float(), base[:, shown].float(), W2.float())
 
 
 class InTorch:

@@ -29,6 +29,10 @@ MIN_SPREAD = 0.1
 REACH = 3.0
 """Expressions further out than this many standard deviations of training are drawn in: nothing was learned there."""
 
+FULL_MOTION, LEAST_LOCALITY = 3e-3, 0.1
+"""An expression has its full say in how a Gaussian looks where the surface moves by so many metres in training, and this share
+of it where nothing moves: hair, ears, the back of the head."""
+
 
 @dataclass(frozen=True)
 class HeadGasSizes:
@@ -63,6 +67,8 @@ class HeadGas(nn.Module):
     spread: Tensor  # (E,) its standard deviation
     centre: Tensor  # (3,) psi sees positions relative to it
     extent: Tensor  # () metres
+    motion: Tensor  # (E, 3 N) metres per unit of a condition: what rides on the head's surface; nothing moves at the start
+    locality: Tensor  # (N,) how much of the blend counts
 
     def __init__(self, sizes: HeadGasSizes) -> None:
         super().__init__()
@@ -87,10 +93,12 @@ class HeadGas(nn.Module):
         self.register_buffer("spread", torch.ones(e))
         self.register_buffer("centre", torch.zeros(3))
         self.register_buffer("extent", torch.ones(()))
+        self.register_buffer("motion", torch.zeros(e, 3 * n))
+        self.register_buffer("locality", torch.ones(n))
 
     def gaussians(self, condition: Tensor, blend: Blend = blend) -> Gaussians:
         """Gaussians in the head's frame for one condition (E,)."""
-        return self.variant.gaussians(self, self.weights(condition), blend)
+        return self.variant.gaussians(self, condition, blend)
 
     def each(self, conditions: Tensor) -> Iterator[Gaussians]:
         """The Gaussians of conditions (B, E), one after the other."""
@@ -146,6 +154,16 @@ class HeadGas(nn.Module):
         self.spread.copy_(conditions.std(0, unbiased=False).clamp_min(MIN_SPREAD))
         self.centre.copy_(points.mean(0))
         self.extent.copy_((points - self.centre).abs().max() * 2)
+
+    @torch.no_grad()
+    def ride_on(self, motion: Tensor) -> None:
+        """Lets the Gaussians follow a surface: their motion (E, N, 3) in metres per unit of each condition value.
+
+        To be called after :meth:`initialise`, which knows how far each value goes in training.
+        """
+        moved = (motion * self.spread[:, None, None]).square().sum((0, 2)).sqrt()
+        self.motion.copy_(motion.flatten(1))
+        self.locality.copy_((moved / FULL_MOTION).clamp(LEAST_LOCALITY, 1.0))
 
     def per_gaussian(self) -> dict[str, nn.Parameter]:
         """The parameters with a row per Gaussian: all but F, which has a block of columns, and the MLP."""

@@ -1,4 +1,4 @@
-"""The method and the ablations of its table: each says how a condition becomes Gaussians, in one forward pass.
+"""The method, its rigged successor and its ablations: each says how a condition becomes Gaussians, in one pass.
 
 A variant states the sizes of what it needs, the model holds the parameters. N Gaussians, E expression values, D features.
 """
@@ -36,8 +36,8 @@ class Variant(Protocol):
         """Inputs and outputs of the MLP phi; (0, 0) where there is none."""
         ...
 
-    def gaussians(self, model: HeadGas, e: Tensor, blend: Blend) -> Gaussians:
-        """Gaussians for weights e (E,)."""
+    def gaussians(self, model: HeadGas, condition: Tensor, blend: Blend) -> Gaussians:
+        """Gaussians for a condition (E,)."""
         ...
 
 
@@ -54,8 +54,32 @@ class Full:
     def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
         return sizes.feature_dim + sizes.psi_width, sizes.appearance_width
 
-    def gaussians(self, model: HeadGas, e: Tensor, blend: Blend) -> Gaussians:
-        return model.shaded(model.phi(torch.cat([model.blended(e, blend), *model.psi(model.mu)], 1)))
+    def gaussians(self, model: HeadGas, condition: Tensor, blend: Blend) -> Gaussians:
+        return model.shaded(model.phi(torch.cat([model.blended(model.weights(condition), blend), *model.psi(model.mu)], 1)))
+
+
+@dataclass(frozen=True)
+class Rigged:
+    """Beyond the paper: Gaussians ride on the tracked surface, and an expression has little say where that hardly moves.
+
+    mu_i + M_i^T c for the condition c, M_i the surface's motion at the Gaussian; f_i = r_i F^T e_i + f_0 with r_i in
+    [LEAST_LOCALITY, 1]. What was tracked is right about new expressions too; what was learned of them need not be.
+    """
+
+    def basis_width(self, sizes: HeadGasSizes) -> int:
+        return sizes.feature_dim
+
+    def feature_width(self, sizes: HeadGasSizes) -> int:
+        return sizes.feature_dim
+
+    def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
+        return sizes.feature_dim + sizes.psi_width, sizes.appearance_width
+
+    def gaussians(self, model: HeadGas, condition: Tensor, blend: Blend) -> Gaussians:
+        changed = blend(model.weights(condition), model.F).reshape(model.f0.shape)
+        f = model.locality[:, None] * changed + model.f0
+        means = model.mu + (condition @ model.motion).reshape(-1, 3)
+        return model.shaded(model.phi(torch.cat([f, *model.psi(model.mu)], 1)), means=means)
 
 
 @dataclass(frozen=True)
@@ -71,8 +95,8 @@ class NoBlending:
     def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
         return sizes.feature_dim + sizes.condition_size + sizes.psi_width, sizes.appearance_width
 
-    def gaussians(self, model: HeadGas, e: Tensor, blend: Blend) -> Gaussians:
-        same = e.expand(len(model.mu), -1)
+    def gaussians(self, model: HeadGas, condition: Tensor, blend: Blend) -> Gaussians:
+        same = model.weights(condition).expand(len(model.mu), -1)
         return model.shaded(model.phi(torch.cat([model.f0, same, *model.psi(model.mu)], 1)))
 
 
@@ -89,8 +113,8 @@ class DeltaGeometry:
     def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
         return sizes.feature_dim + sizes.psi_width, sizes.appearance_width + 7
 
-    def gaussians(self, model: HeadGas, e: Tensor, blend: Blend) -> Gaussians:
-        out = model.phi(torch.cat([model.blended(e, blend), *model.psi(model.mu)], 1))
+    def gaussians(self, model: HeadGas, condition: Tensor, blend: Blend) -> Gaussians:
+        out = model.phi(torch.cat([model.blended(model.weights(condition), blend), *model.psi(model.mu)], 1))
         appearance, d_mu, d_quats = out.split([model.sizes.appearance_width, 3, 4], 1)
         means = model.mu + POSITION_STEP * model.extent * d_mu
         return model.shaded(appearance, means=means, quats=model.quats + d_quats)
@@ -109,8 +133,8 @@ class ChangeAll:
     def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
         return sizes.feature_dim + sizes.psi_width, sizes.appearance_width + 10
 
-    def gaussians(self, model: HeadGas, e: Tensor, blend: Blend) -> Gaussians:
-        out = model.phi(torch.cat([model.blended(e, blend), *model.psi(model.mu)], 1))
+    def gaussians(self, model: HeadGas, condition: Tensor, blend: Blend) -> Gaussians:
+        out = model.phi(torch.cat([model.blended(model.weights(condition), blend), *model.psi(model.mu)], 1))
         appearance, d_mu, d_quats, d_scales = out.split([model.sizes.appearance_width, 3, 4, 3], 1)
         means = model.mu + POSITION_STEP * model.extent * d_mu
         log_scales = model.log_scales + d_scales
@@ -130,12 +154,13 @@ class NoMlp:
     def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
         return 0, 0
 
-    def gaussians(self, model: HeadGas, e: Tensor, blend: Blend) -> Gaussians:
-        return model.shaded(blend(e, model.F).reshape(len(model.mu), -1))
+    def gaussians(self, model: HeadGas, condition: Tensor, blend: Blend) -> Gaussians:
+        return model.shaded(blend(model.weights(condition), model.F).reshape(len(model.mu), -1))
 
 
 VARIANTS: dict[str, Variant] = {
     "full": Full(),
+    "rigged": Rigged(),
     "no_blending": NoBlending(),
     "delta_geometry": DeltaGeometry(),
     "change_all": ChangeAll(),

@@ -9,6 +9,7 @@ from avatar_models.headgas import VARIANTS, HeadGas, HeadGasSizes
 
 MOVES = {
     "full": set(),
+    "rigged": {"means"},
     "no_blending": set(),
     "no_mlp": set(),
     "delta_geometry": {"means", "quats"},
@@ -23,6 +24,15 @@ def made(variant: str) -> HeadGas:
     return model
 
 
+def riding() -> HeadGas:
+    """A rigged model of which every second Gaussian moves, by the first value of the condition."""
+    model = made("rigged")
+    motion = torch.zeros(5, 12, 3)
+    motion[0, ::2, 1] = 0.02
+    model.ride_on(motion)
+    return model
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_it_starts_still(variant: str) -> None:
     model = made(variant)
@@ -33,7 +43,7 @@ def test_it_starts_still(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_an_expression_changes_what_the_variant_says_and_nothing_else(variant: str) -> None:
-    model = made(variant)
+    model = riding() if variant == "rigged" else made(variant)
     with torch.no_grad():
         for parameter in (model.F, *model.phi[2:].parameters()):
             parameter.normal_(0, 0.3)
@@ -48,6 +58,26 @@ def test_what_is_saved_comes_back(variant: str) -> None:
     model = made(variant)
     again = HeadGas.from_tensors(model.tensors(), model.sizes_as_dict())
     assert torch.equal(again.gaussians(torch.ones(5)).colors, model.gaussians(torch.ones(5)).colors)
+
+
+def test_rigged_gaussians_go_with_the_surface_beyond_what_training_saw() -> None:
+    model = riding()
+    far = torch.zeros(5)
+    far[0] = 50.0  # where features are held within three spreads
+    moved = model.gaussians(far).means - model.mu
+    assert torch.allclose(moved[::2], torch.tensor([0.0, 1.0, 0.0]).expand(6, 3), atol=1e-6)
+    assert torch.equal(moved[1::2], torch.zeros(6, 3))
+
+
+def test_an_expression_has_little_say_where_the_surface_rests() -> None:
+    model = riding()
+    with torch.no_grad():
+        model.F.normal_()
+        model.phi[2].weight.normal_()
+    assert model.locality[1] == pytest.approx(0.1) and model.locality[0] > 0.9
+    features = model.blended(model.weights(torch.ones(5)), lambda e, F: e @ F) - model.f0
+    phi = model.phi(torch.cat([model.locality[:, None] * features + model.f0, *model.psi(model.mu)], 1))
+    assert torch.allclose(model.gaussians(torch.ones(5)).opacities, torch.sigmoid(phi + model.base)[:, -1], atol=1e-6)
 
 
 def test_without_the_mlp_the_basis_is_colour_and_opacity() -> None:
