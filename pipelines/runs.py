@@ -107,12 +107,14 @@ class Run:
         else:
             self.client.log_artifact(self.id, str(path), folder)
 
-    def log_bytes(self, data: bytes, name: str, folder: str) -> None:
-        """A small file, in place of one of the same name."""
+    def log_bytes(self, data: bytes, name: str) -> None:
+        """A small file, in place of one of the same name. MLflow's Compare shows files of the same name side by side, if they
+        lie in no folder.
+        """
         with tempfile.TemporaryDirectory() as made:
             path = Path(made) / name
             path.write_bytes(data)
-            self.log_artifact(path, folder)
+            self.log_artifact(path)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
