@@ -88,12 +88,13 @@ class Run:
 
     def log_new(self, points: Sequence[Mapping[str, float]]) -> None:
         """log_curve of what lies beyond each figure's last step: an attempt that is made again tells the first ones again."""
-        new = []
+        new, logged = [], dict(self.logged)
         for point in points:
-            rest = {name: value for name, value in point.items() if point["step"] > self.logged.get(name, -1.0)}
-            self.logged |= dict.fromkeys(rest, point["step"])
+            rest = {name: value for name, value in point.items() if point["step"] > logged.get(name, -1.0)}
+            logged |= dict.fromkeys(rest, point["step"])
             new.append({**rest, "step": point["step"]})
         self.log_curve(new)
+        self.logged = logged  # only now: what could not be written is written the next time
 
     def recall(self) -> Run:
         """Looks up how far each figure is logged, where another process has written the run."""
