@@ -16,7 +16,7 @@ from pipelines.fanout import Item, run_and_assemble
 from pipelines.params import Params, load_params
 from pipelines.perceptual_asset import perceptual_is_off, say_what_is_off
 from pipelines.runs import Run, stage_run
-from pipelines.tracking import tracking_uri
+from pipelines.tracking import MODEL_TRAINING, tracking_uri
 from pipelines.training_items import training_items, training_step
 
 LOCAL_UI = "http://127.0.0.1:5000"
@@ -86,7 +86,7 @@ def one_row(name: str, params: Params, items: Sequence[Item], run: Run) -> Row:
         with run.child(f"{name} {subject}", {"train_headgas": params.train_headgas.as_key()}) as child:
             child.set_tags({"headwater.ablation": name, "headwater.subject": subject})
             child.log_metrics(found)
-            links[subject] = f"{ui_address(params)}/#/experiments/{child.experiment_id}/runs/{child.id}"
+            links[subject] = f"{ui_address(params)}/#/experiments/{child.experiment_id}/runs/{child.id}?{MODEL_TRAINING}"
     return Row(name, figures, links)
 
 

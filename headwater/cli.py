@@ -155,10 +155,11 @@ def overlay(
 def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -> None:
     """Open MLflow on every run of this project."""
     from pipelines.params import ParamsError, load_params
-    from pipelines.tracking import tracking_uri
+    from pipelines.tracking import TrackingUnreachable, runs_page, tracking_uri
 
     try:
-        uri = tracking_uri(load_params())
+        params = load_params()
+        uri = tracking_uri(params)
     except ParamsError as error:
         raise fail(str(error)) from None
     with socket.socket() as probe:
@@ -167,7 +168,15 @@ def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -
     if uri.startswith(("http://", "https://")):
         console.print(f"the runs are kept by the MLflow server at {uri}: open that address", highlight=False)
         return
-    console.print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it; it takes some seconds to come up)")
+    try:
+        page = runs_page(params, f"http://127.0.0.1:{port}")
+    except TrackingUnreachable as error:
+        raise fail(str(error)) from None
+    console.print(
+        f"MLflow's page of the runs (Ctrl-C ends it; it takes some seconds to come up):\n{page}",
+        highlight=False,
+        soft_wrap=True,
+    )
     words = [
         sys.executable,
         "-m",

@@ -88,12 +88,13 @@ class Run:
 
     def log_new(self, points: Sequence[Mapping[str, float]]) -> None:
         """log_curve of what lies beyond each figure's last step: an attempt that is made again tells the first ones again."""
-        new = []
+        new, logged = [], dict(self.logged)
         for point in points:
-            rest = {name: value for name, value in point.items() if point["step"] > self.logged.get(name, -1.0)}
-            self.logged |= dict.fromkeys(rest, point["step"])
+            rest = {name: value for name, value in point.items() if point["step"] > logged.get(name, -1.0)}
+            logged |= dict.fromkeys(rest, point["step"])
             new.append({**rest, "step": point["step"]})
         self.log_curve(new)
+        self.logged = logged  # only now: what could not be written is written the next time
 
     def recall(self) -> Run:
         """Looks up how far each figure is logged, where another process has written the run."""
@@ -107,12 +108,14 @@ class Run:
         else:
             self.client.log_artifact(self.id, str(path), folder)
 
-    def log_bytes(self, data: bytes, name: str, folder: str) -> None:
-        """A small file, in place of one of the same name."""
+    def log_bytes(self, data: bytes, name: str) -> None:
+        """A small file, in place of one of the same name. MLflow's Compare shows files of the same name side by side, if they
+        lie in no folder.
+        """
         with tempfile.TemporaryDirectory() as made:
             path = Path(made) / name
             path.write_bytes(data)
-            self.log_artifact(path, folder)
+            self.log_artifact(path)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag

@@ -84,7 +84,7 @@ class SubjectRuns:
         subject = self._subject(told.item)
         subject.run.log_new(told.points)
         for name, data in told.files.items():
-            subject.run.log_bytes(data, name, "pictures")
+            subject.run.log_bytes(data, name)
 
     def _now(self, write: Callable[[], None]) -> None:
         """Writes on the way: with little patience, and nothing more once the store has not answered."""

@@ -28,6 +28,10 @@ FIRST_CALL_RETRIES = "2"
 """mlflow repeats a call to a server for minutes, which is right in the middle of a stage and wrong before it begins."""
 
 
+MODEL_TRAINING = "workflowType=machine_learning"
+"""In an address of MLflow's pages: without it they open on traces and tokens of language models, of which there are none."""
+
+
 class TrackingUnreachable(RuntimeError):
     """The MLflow store does not answer or cannot be opened; the message names it and the way out."""
 
@@ -69,6 +73,12 @@ def connect(params: Params) -> Any:
             "MLFLOW_TRACKING_URI wins over tracking.uri in params.yaml; without either, runs are kept in a local file"
         ) from None
     return client
+
+
+def runs_page(params: Params, address: str) -> str:
+    """The address of the project's runs on an MLflow server. Raises TrackingUnreachable."""
+    experiment = connect(params).get_experiment_by_name(params.tracking.experiment)
+    return f"{address}/#/experiments/{experiment.experiment_id}/runs?{MODEL_TRAINING}"
 
 
 def _ensure_experiment(client: Any, name: str, uri: str) -> None:

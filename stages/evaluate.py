@@ -93,8 +93,8 @@ def main() -> None:
         for subject, figures in means.items():
             with run.child(subject, blocks) as child:
                 child.log_metrics(figures)
-                child.log_artifact(FOLDER / "videos" / f"{subject}.mp4", "videos")
-                child.log_artifact(FOLDER / "stills" / f"{subject}.png", "pictures")
+                child.log_bytes((FOLDER / "videos" / f"{subject}.mp4").read_bytes(), "video.mp4")
+                child.log_bytes((FOLDER / "stills" / f"{subject}.png").read_bytes(), "still.png")
         if (FOLDER / "cross").exists():
             run.log_artifact(FOLDER / "cross")
 

@@ -70,7 +70,7 @@ def main() -> None:
                 summary = result.last(subject).summary
                 child.log_metrics({"train_psnr": summary["psnr"]}, step=summary["steps"])
                 child.set_tags({"headwater.perceptual_loss": str(summary["perceptual_loss"]).lower()})
-                child.log_bytes((PICTURES / f"{subject}.png").read_bytes(), PROGRESS, "pictures")
+                child.log_bytes((PICTURES / f"{subject}.png").read_bytes(), PROGRESS)
                 child.log_avatar(MODELS / subject)
 
 

@@ -102,7 +102,7 @@ class StudyRecord:
             return
         with suppress(DamagedEntry):
             for name in sorted(entry.files):
-                run.log_bytes(entry.read_bytes(name), name, "videos" if name.endswith(".mp4") else "pictures")
+                run.log_bytes(entry.read_bytes(name), name)
 
     def _go_together(self, values: Mapping[str, Any]) -> bool:
         try:

@@ -61,7 +61,7 @@ def test_a_run_fills_while_its_subject_trains() -> None:
     assert steps("ada") == steps("ben") == [25, 50, 75]
     assert {subject(name).info.status for name in ("ada", "ben")} == {"FINISHED"}
     assert subject("ben").data.params == {"train_headgas.steps": "75", "train_headgas.density.every": "100"}
-    picture = connect(PARAMS).download_artifacts(subject("ada").info.run_id, "pictures/progress.png")
+    picture = connect(PARAMS).download_artifacts(subject("ada").info.run_id, "progress.png")
     assert Path(picture).read_bytes() == b"late"
 
 
