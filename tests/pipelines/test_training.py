@@ -34,7 +34,9 @@ def shots() -> Shots:
     wide = Camera(torch.tensor(K).repeat(FRAMES, 1, 1).float(), torch.tensor(views).float(), 96, 96)
     conditions = track_condition(performance.expression, performance.jaw, performance.eyes)
     mattes = np.full((FRAMES, SIDE, SIDE), 255, np.uint8)
-    return Shots(images, mattes, resized(wide, SIDE, SIDE), torch.from_numpy(conditions), ["clip"] * FRAMES, np.arange(FRAMES))
+    known = np.ones(mattes.shape, np.bool_)
+    camera = resized(wide, SIDE, SIDE)
+    return Shots(images, mattes, known, known, camera, torch.from_numpy(conditions), ["clip"] * FRAMES, np.arange(FRAMES))
 
 
 def training(shots: Shots, **changes: object) -> Training:
@@ -117,7 +119,7 @@ def test_noise_and_random_backgrounds_are_those_of_the_step(shots: Shots) -> Non
 def test_a_term_that_is_not_finite_is_named_with_its_step(shots: Shots) -> None:
     run = training(shots)
     run.one_step()
-    run.target = lambda index, background: torch.full((1, 3, SIDE, SIDE), float("nan"))  # type: ignore[method-assign]
+    run.target = lambda index, background, made: torch.full((1, 3, SIDE, SIDE), float("nan"))  # type: ignore[method-assign]
     with pytest.raises(TrainingDiverged, match="step 1: loss is not finite"):
         run.one_step()
 
