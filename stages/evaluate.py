@@ -88,7 +88,7 @@ def main() -> None:
         )
         run.log_fan_out(result)
         run.log_metrics(
-            {name: sum(found[name] for found in means.values()) / len(means) for name in ("psnr", "ssim")} if means else {}
+            {name: sum(found[name] for found in means.values()) / len(means) for name in FIGURES} if means else {}
         )
         for subject, figures in means.items():
             with run.child(subject, blocks) as child:
