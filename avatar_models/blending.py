@@ -26,6 +26,15 @@ def blend(e: Tensor, F: Tensor) -> Tensor:
     return e @ F
 
 
+def steady_blend(e: Tensor, F: Tensor) -> Tensor:
+    """f (M,) = sum_k e_k F_k, of tensors without gradients; on a CPU the same bits for any number of threads."""
+    if F.is_cuda:
+        return e @ F
+    f = empty(F.shape[1])
+    _run(kernels.blend, F, e.contiguous().numpy(), F.numpy(), f)
+    return torch.from_numpy(f)
+
+
 class RankOneAdam:
     """Adam (Kingma and Ba 2015) for one basis F (E, M) that is blended through :meth:`blend`, with AdamW's weight decay.
 
@@ -109,11 +118,7 @@ class _Blend(torch.autograd.Function):
         ctx.save_for_backward(e, F if ctx.needs_input_grad[0] else None)
         if known is not None:
             return known
-        if F.is_cuda:
-            return e @ F
-        f = empty(F.shape[1])
-        _run(kernels.blend, F, e.detach().contiguous().numpy(), F.detach().numpy(), f)
-        return torch.from_numpy(f)
+        return steady_blend(e.detach(), F.detach())
 
     @staticmethod
     @once_differentiable

@@ -20,14 +20,16 @@ import numpy as np
 import torch
 import yaml
 
-from avatar_models.metrics import psnr, ssim
-from pipelines.evaluation import evenly, pictures, render_shots
+from avatar_models.alignment import align
+from avatar_models.headgas import FrozenHeadGas
+from pipelines.evaluation import FIGURES, evenly, measured, pictures, render_shots
 from pipelines.params import TrainHeadgas, load_params
 from pipelines.splits import subjects_that_passed
-from pipelines.subject import load_shots, read_tables, subject_clips, subject_identity
+from pipelines.subject import Shots, load_shots, read_tables, subject_clips, subject_identity
 from pipelines.training import Training
 
-JUDGED = 25
+NAMES = FIGURES[:8]
+JUDGED = 12
 """Held-out frames of each subject, evenly spread."""
 
 
@@ -58,24 +60,36 @@ def main() -> None:
         held_out = [(name, rows) for name, rows in evenly([(c.clip_id, c.held_out) for c in clips], JUDGED) if len(rows)]
         identity = torch.tensor(subject_identity(data, train[0][0])["identity"])
         subjects[subject] = load_shots(data, train, size), load_shots(data, held_out, size), identity
-    print(f"{'':40} held out SSIM   train     s   count     {'  '.join(subjects)}")
+    print(f"{'':40} {'  '.join(NAMES)}  training  seconds  Gaussians  aligned_psnr of {', '.join(subjects)}")
     for word in sys.argv[3:] or [""]:
         options = changed(own, word)
-        rows = []
+        rows, counts = [], []
         for train, held_out, identity in subjects.values():
             start = time.process_time()
             training = Training(options, train, data.head(), identity, "cpu")
             while training.step < options.steps:
                 training.one_step()
             seconds = time.process_time() - start
-            made = render_shots(training.model, held_out.camera, held_out.conditions, training.level)
-            wanted = pictures(held_out, training.level)
-            figures = (psnr(made, wanted).mean(), ssim(made, wanted).mean(), training.training_psnr(), seconds)
-            rows.append([*map(float, figures), len(training.model.mu)])
+            rows.append([*figures(training, held_out, params.evaluate.align_steps), training.training_psnr(), seconds])
+            counts.append(len(training.model.mu))
         mean = np.mean(rows, 0)
-        each = "  ".join(f"{row[0]:.2f}" for row in rows)
-        means = f"{mean[0]:5.2f}   {mean[1]:.4f}  {mean[2]:5.2f}  {mean[3]:4.0f}  {mean[4]:6.0f}"
-        print(f"{word or 'as it is':40} {means}     {each}", flush=True)
+        shown = "  ".join(
+            f"{value:.4f}" if name.endswith("ssim") else f"{value:.2f}" for name, value in zip(NAMES, mean, strict=False)
+        )
+        each = "  ".join(f"{row[NAMES.index('aligned_psnr')]:.2f}" for row in rows)
+        print(f"{word or 'as it is':40} {shown}  {mean[-2]:.2f}  {mean[-1]:4.0f}  {np.mean(counts):6.0f}  {each}", flush=True)
+
+
+def figures(training: Training, held_out: Shots, align_steps: int) -> list[float]:
+    """Means of NAMES over the held-out frames."""
+    avatar, wanted = FrozenHeadGas(training.model), pictures(held_out, training.level)
+    judged, background = torch.from_numpy(held_out.judged), torch.full((3,), training.level)
+    fitting = align(avatar.each(held_out.conditions), held_out.camera, wanted, judged, background, align_steps)
+    found = []
+    for camera in (held_out.camera, fitting):
+        made = render_shots(avatar, camera, held_out.conditions, training.level)
+        found += [float(values.mean()) for values in measured(made, wanted, held_out.mattes, held_out.judged).values()]
+    return found
 
 
 if __name__ == "__main__":

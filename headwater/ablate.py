@@ -96,7 +96,7 @@ def ui_address(params: Params) -> str:
 
 
 def show_table(rows: Sequence[Row], console: Console) -> None:
-    """The paper's layout: a row per ablation, the full method last; then each subject's aligned PSNR, and the links."""
+    """The paper's layout, a row per ablation, then the method and what goes beyond it; each subject's aligned PSNR; links."""
     rows = [row for row in rows if row.figures]
     subjects = sorted({subject for row in rows for subject in row.figures})
     table = Table("", "L2 x 1e3", "PSNR", "SSIM", "aligned PSNR", "SSIM", "inside the matte", "SSIM", "paper's PSNR", *subjects)
@@ -110,6 +110,7 @@ def show_table(rows: Sequence[Row], console: Console) -> None:
     console.print(
         "Aligned: in poses that were moved to fit each avatar, as are the subjects' PSNR and what is inside the matte."
     )
+    console.print("Poses are corrected in training in all rows (pose_rate), which the paper does not do.")
     console.print("The paper's figures are of other people (INSTA's). Runs (with a file as store, start `headwater ui` first):")
     for row in rows:
         for subject, link in row.links.items():

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from avatar_models.alignment import align
 from avatar_models.avatar import BACKGROUNDS, Avatar, load_avatar, render
 from avatar_models.cameras import Camera, resized
-from avatar_models.metrics import psnr, psnr_inside, ssim, ssim_inside
+from avatar_models.metrics import psnr_inside, ssim_inside
 from pipelines.cache import Entry, EntryWriter
 from pipelines.fanout import Item, ItemRejected
 from pipelines.frames import composite
-from pipelines.subject import Shots, blanked, clip_tracks, load_shots, read_tables, subject_clips
+from pipelines.subject import Shots, clip_tracks, load_shots, read_tables, subject_clips
 from pipelines.video import write_video
 
-VERSION = 4
+VERSION = 5
 MAX_PSNR = 100.0  # dB: of equal pictures, a still video's
 COMPARED = 400
 """Training frames among which the nearest is looked for."""
@@ -82,14 +82,18 @@ class JudgeAvatar:
         gaussians = avatar.each(held_out.conditions)
         fitting = align(gaussians, held_out.camera, wanted, judged, background, self.align_steps)
         aligned = render_shots(avatar, fitting, held_out.conditions, self.level)
-        copied = pictures(known, self.level)[nearest_frames(held_out, known)]
+        nearest = nearest_frames(held_out, known)
+        copied, both = pictures(known, self.level)[nearest], held_out.judged & known.judged[nearest]
         rows: dict[str, Any] = {
             "subject_id": [subject] * len(held_out),
             "clip_id": held_out.clip_ids,
             "frame": held_out.frames,
-            **measured(made, wanted, held_out, self.level),
-            **{f"aligned_{name}": values for name, values in measured(aligned, wanted, held_out, self.level).items()},
-            **{f"baseline_{name}": values for name, values in measured(copied, wanted, held_out, self.level).items()},
+            **measured(made, wanted, held_out.mattes, held_out.judged),
+            **{
+                f"aligned_{name}": values
+                for name, values in measured(aligned, wanted, held_out.mattes, held_out.judged).items()
+            },
+            **{f"baseline_{name}": values for name, values in measured(copied, wanted, held_out.mattes, both).items()},
         }
         table = pa.table(
             {name: pa.array(values, METRICS_SCHEMA.field(name).type) for name, values in rows.items()},
@@ -148,13 +152,28 @@ def pictures(shots: Shots, level: float) -> torch.Tensor:
     return torch.from_numpy(composite(shots.images, shots.mattes, level)).permute(0, 3, 1, 2).contiguous()
 
 
-def measured(made: torch.Tensor, wanted: torch.Tensor, shots: Shots, level: float) -> dict[str, NDArray[np.float32]]:
-    """MEASURES of pictures (T, 3, S, S), each (T,), where something is judged; of an empty matte the whole picture's."""
-    made, wanted = (blanked(images, shots.judged, level) for images in (made, wanted))
-    matte = torch.from_numpy(shots.mattes * shots.judged)[:, None].float() / 255
-    matte = torch.where(matte.amax((1, 2, 3), keepdim=True) > 0, matte, 1.0)
-    found = (psnr(made, wanted), ssim(made, wanted), psnr_inside(made, wanted, matte), ssim_inside(made, wanted, matte))
+def measured(
+    made: torch.Tensor, wanted: torch.Tensor, mattes: NDArray[np.uint8], judged: NDArray[np.bool_]
+) -> dict[str, NDArray[np.float32]]:
+    """MEASURES of pictures (T, 3, S, S), each (T,), over the pixels that are judged (T, S, S).
+
+    Where none is, or no pixel of the matte (T, S, S), the next larger region counts: the judged one, the picture.
+    """
+    region = or_all(torch.from_numpy(judged)[:, None].float())
+    made = torch.where(region > 0, made, wanted)  # SSIM's window looks beyond the region's border
+    matte = or_all(region * torch.from_numpy(mattes)[:, None].float() / 255, region)
+    found = [measure(made, wanted, where) for where in (region, matte) for measure in (psnr_inside, ssim_inside)]
     return {name: values.clamp_max(MAX_PSNR).numpy() for name, values in zip(MEASURES, found, strict=True)}
+
+
+def prefixed(whose: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{whose}_{name}": values for name, values in figures.items()}
+
+
+def or_all(weights: torch.Tensor, instead: torch.Tensor | None = None) -> torch.Tensor:
+    """Weights of pixels (T, 1, S, S); ones, or others, for a picture without any."""
+    empty = weights.amax((1, 2, 3), keepdim=True) == 0
+    return torch.where(empty, torch.ones_like(weights) if instead is None else instead, weights)
 
 
 @torch.no_grad()

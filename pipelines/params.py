@@ -171,7 +171,8 @@ class TrainHeadgas(Block):
     pose_rate: Annotated[float, Field(ge=0.0)] = 5e-3
     """Radians by which a step may turn its frame's tracked head, at first: poses are found along with the avatar; 0: kept."""
     condition_noise: Annotated[float, Field(ge=0.0)] = 0.0
-    """Standard deviation of the noise on each step's condition, in standard deviations of the condition itself."""
+    """Standard deviation of the noise on each step's condition, in standard deviations of the condition itself; Gaussians that
+    ride on the surface are moved by it too."""
     resolution: PositiveInt = 128
     """Side in pixels at which the crops are trained on; at most preprocess.crop.size."""
     background: Literal["white", "black", "random"] = "white"

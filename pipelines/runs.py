@@ -12,7 +12,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +202,12 @@ class Run:
     def start_child(self, name: str, blocks: Mapping[str, Any]) -> Run:
         """A nested run with the parameters of some blocks of params.yaml, so that it can be compared by itself."""
         run = start_run(self.client, self.experiment_id, name, parent=self.id, tags={KIND_TAG: SUBJECT})
-        run.log_params(blocks)
+        try:
+            run.log_params(blocks)
+        except BaseException:  # nobody knows this run yet, so nobody else would end it
+            with suppress(Exception):
+                run.client.set_terminated(run.id, "FAILED")
+            raise
         return run
 
     @contextmanager

@@ -162,11 +162,6 @@ def load_shots(data: Tables, clips: list[tuple[str, NDArray[np.int64]]], size: i
     )
 
 
-def blanked(images: torch.Tensor, judged: NDArray[np.bool_], level: float) -> torch.Tensor:
-    """Pictures (T, 3, S, S), or one (1, 3, S, S), that show the plain background wherever nothing is judged (T, S, S)."""
-    return torch.where(torch.from_numpy(judged)[:, None].to(images.device), images, images.new_tensor(level))
-
-
 def above_neck(camera: Camera) -> NDArray[np.float32]:
     """How much of each pixel belongs to the head (B, H, W): 1 above a line across the neck, 0 below, soft between.
 

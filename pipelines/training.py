@@ -27,7 +27,7 @@ from avatar_models.headgas.density import DensityControl, apply_edit
 from avatar_models.headgas.motion import surface_motion
 from avatar_models.heads.interface import Head
 from avatar_models.losses import first_not_finite, photometric
-from avatar_models.metrics import psnr
+from avatar_models.metrics import psnr_inside
 from avatar_models.perceptual import Vgg16Features, load_vgg16, matte_box, perceptual
 from avatar_models.splatting import splat
 from pipelines.atomic import write_bytes_atomic
@@ -38,9 +38,9 @@ from pipelines.frames import composite
 from pipelines.news import News
 from pipelines.params import TrainHeadgas
 from pipelines.schedule import density_rules, frame_of_step, is_on_plateau, probe_steps, rate_factors, rng_of_step, sh_degree
-from pipelines.subject import Shots, Tables, blanked, load_shots, read_tables, subject_clips, subject_identity
+from pipelines.subject import Shots, Tables, load_shots, read_tables, subject_clips, subject_identity
 
-VERSION = 4
+VERSION = 5
 PROGRESS = "progress.png"
 CURVE_EVERY = 25
 POSE_START = 0.05
@@ -310,8 +310,8 @@ class Training:
 
     def psnr_of(self, shots: Shots, index: int, camera: Camera) -> float:
         wanted = torch.from_numpy(composite(shots.images[index], shots.mattes[index], self.level)).permute(2, 0, 1)[None]
-        both = (self.rendered(shots.conditions[index], camera), wanted.to(self.device))
-        return float(psnr(*(blanked(one, shots.judged[index : index + 1], self.level) for one in both)))
+        judged = torch.from_numpy(shots.judged[index : index + 1])[:, None].float()
+        return float(psnr_inside(self.rendered(shots.conditions[index], camera).cpu(), wanted, judged))
 
     def progress_picture(self) -> bytes:
         """A PNG: a held-out frame, and what the avatar made of it at each probe; of training where nothing is held out."""

@@ -148,7 +148,8 @@ def apply_edit(edit: Edit, model: HeadGas, optimizer: torch.optim.Adam, basis: R
             group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
         state = optimizer.state.pop(old, {})
         optimizer.state[new] = {key: value if key == "step" else edit.apply_moment(value) for key, value in state.items()}
-    model.motion = edit.apply(model.motion.reshape(len(model.motion), -1, 3), 1).flatten(1)
+    if model.motion.numel():
+        model.motion = edit.apply(model.motion.reshape(len(model.motion), -1, 3), 1).flatten(1)
     model.locality = edit.apply(model.locality)
     model.F = nn.Parameter(edit.apply(model.F.detach().reshape(blocks), 1).flatten(1))
     basis.replace(model.F, *(edit.apply_moment(moment.reshape(blocks), 1).flatten(1) for moment in (basis.m, basis.v)))

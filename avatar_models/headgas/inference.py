@@ -1,6 +1,6 @@
 """A trained HeadGaS that is only looked at: what does not depend on the expression is worked out once.
 
-Positions stay, so of the MLP's first layer only the blend's share is left to do for an expression:
+The MLP sees positions at rest, so of its first layer only the blend's share is left to do for an expression:
 
     h = relu(W_f F^T e + [W_f f_0 + W_psi psi(mu) + b_1]),   (c, alpha) = W_2 h + [b_2 + the Gaussian's offset]
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from avatar_models import kernels
+from avatar_models.blending import steady_blend
 from avatar_models.gaussians import Gaussians
 from avatar_models.headgas.model import HeadGas
 from avatar_models.headgas.variants import Full, Rigged
@@ -55,7 +56,8 @@ class FrozenHeadGas:
         distinct, times = torch.unique_consecutive(conditions.detach(), dim=0, return_counts=True)
         for some, of_some in zip(distinct.split(TOGETHER), times.split(TOGETHER), strict=True):
             known = [self._last[1]] if self._last is not None and torch.equal(some[0], self._last[0]) else []
-            made = known + self._of_conditions(some[len(known) :])
+            new = some[len(known) :]
+            made = known + (self._of_conditions(new) if len(new) else [])
             self._last = some[-1], made[-1]
             for gaussians, count in zip(made, of_some.tolist(), strict=True):
                 yield from repeat(gaussians, count)
@@ -76,7 +78,7 @@ def _from_layers(model: HeadGas) -> Callable[[Tensor], list[Gaussians]]:
     def of_conditions(conditions: Tensor) -> list[Gaussians]:
         colors, opacities = appearance(model.weights(conditions))
         harmonics = colors.unflatten(-1, (-1, 3))
-        places = means + (conditions @ motion).unflatten(1, (-1, 3)) if rides else means.expand(len(conditions), -1, -1)
+        places = [means + steady_blend(c, motion).reshape(-1, 3) if rides else means for c in conditions]
         return [Gaussians(m, quats, scales, o, c) for m, o, c in zip(places, opacities, harmonics, strict=True)]
 
     return of_conditions
@@ -84,7 +86,7 @@ def _from_layers(model: HeadGas) -> Callable[[Tensor], list[Gaussians]]:
 
 @dataclass(frozen=True)
 class Layers:
-    """The MLP of the full method with all that is the same in every expression added up. float32."""
+    """The MLP of `full` or `rigged` with all that is the same in every expression added up. float32."""
 
     F: Tensor  # (E, N D)
     before: Tensor  # (N, H) the first layer of f_0 and psi
@@ -95,7 +97,7 @@ class Layers:
 
 @torch.no_grad()
 def fold(model: HeadGas) -> Layers:
-    """The layers of a trained HeadGas of the full method; sums are taken in float64."""
+    """The layers of a trained `full` or `rigged` HeadGaS; sums are taken in float64."""
     first, last = model.phi[0], model.phi[2]
     assert isinstance(first, nn.Linear)
     assert isinstance(last, nn.Linear)
@@ -118,7 +120,7 @@ class InTorch:
     def __call__(self, e: Tensor) -> tuple[Tensor, Tensor]:
         """See :data:`Appearance`."""
         own = self.layers
-        blended = (e @ own.F).reshape(len(e), len(own.before), -1)
+        blended = (e @ own.F).unflatten(1, (len(own.before), -1))
         out = torch.relu(blended @ own.W1 + own.before) @ own.W2 + own.base
         return out[..., :-1], torch.sigmoid(out[..., -1])
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from avatar_models.blending import Blend, blend
 from avatar_models.gaussians import Gaussians
-from avatar_models.headgas.variants import VARIANTS
+from avatar_models.headgas.variants import VARIANTS, Rigged
 
 POSITION_RATE = 6.4e-4
 """Learning rate of the means over the head's extent: four times 3DGS's, because runs here are short."""
@@ -67,7 +67,7 @@ class HeadGas(nn.Module):
     spread: Tensor  # (E,) its standard deviation
     centre: Tensor  # (3,) psi sees positions relative to it
     extent: Tensor  # () metres
-    motion: Tensor  # (E, 3 N) metres per unit of a condition: what rides on the head's surface; nothing moves at the start
+    motion: Tensor  # (E, 3 N) metres per unit of a condition, nothing at the start; (E, 0) where nothing rides on the surface
     locality: Tensor  # (N,) how much of the blend counts
 
     def __init__(self, sizes: HeadGasSizes) -> None:
@@ -93,7 +93,7 @@ class HeadGas(nn.Module):
         self.register_buffer("spread", torch.ones(e))
         self.register_buffer("centre", torch.zeros(3))
         self.register_buffer("extent", torch.ones(()))
-        self.register_buffer("motion", torch.zeros(e, 3 * n))
+        self.register_buffer("motion", torch.zeros(e, 3 * n if isinstance(self.variant, Rigged) else 0))
         self.register_buffer("locality", torch.ones(n))
 
     def gaussians(self, condition: Tensor, blend: Blend = blend) -> Gaussians:

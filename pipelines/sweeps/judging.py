@@ -70,7 +70,7 @@ class Yardstick:
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
         images, wanted = torch.cat(made).cpu(), pictures(shots, level)
-        found = measured(images, wanted, shots, level)
+        found = measured(images, wanted, shots.mattes, shots.judged)
         figures = {
             "psnr": float(found["psnr"].mean()),
             "ssim": float(found["ssim"].mean()),

@@ -31,7 +31,7 @@ from pipelines.runs import Run, lineage_tags, start_run
 from pipelines.stage_state import describe
 from pipelines.sweeps.config import SEARCHED, Sweep, SweepError
 from pipelines.sweeps.study import INTERRUPTED, MLFLOW, RESULT, RETRY_OF, is_settled
-from pipelines.tracking import connect, tracking_uri
+from pipelines.tracking import connect, few_retries, store_errors, tracking_uri
 
 NUMBER_TAG, STATE_TAG, REASON_TAG, STUDY_TAG, RETRY_TAG = (
     "headwater.trial", "headwater.trial.state", "headwater.trial.reason", "headwater.study", "headwater.trial.retry_of",
@@ -58,8 +58,9 @@ class StudyRecord:
         run.log_params(shown or dict(values))
 
     def watch(self, number: int, points: Sequence[Mapping[str, float]]) -> None:
-        """Writes how a trial does on its way."""
-        self.runs[number].log_new(points)
+        """Writes how a trial does on its way; what cannot be written now is when the trial ends."""
+        with suppress(*store_errors()), few_retries():  # other trials wait meanwhile
+            self.runs[number].log_new(points)
 
     def end(self, trial: FrozenTrial) -> None:
         """Writes what became of a trial, and ends its run: FAILED for a trial that failed, FINISHED for a pruned one too."""

@@ -38,7 +38,7 @@ from pipelines.sweeps.tracks import own_tracks
 from pipelines.training import CURVE_EVERY, HeadGasTrainer, Training, TrainingDiverged
 from pipelines.training_items import training_items, training_step
 
-VERSION = 2
+VERSION = 3
 CATALOG = Path("data/catalog/catalog.parquet")
 VERDICTS = (AvatarError, SweepError, TrainingDiverged)
 """Errors that a trial's values are to blame for: trying again would change nothing."""
@@ -119,7 +119,11 @@ class HeadGasTrials:
         there = {name: entry for name, entry in entries.items() if isinstance(entry, Entry)}
         own = self.data if root == Path() else read_tables(root)
         writer = self.cache.writer(key)
-        figures = self._judged(there, own, writer)
+        try:
+            figures = self._judged(there, own, writer)
+        except Exception:
+            writer.discard()
+            raise
         curve = mean_curve([json.loads(entry.read_bytes("curve.json")) for entry in there.values()])
         summary = {
             "watched": [[seen.report, seen.step, dict(seen.figures)] for seen in watched],

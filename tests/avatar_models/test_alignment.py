@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from avatar_models.alignment import PoseCorrections, align, twisted
+from avatar_models.alignment import BETAS, EPS, PoseCorrections, adam, align, twisted
 from avatar_models.cameras import Camera
 from avatar_models.gaussians import Gaussians
 from avatar_models.rotations import axis_angle_to_matrix
@@ -71,3 +71,15 @@ def test_corrections_are_zero_on_the_mean_and_come_back_from_a_checkpoint() -> N
     assert torch.equal(again.camera(frames).viewmat, poses.camera(frames).viewmat)
     learned, one = poses.camera_to_learn(1, True)
     assert learned.requires_grad and torch.equal(one.viewmat[0], poses.camera(frames).viewmat[1])
+
+
+def test_its_adam_is_torchs() -> None:
+    g = torch.Generator().manual_seed(1)
+    x = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([x], lr=0.01, betas=BETAS, eps=EPS)
+    own, m, v = torch.zeros(6, dtype=torch.float64), torch.zeros(6, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)
+    for step in range(1, 9):
+        x.grad = torch.randn(6, generator=g, dtype=torch.float64)
+        optimizer.step()
+        own -= 0.01 * adam(x.grad, m, v, step)
+        assert torch.allclose(own, x.detach(), rtol=0, atol=1e-9)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from avatar_models.alignment import twisted
 from avatar_models.avatar import track_condition
 from avatar_models.cameras import Camera, resized
 from avatar_models.heads.procedural import procedural_head
@@ -164,3 +166,40 @@ def test_a_run_with_stops_ends_with_the_same_bits(shots: Shots, tmp_path: Path) 
     assert stopped.curve == whole.curve
     for name, tensor in whole.model.tensors().items():
         assert torch.equal(tensor, stopped.model.tensors()[name]), name
+
+
+def test_what_the_video_does_not_show_changes_nothing(shots: Shots) -> None:
+    known = shots.known.copy()
+    known[:, SIDE - 12 :] = False
+    images = shots.images.copy()
+    images[:, SIDE - 12 :] = 255 - images[:, SIDE - 12 :]
+    runs = [training(replace(shots, known=known, images=pictures)) for pictures in (shots.images, images)]
+    same_start = runs[0].model.state_dict()
+    runs[1].model.load_state_dict(
+        same_start
+    )  # first colours are looked up in whole pictures' known pixels, points are the same
+    for run in runs:
+        for _ in range(12):
+            run.one_step()
+    assert all(torch.equal(a, b) for a, b in zip(*(run.model.state_dict().values() for run in runs), strict=True))
+
+
+def test_a_pose_that_was_tracked_wrongly_is_turned_back(shots: Shots) -> None:
+    wrong = torch.zeros(FRAMES, 6)
+    wrong[2, 1] = 0.06  # radians, about the head's y axis
+    centre = shots.camera.viewmat.new_zeros(3)
+    tracked = replace(shots, camera=twisted(shots.camera, wrong, centre))
+    run = training(tracked, pose_rate=5e-3, steps=300)
+    while run.step < 300:
+        run.one_step()
+    turned = run.poses.twists[:, 1]
+    assert turned[2] - turned[[0, 1, 3, 4, 5]].mean() < -0.02
+    assert run.poses.twists.mean(0).abs().max() < 1e-6
+
+
+def test_poses_are_kept_at_first_and_where_they_are_not_to_be_corrected(shots: Shots) -> None:
+    late, never = training(shots, steps=1000, pose_rate=5e-3), training(shots, pose_rate=0.0)
+    for run in (late, never):
+        for _ in range(10):
+            run.one_step()
+        assert run.poses.twists.abs().max() == 0.0

@@ -11,7 +11,7 @@ from torch import Tensor
 from avatar_models.avatar import avatar_files, load_avatar, render
 from avatar_models.cameras import Camera
 from avatar_models.gaussians import Gaussians
-from avatar_models.headgas import VARIANTS, FrozenHeadGas, HeadGas, HeadGasSizes
+from avatar_models.headgas import VARIANTS, FrozenHeadGas, HeadGas, HeadGasSizes, inference
 from avatar_models.headgas.inference import InKernel, InTorch, fold
 from avatar_models.splatting import splat
 
@@ -97,8 +97,20 @@ def test_fewer_harmonics_may_be_shown_than_there_are() -> None:
     assert torch.allclose(found.colors.double(), exactly(model, condition).colors, rtol=0, atol=2e-6)
 
 
-def test_a_condition_gives_the_same_bits_in_any_company_and_for_any_number_of_threads() -> None:
-    model, before = trained(), torch.get_num_threads()
+def test_a_condition_asked_for_again_is_known_in_torch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CUDA appearances are made in torch: here they are on the CPU."""
+    monkeypatch.setattr(inference, "InKernel", InTorch)
+    frozen = FrozenHeadGas(trained())
+    first, second = conditions(2, trained())
+    known = frozen.gaussians(first)
+    assert frozen.gaussians(first) is known
+    again, other = frozen.each(torch.stack([first, second]))
+    assert again is known and not torch.equal(other.colors, known.colors)
+
+
+@pytest.mark.parametrize("variant", ["full", "rigged"])
+def test_a_condition_gives_the_same_bits_in_any_company_and_for_any_number_of_threads(variant: str) -> None:
+    model, before = trained(variant=variant), torch.get_num_threads()
     wanted = conditions(13, model)
     alone = [FrozenHeadGas(model).gaussians(condition) for condition in wanted]
     try:
@@ -107,6 +119,7 @@ def test_a_condition_gives_the_same_bits_in_any_company_and_for_any_number_of_th
             for one, other in zip(alone, FrozenHeadGas(model).each(wanted), strict=True):
                 assert torch.equal(one.colors, other.colors)
                 assert torch.equal(one.opacities, other.opacities)
+                assert torch.equal(one.means, other.means)
     finally:
         torch.set_num_threads(before)
 
