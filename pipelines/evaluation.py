@@ -89,11 +89,8 @@ class JudgeAvatar:
             "clip_id": held_out.clip_ids,
             "frame": held_out.frames,
             **measured(made, wanted, held_out.mattes, held_out.judged),
-            **{
-                f"aligned_{name}": values
-                for name, values in measured(aligned, wanted, held_out.mattes, held_out.judged).items()
-            },
-            **{f"baseline_{name}": values for name, values in measured(copied, wanted, held_out.mattes, both).items()},
+            **prefixed("aligned", measured(aligned, wanted, held_out.mattes, held_out.judged)),
+            **prefixed("baseline", measured(copied, wanted, held_out.mattes, both)),
         }
         table = pa.table(
             {name: pa.array(values, METRICS_SCHEMA.field(name).type) for name, values in rows.items()},
