@@ -8,7 +8,7 @@ from pathlib import Path
 
 from avatar_models.lpips import LPIPS_SHA256, LPIPS_URL, load_lpips
 from avatar_models.perceptual import VGG16_SHA256, VGG16_URL
-from pipelines.params import Params
+from pipelines.params import Evaluate, Params, TrainHeadgas
 from pipelines.perceptual_asset import ABSENT, content_of
 
 ON_TAG = "headwater.lpips"
@@ -33,11 +33,11 @@ class Named:
     sha256: str
 
 
-def named_files(params: Params) -> dict[str, Named]:
+def named_files(train: TrainHeadgas, evaluate: Evaluate) -> dict[str, Named]:
     """By the asset's name."""
     return {
-        "vgg16": Named("train_headgas.perceptual_weights", params.train_headgas.perceptual_weights, VGG16_URL, VGG16_SHA256),
-        "lpips_vgg": Named("evaluate.lpips_weights", params.evaluate.lpips_weights, LPIPS_URL, LPIPS_SHA256),
+        "vgg16": Named("train_headgas.perceptual_weights", train.perceptual_weights, VGG16_URL, VGG16_SHA256),
+        "lpips_vgg": Named("evaluate.lpips_weights", evaluate.lpips_weights, LPIPS_URL, LPIPS_SHA256),
     }
 
 
@@ -45,14 +45,14 @@ def lpips_assets(params: Params) -> dict[str, str]:
     """sha256 of both files, ABSENT for one that is not there; nothing where LPIPS is not asked for."""
     if not params.evaluate.lpips_weights:
         return {}
-    return {name: content_of(file.path) for name, file in named_files(params).items()}
+    return {name: content_of(file.path) for name, file in named_files(params.train_headgas, params.evaluate).items()}
 
 
 def lpips_files(params: Params) -> LpipsFiles | None:
     """Both files; None where LPIPS is off: not asked for, or one of them is not there."""
     if not params.evaluate.lpips_weights:
         return None
-    paths = [Path(file.path) for file in named_files(params).values()]
+    paths = [Path(file.path) for file in named_files(params.train_headgas, params.evaluate).values()]
     return LpipsFiles(*(path.resolve() for path in paths)) if all(path.is_file() for path in paths) else None
 
 
@@ -65,7 +65,7 @@ def say_lpips_is_off(params: Params) -> None:
     if files is not None:
         load_lpips(files.vgg16, files.linear)
     found = lpips_assets(params)
-    named = named_files(params)
+    named = named_files(params.train_headgas, params.evaluate)
     for name, content in found.items():
         file = named[name]
         if content == ABSENT:
