@@ -83,7 +83,7 @@ def test_a_target_may_be_shared() -> None:
 
 
 def test_one_stage_of_known_features() -> None:
-    """One convolution that copies the colours: black and white give no features where ReLU ends them, red and blue two axes."""
+    """One convolution that copies the colours: of black nothing passes the ReLU, of red and blue one channel each."""
     features = Vgg16Features(((3,),)).double()
     weight = torch.zeros(3, 3, 3, 3, dtype=torch.float64)
     weight[range(3), range(3), 1, 1] = 1
