@@ -1,4 +1,4 @@
-"""A perceptual loss on VGG16's features, without torchvision: the weights are torchvision's published file.
+"""VGG16's features, without torchvision: the weights are torchvision's published file. And a perceptual loss on them.
 
 Which layers HeadGaS compares is not published; here it is the last one before each of the first four poolings, as in
 Johnson et al. 2016. Images are (B, 3, H, W) in [0, 1].
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,29 +18,32 @@ from torch import Tensor, nn
 VGG16_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
 VGG16_SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as torchvision trained it
-STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
-"""Channels of the 3 x 3 convolutions up to relu4_3; each stage but the last ends in a 2 x 2 maximum."""
+STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Channels of the 3 x 3 convolutions; a 2 x 2 maximum lies between two stages."""
+
+COMPARED = STAGES[:4]
+"""What the loss compares: up to relu4_3."""
 
 SMALLEST = 16
-"""Pixels: smaller boxes leave nothing to compare in the last stage."""
+"""Pixels: smaller pictures leave nothing to compare in the last stage."""
 
 
 class PerceptualWeightsError(ValueError):
-    """A file that does not hold VGG16's weights; the message names it and says where the right one is."""
+    """A file that does not hold the weights that it should; the message names it and says where the right one is."""
 
 
 class Vgg16Features(nn.Module):
-    """Features after relu1_2, relu2_2, relu3_3 and relu4_3. Frozen."""
+    """Features after the last ReLU of each stage: relu1_2, relu2_2, relu3_3, relu4_3 and, of all STAGES, relu5_3. Frozen."""
 
     mean: Tensor  # (3, 1, 1)
     std: Tensor  # (3, 1, 1)
 
-    def __init__(self) -> None:
+    def __init__(self, stages: Sequence[Sequence[int]] = COMPARED) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         self.taps: list[int] = []
         channels = 3
-        for stage in STAGES:
+        for stage in stages:
             for width in stage:
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
                 channels = width
@@ -60,34 +64,39 @@ class Vgg16Features(nn.Module):
         return found
 
 
-def load_vgg16(path: Path) -> Vgg16Features:
+def load_vgg16(path: Path, stages: Sequence[Sequence[int]] = COMPARED) -> Vgg16Features:
     """The features of torchvision's vgg16 file, or of any file with the same names.
+
+    Raises PerceptualWeightsError, FileNotFoundError.
+    """
+    model = Vgg16Features(stages)
+    shapes = {name: tuple(own.shape) for name, own in model.state_dict().items()}
+    model.load_state_dict(read_weights(path, shapes, "VGG16", VGG16_URL))
+    return model.eval()
+
+
+def read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]], network: str, url: str) -> dict[str, Tensor]:
+    """The named tensors of a file of weights, which may hold more, on the CPU.
 
     A file called NAME-xxxxxxxx.pth has to begin its sha256 with these digits, which is torchvision's custom.
     Raises PerceptualWeightsError, FileNotFoundError.
     """
     told = re.search(r"-([0-9a-f]{8,64})\.pth$", path.name)
     if told and not file_sha256(path).startswith(told[1]):
-        raise PerceptualWeightsError(
-            f"{path}: its sha256 does not begin with {told[1]}: damaged; get it again from {VGG16_URL}"
-        )
+        raise PerceptualWeightsError(f"{path}: its sha256 does not begin with {told[1]}: damaged; get it again from {url}")
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError:
         raise
     except Exception as error:  # torch's reader raises whatever the damage leads it to
-        raise PerceptualWeightsError(f"{path}: not a file of weights ({type(error).__name__}); get {VGG16_URL}") from None
-    model = Vgg16Features()
-    wanted = model.state_dict()
-    bad = [
-        name
-        for name, own in wanted.items()
-        if not hasattr(state, "get") or getattr(state.get(name), "shape", None) != own.shape
-    ]
-    if bad:
-        raise PerceptualWeightsError(f"{path}: {bad[0]} is missing or of another shape: not VGG16; get {VGG16_URL}")
-    model.load_state_dict({name: state[name] for name in wanted})
-    return model.eval()
+        raise PerceptualWeightsError(f"{path}: not a file of weights ({type(error).__name__}); get {url}") from None
+    held = state if isinstance(state, Mapping) else {}
+    for name, shape in shapes.items():
+        found = getattr(held.get(name), "shape", None)
+        if found != shape:
+            what = f"is of another shape, {tuple(found)} in place of {shape}" if found is not None else f"{shape} is missing"
+            raise PerceptualWeightsError(f"{path}: {name} {what}: not {network}; get {url}")
+    return {name: held[name] for name in shapes}
 
 
 def file_sha256(path: Path) -> str:

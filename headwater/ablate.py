@@ -12,7 +12,9 @@ from rich.table import Table
 
 from pipelines.ablation import PRESETS, SHOWN, figures_of, judge_step, with_preset
 from pipelines.cluster import ray_cluster
+from pipelines.evaluation import LPIPS
 from pipelines.fanout import Item, run_and_assemble
+from pipelines.lpips_asset import ON_TAG, lpips_assets, say_lpips_is_off
 from pipelines.params import Params, load_params
 from pipelines.perceptual_asset import perceptual_is_off, say_what_is_off
 from pipelines.runs import Run, stage_run
@@ -21,6 +23,7 @@ from pipelines.training_items import training_items, training_step
 
 LOCAL_UI = "http://127.0.0.1:5000"
 """Where `headwater ui` shows a store that is a file."""
+LPIPS_TITLES = {"lpips": "LPIPS", "aligned_lpips": "aligned LPIPS"}
 
 
 class AblationError(ValueError):
@@ -50,10 +53,12 @@ def ablate(subjects: Sequence[str], steps: int, console: Console) -> list[Row]:
     without_perceptual = perceptual_is_off(wanted)
     if wanted.lambda_perceptual > 0:
         say_what_is_off(wanted)
+    say_lpips_is_off(params)
     names = [name for name in PRESETS if name != "no_perceptual" or not without_perceptual]
     rows = []
     with stage_run("ablate", params) as run, ray_cluster():
         run.log_params({"subjects": ", ".join(item.id for item in items), "steps": steps or wanted.steps}, "ablate")
+        run.log_assets(lpips_assets(params))
         for name in names:
             console.print(f"{PRESETS[name].label}:", highlight=False)
             rows.append(one_row(name, with_preset(params, name, steps), items, run))
@@ -84,7 +89,8 @@ def one_row(name: str, params: Params, items: Sequence[Item], run: Run) -> Row:
     links = {}
     for subject, found in figures.items():
         with run.child(f"{name} {subject}", {"train_headgas": params.train_headgas.as_key()}) as child:
-            child.set_tags({"headwater.ablation": name, "headwater.subject": subject})
+            on = str("lpips" in found).lower()
+            child.set_tags({"headwater.ablation": name, "headwater.subject": subject, ON_TAG: on})
             child.log_metrics(found)
             links[subject] = f"{ui_address(params)}/#/experiments/{child.experiment_id}/runs/{child.id}?{MODEL_TRAINING}"
     return Row(name, figures, links)
@@ -96,13 +102,16 @@ def ui_address(params: Params) -> str:
 
 
 def show_table(rows: Sequence[Row], console: Console) -> None:
-    """The paper's layout, a row per ablation, then the method and what goes beyond it; each subject's aligned PSNR; links."""
+    """The paper's layout, a row per ablation, then the method and what goes beyond it, LPIPS where it is on; each subject's
+    aligned PSNR; links."""
     rows = [row for row in rows if row.figures]
     subjects = sorted({subject for row in rows for subject in row.figures})
-    table = Table("", "L2 x 1e3", "PSNR", "SSIM", "aligned PSNR", "SSIM", "inside the matte", "SSIM", "paper's PSNR", *subjects)
+    distances = [name for name in LPIPS if rows and all(name in found for row in rows for found in row.figures.values())]
+    titles = ("", "L2 x 1e3", "PSNR", "SSIM", "aligned PSNR", "SSIM", "inside the matte", "SSIM")
+    table = Table(*titles, *(LPIPS_TITLES[name] for name in distances), "paper's PSNR", *subjects)
     for row in rows:
         paper = PRESETS[row.name].papers_psnr
-        shown = (f"{row.mean(name):.4f}" if name.endswith("ssim") else f"{row.mean(name):.2f}" for name in SHOWN)
+        shown = (f"{row.mean(name):.2f}" if name.endswith("psnr") else f"{row.mean(name):.4f}" for name in (*SHOWN, *distances))
         own = (f"{1e3 * row.mean('l2'):.2f}", *shown)
         of_subjects = (f"{row.figures[s]['aligned_psnr']:.2f}" if s in row.figures else "-" for s in subjects)
         table.add_row(PRESETS[row.name].label, *own, f"{paper:.2f}" if paper else "-", *of_subjects)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from avatar_models.heads.procedural import procedural_head
 from pipelines.lineage import detector_hashes
+from pipelines.lpips_asset import Named, named_files
+from pipelines.params import PARAMS_FILE, Evaluate, TrainHeadgas, load_params
+from pipelines.perceptual_asset import ABSENT, content_of
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,36 @@ def is_intact(asset: Asset) -> bool:
     return detector_hashes().get(asset.name) == asset.sha256
 
 
+LICENCES = {"vgg16": "BSD-3-Clause (torchvision)", "lpips_vgg": "BSD-2-Clause (PerceptualSimilarity)"}
+"""Of the files that a user may add."""
+
+
+def state_of(file: Named) -> tuple[bool, str]:
+    """Whether a file that may be added is there or not asked for, and how it stands with it, as markup."""
+    if not file.path:
+        return True, f"not in use: {file.parameter} is empty"
+    path, content = escape(file.path), content_of(file.path)
+    if content == ABSENT:
+        return False, f"[red]{path}: no such file; {file.parameter} names it[/red]"
+    if content != file.sha256:
+        return True, f"[yellow]{path}: not the published file, its sha256 is {content}[/yellow]"
+    return True, f"[green]ok[/green]: {path}"
+
+
+def show_added(console: Console, train: TrainHeadgas, evaluate: Evaluate) -> bool:
+    """Prints the files that a user may add, with address and sha256; returns whether those that are named are there."""
+    good = True
+    console.print("Files that you may add, for the perceptual loss and LPIPS (docs/headgas.md):")
+    for name, file in named_files(train, evaluate).items():
+        there, state = state_of(file)
+        good &= there
+        for line in (f"{name}, {LICENCES[name]}: {state}", f"  {file.url}", f"  sha256 {file.sha256}"):
+            console.print(line, highlight=False, soft_wrap=True)
+    return good
+
+
 def show_assets(console: Console) -> bool:
-    """Prints every asset with its state; returns whether all are as they should be."""
+    """Prints every asset with its state; returns whether all are as they should be. Raises ParamsError."""
     table = Table("asset", "from", "licence", "sha256", "state")
     good = True
     for asset in DETECTOR:
@@ -70,4 +102,6 @@ def show_assets(console: Console) -> bool:
         table.add_row(asset.name, asset.origin, asset.licence, asset.sha256[:16], state)
     table.add_row("head procedural", "this project", "Apache-2.0", procedural_head().hash()[:16], "[green]ok[/green]")
     console.print(table)
-    return good
+    params = load_params() if PARAMS_FILE.exists() else None  # outside of a project no file is named
+    train, evaluate = (params.train_headgas, params.evaluate) if params else (TrainHeadgas(), Evaluate())
+    return show_added(console, train, evaluate) and good

@@ -260,8 +260,13 @@ def ablate(
 def assets() -> None:
     """The model files in use: where they come from, their licence, and whether they are what they should be."""
     from headwater.assets import show_assets
+    from pipelines.params import ParamsError
 
-    if not show_assets(console):
+    try:
+        good = show_assets(console)
+    except ParamsError as error:
+        raise fail(str(error)) from None
+    if not good:
         raise typer.Exit(1)
 
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from avatar_models.avatar import FACTS, TENSORS, load_avatar
 from pipelines.cache import Entry, EntryWriter
-from pipelines.evaluation import METRICS_SCHEMA, VERSION, JudgeAvatar
+from pipelines.evaluation import LPIPS, METRICS_SCHEMA, JudgeAvatar, judging_step
 from pipelines.fanout import FanOutResult, Item, Step
+from pipelines.lpips_asset import LpipsFiles
 from pipelines.params import Params
 
 
@@ -50,8 +51,8 @@ def with_preset(params: Params, name: str, steps: int = 0) -> Params:
 class JudgeTrained:
     """Judges the avatar that the step before trained, on its subject's held-out frames."""
 
-    def __init__(self, params: Mapping[str, Any]) -> None:
-        self.judge = JudgeAvatar(params)
+    def __init__(self, params: Mapping[str, Any], lpips_files: LpipsFiles | None = None) -> None:
+        self.judge = JudgeAvatar(params, lpips_files)
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         assert upstream is not None
@@ -63,22 +64,16 @@ class JudgeTrained:
 
 
 def judge_step(params: Params) -> Step:
-    options = {
-        "test_fraction": params.catalog.test_fraction,
-        "max_frames": params.evaluate.max_frames,
-        "align_steps": params.evaluate.align_steps,
-        "resolution": params.train_headgas.resolution,
-        "background": params.train_headgas.background,
-    }
-    return Step("judge_headgas", VERSION, JudgeTrained, options, params.compute.render)
+    return judging_step("judge_headgas", JudgeTrained, params)
 
 
 def figures_of(result: FanOutResult) -> dict[str, dict[str, float]]:
-    """By subject, over the held-out frames: SHOWN, and the mean squared error that the paper calls L2."""
+    """By subject, over the held-out frames: SHOWN, LPIPS where it is on, and the mean squared error that the paper calls L2."""
     found = {}
     for subject in result.entries:
         table = result.last(subject).read_table("metrics").cast(METRICS_SCHEMA)
-        figures = {name: np.array(table[name], np.float64) for name in SHOWN}
+        shown = (*SHOWN, *(name for name in LPIPS if not table[name].null_count))
+        figures = {name: np.array(table[name], np.float64) for name in shown}
         l2 = 10 ** (-figures["psnr"] / 10)
         found[subject] = {"l2": float(l2.mean()), **{name: float(values.mean()) for name, values in figures.items()}}
     return found

@@ -7,7 +7,8 @@ training: the training frame whose head pose and expression are nearest.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,17 @@ from numpy.typing import NDArray
 from avatar_models.alignment import align
 from avatar_models.avatar import BACKGROUNDS, Avatar, load_avatar, render
 from avatar_models.cameras import Camera, resized
+from avatar_models.lpips import Lpips, load_lpips
 from avatar_models.metrics import psnr_inside, ssim_inside
 from pipelines.cache import Entry, EntryWriter
-from pipelines.fanout import Item, ItemRejected
+from pipelines.fanout import Item, ItemRejected, Step, Work
 from pipelines.frames import composite
+from pipelines.lpips_asset import LpipsFiles, lpips_assets, lpips_files
+from pipelines.params import Params
 from pipelines.subject import Shots, clip_tracks, load_shots, read_tables, subject_clips
 from pipelines.video import write_video
 
-VERSION = 5
+VERSION = 6
 MAX_PSNR = 100.0  # dB: of equal pictures, a still video's
 COMPARED = 400
 """Training frames among which the nearest is looked for."""
@@ -42,9 +46,14 @@ MEASURES = ("psnr", "ssim", "matte_psnr", "matte_ssim")
 """Of the whole picture over the background (dB), and inside the head's matte."""
 FIGURES = (*MEASURES, *(f"aligned_{name}" for name in MEASURES), *(f"baseline_{name}" for name in MEASURES))
 """Of the avatar in the tracked poses, in poses that were moved to fit it, and of the nearest training frame."""
+LPIPS = ("lpips", "aligned_lpips")
+"""Of the whole picture over the background, in both kinds of poses; null where its weights are not there."""
 
 METRICS_SCHEMA = pa.schema(
-    [("subject_id", pa.string()), ("clip_id", pa.string()), ("frame", pa.int64()), *((name, pa.float32()) for name in FIGURES)],
+    [
+        *(("subject_id", pa.string()), ("clip_id", pa.string()), ("frame", pa.int64())),
+        *((name, pa.float32()) for name in (*FIGURES, *LPIPS)),
+    ],
     metadata={"headwater.table": "evaluation", "headwater.version": "2"},
 )
 
@@ -52,7 +61,8 @@ METRICS_SCHEMA = pa.schema(
 class JudgeAvatar:
     """Evaluates one subject or one pair per call."""
 
-    def __init__(self, params: Mapping[str, Any]) -> None:
+    def __init__(self, params: Mapping[str, Any], lpips_files: LpipsFiles | None = None) -> None:
+        self.lpips_files = lpips_files
         self.test_fraction = float(params["test_fraction"])
         self.max_frames = int(params["max_frames"])
         self.size = int(params["resolution"])
@@ -60,6 +70,12 @@ class JudgeAvatar:
         self.level = BACKGROUNDS[params["background"]]
         self.data = read_tables()
         torch.set_num_threads(1)
+
+    @cached_property
+    def lpips(self) -> Lpips | None:
+        """Read with the first subject; pairs need none."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return load_lpips(self.lpips_files.vgg16, self.lpips_files.linear).to(device) if self.lpips_files else None
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         target, _, driver = item.id.partition(PAIR)
@@ -91,7 +107,10 @@ class JudgeAvatar:
             **measured(made, wanted, held_out.mattes, held_out.judged),
             **prefixed("aligned", measured(aligned, wanted, held_out.mattes, held_out.judged)),
             **prefixed("baseline", measured(copied, wanted, held_out.mattes, both)),
+            **dict.fromkeys(LPIPS, [None] * len(held_out)),
         }
+        if self.lpips is not None:
+            rows |= distances(self.lpips, {"lpips": made, "aligned_lpips": aligned}, wanted, held_out.judged)
         table = pa.table(
             {name: pa.array(values, METRICS_SCHEMA.field(name).type) for name, values in rows.items()},
             schema=METRICS_SCHEMA,
@@ -99,7 +118,8 @@ class JudgeAvatar:
         out.write_table("metrics", table)
         store_video(out, "video.mp4", compared(wanted, made), self.data.segments, held_out.clip_ids[0])
         out.write_bytes("still.png", still(wanted, made))
-        return {name: round(float(np.mean(rows[name])), 4) for name in FIGURES}
+        shown = (*FIGURES, *(LPIPS if self.lpips is not None else ()))
+        return {name: round(float(np.mean(rows[name])), 4) for name in shown}
 
     def cross(self, avatar: Avatar, facts: Mapping[str, Any], driver: str, out: EntryWriter) -> dict[str, Any]:
         """A video: the driver's input, and the target's avatar with the driver's expression and head rotation."""
@@ -115,6 +135,19 @@ class JudgeAvatar:
         panels = (np.concatenate([panel(w), panel(m)], 1) for w, m in zip(pictures(shots, self.level), made, strict=True))
         store_video(out, "video.mp4", panels, self.data.segments, shots.clip_ids[0])
         return {"frames": len(shots)}
+
+
+def judging_step(name: str, worker: Callable[..., Work], params: Params) -> Step:
+    """A step of a worker like JudgeAvatar. Where LPIPS's files lie stays out of the key; their content is in it."""
+    options = {
+        "test_fraction": params.catalog.test_fraction,
+        "max_frames": params.evaluate.max_frames,
+        "align_steps": params.evaluate.align_steps,
+        "resolution": params.train_headgas.resolution,
+        "background": params.train_headgas.background,
+    }
+    judge = partial(worker, lpips_files=lpips_files(params))
+    return Step(name, VERSION, judge, options, params.compute.render, lpips_assets(params))
 
 
 ClipRows = list[tuple[str, NDArray[np.int64]]]
@@ -171,6 +204,16 @@ def or_all(weights: torch.Tensor, instead: torch.Tensor | None = None) -> torch.
     """Weights of pixels (T, 1, S, S); ones, or others, for a picture without any."""
     empty = weights.amax((1, 2, 3), keepdim=True) == 0
     return torch.where(empty, torch.ones_like(weights) if instead is None else instead, weights)
+
+
+def distances(
+    lpips: Lpips, made: Mapping[str, torch.Tensor], wanted: torch.Tensor, judged: NDArray[np.bool_]
+) -> dict[str, list[float]]:
+    """LPIPS of each frame of renderings (T, 3, S, S); what is not judged is as wanted. A frame at a time, for VGG's memory."""
+    region = torch.from_numpy(judged)[:, None]
+    shown = [torch.where(region, images, wanted) for images in made.values()]
+    found = [lpips(torch.stack([images[t] for images in shown]), wanted[t : t + 1]).tolist() for t in range(len(wanted))]
+    return {name: [frame[k] for frame in found] for k, name in enumerate(made)}
 
 
 @torch.no_grad()

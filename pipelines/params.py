@@ -162,7 +162,8 @@ class TrainHeadgas(Block):
     perceptual_start: Fraction = 0.2
     """Share of the steps after which the perceptual term is on."""
     perceptual_weights: str = ""
-    """torchvision's vgg16-397923af.pth (docs/headgas.md says where it is), or a file of the same layout."""
+    """torchvision's vgg16-397923af.pth (docs/headgas.md says where it is), or a file of the same layout: for the perceptual
+    term, and for LPIPS when avatars are judged."""
     learning_rate: PositiveFloat = 5e-3
     rates: Literal["cosine", "3dgs"] = "cosine"
     """How learning rates fall: all along a cosine, or 3DGS's way, the means' exponentially and the others not."""
@@ -199,6 +200,9 @@ class Evaluate(Block):
     """Held-out frames rendered per subject at most."""
     align_steps: PositiveInt = 15
     """Steps by which each frame's pose is moved to fit the finished avatar, for the figures called aligned."""
+    lpips_weights: str = ""
+    """LPIPS's own weights, vgg.pth of version 0.1 (docs/headgas.md): with train_headgas.perceptual_weights they give the
+    figures lpips and aligned_lpips. Empty: no such figures."""
     max_cross_pairs: Annotated[int, Field(ge=0)] = 8
     """Cross-reenactment videos at most; pairs are taken in a ring: subject i driven by subject i + 1."""
 

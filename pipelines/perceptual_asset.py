@@ -16,8 +16,12 @@ def perceptual_asset(options: TrainHeadgas) -> dict[str, str]:
     """sha256 of VGG16's weights, ABSENT where the loss asks for them and they are not there; nothing where it does not."""
     if options.lambda_perceptual == 0:
         return {}
-    path = Path(options.perceptual_weights)
-    return {"vgg16": sha256_file(path) if path.is_file() else ABSENT}
+    return {"vgg16": content_of(options.perceptual_weights)}
+
+
+def content_of(path: str) -> str:
+    """sha256 of a file that the user may have named; ABSENT where there is none."""
+    return sha256_file(Path(path)) if Path(path).is_file() else ABSENT
 
 
 def perceptual_is_off(options: TrainHeadgas) -> bool:

@@ -122,6 +122,10 @@ class Run:
 
         self.client.log_batch(self.id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
 
+    def log_assets(self, assets: Mapping[str, str]) -> None:
+        """Which model files a stage's steps loaded: the beginning of each one's sha256, or that it was absent."""
+        self.set_tags({f"headwater.asset.{name}": found[:16] for name, found in assets.items()})
+
     def log_datasets(self, stage: str) -> None:
         """The stage's dependencies as MLflow inputs, with DVC's digests."""
         from mlflow.entities import Dataset, DatasetInput

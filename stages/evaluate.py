@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +13,10 @@ import pyarrow as pa
 from avatar_models.avatar import FACTS, TENSORS
 from pipelines import tables
 from pipelines.atomic import sha256_file, write_bytes_atomic
-from pipelines.evaluation import FIGURES, METRICS_SCHEMA, MODELS, PAIR, SUBJECTS, VERSION, JudgeAvatar
+from pipelines.evaluation import FIGURES, LPIPS, METRICS_SCHEMA, MODELS, PAIR, SUBJECTS, JudgeAvatar, judging_step
 from pipelines.fanout import FanOutResult, Item, Step, run_and_assemble
 from pipelines.keys import digest
+from pipelines.lpips_asset import ON_TAG, say_lpips_is_off
 from pipelines.main import run_stage
 from pipelines.params import Params, load_params
 from pipelines.runs import stage_run
@@ -42,15 +44,7 @@ def items(params: Params) -> list[Item]:
 
 
 def step(params: Params) -> Step:
-    train = params.train_headgas
-    options = {
-        "test_fraction": params.catalog.test_fraction,
-        "max_frames": params.evaluate.max_frames,
-        "align_steps": params.evaluate.align_steps,
-        "resolution": train.resolution,
-        "background": train.background,
-    }
-    return Step("evaluate", VERSION, JudgeAvatar, options, params.compute.render)
+    return judging_step("evaluate", JudgeAvatar, params)
 
 
 def assemble(result: FanOutResult) -> dict[str, dict[str, float]]:
@@ -67,7 +61,7 @@ def assemble(result: FanOutResult) -> dict[str, dict[str, float]]:
     table = pa.concat_tables(parts)
     tables.write_table(table, METRICS_SCHEMA, FOLDER / "metrics.parquet")
     tables.write_table(result.quarantine_table(), tables.QUARANTINE, FOLDER / "quarantine.parquet")
-    overall = {name: round(sum(found[name] for found in means.values()) / max(len(means), 1), 4) for name in FIGURES}
+    overall = {name: round(value, 4) for name, value in over_subjects(means).items()} or dict.fromkeys(FIGURES, 0.0)
     for path, figures in ((METRICS, overall), (SUBJECTS, means)):
         write_bytes_atomic(path, (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode())
     text = io.StringIO()
@@ -79,18 +73,28 @@ def assemble(result: FanOutResult) -> dict[str, dict[str, float]]:
     return means
 
 
+def over_subjects(means: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each figure that the subjects have; nothing without subjects."""
+    names = [name for name in (*FIGURES, *LPIPS) if any(name in found for found in means.values())]
+    return {name: sum(found[name] for found in means.values()) / len(means) for name in names}
+
+
 def main() -> None:
     params = load_params()
+    say_lpips_is_off(params)
+    judge = step(params)
     blocks = {name: block for name, block in params.model_dump(mode="json").items() if name in ("train_headgas", "evaluate")}
     with stage_run("evaluate", params) as run:
         result, means = run_and_assemble(
-            "evaluate", [step(params)], items(params), assemble, compute=params.compute, things="subjects and pairs"
+            "evaluate", [judge], items(params), assemble, compute=params.compute, things="subjects and pairs"
         )
         run.log_fan_out(result)
-        run.log_metrics({name: sum(found[name] for found in means.values()) / len(means) for name in FIGURES} if means else {})
+        run.log_assets(judge.assets)
+        run.log_metrics(over_subjects(means))
         for subject, figures in means.items():
             with run.child(subject, blocks) as child:
                 child.log_metrics(figures)
+                child.set_tags({ON_TAG: str("lpips" in figures).lower()})
                 child.log_bytes((FOLDER / "videos" / f"{subject}.mp4").read_bytes(), "video.mp4")
                 child.log_bytes((FOLDER / "stills" / f"{subject}.png").read_bytes(), "still.png")
         if (FOLDER / "cross").exists():

@@ -64,7 +64,7 @@ def main() -> None:
             listener=subjects,
         )
         run.log_fan_out(result)
-        run.set_tags({f"headwater.asset.{name}": found[:16] for name, found in perceptual_asset(params.train_headgas).items()})
+        run.log_assets(perceptual_asset(params.train_headgas))
         for subject, curve in curves.items():
             with subjects.finished(subject, curve) as child:
                 summary = result.last(subject).summary

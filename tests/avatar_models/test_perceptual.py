@@ -52,10 +52,17 @@ def test_a_damaged_file_is_known_by_its_name(weights: Path) -> None:
         load_vgg16(wrong)
 
 
-@pytest.mark.parametrize("content", [{"features.0.weight": torch.zeros(1)}, [1, 2]])
-def test_another_networks_file_is_refused(tmp_path: Path, content: object) -> None:
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        ({"features.0.weight": torch.zeros(1)}, r"features.0.weight is of another shape, \(1,\) in place of \(64, 3, 3, 3\)"),
+        ({"conv1.weight": torch.zeros(1)}, r"features.0.weight \(64, 3, 3, 3\) is missing"),
+        ([1, 2], r"features.0.weight \(64, 3, 3, 3\) is missing"),
+    ],
+)
+def test_another_networks_file_is_refused(tmp_path: Path, content: object, said: str) -> None:
     torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(PerceptualWeightsError, match="features.0.weight is missing or of another shape"):
+    with pytest.raises(PerceptualWeightsError, match=f"other.pth: {said}: not VGG16; get https"):
         load_vgg16(tmp_path / "other.pth")
 
 

@@ -47,4 +47,11 @@ def test_the_table_is_in_the_papers_layout(capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr().out
     lines = [line for line in shown.splitlines() if "2.50" in line]
     assert len(lines) == 2 and "w/o MLP" in lines[0] and "HeadGaS" in lines[1] and "26.00" in lines[1]
-    assert "w/o MLP ann: http://x/1" in shown
+    assert "w/o MLP ann: http://x/1" in shown and "LPIPS" not in shown
+
+
+def test_lpips_has_columns_where_it_is_on(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {"l2": 0.003, **dict.fromkeys(SHOWN, 25.0), "lpips": 0.1234, "aligned_lpips": 0.0987}
+    show_table([Row("full", {"ann": figures}, {})], Console(width=200))
+    shown = capsys.readouterr().out
+    assert "LPIPS" in shown and "aligned LPIPS" in shown and "0.1234" in shown and "0.0987" in shown
