@@ -199,7 +199,8 @@ class Evaluate(Block):
     align_steps: PositiveInt = 15
     """Steps by which each frame's pose is moved to fit the finished avatar, for the figures called aligned."""
     max_cross_pairs: Annotated[int, Field(ge=0)] = 8
-    """Cross-reenactment videos at most; pairs are taken in a ring: subject i driven by subject i + 1."""
+    """Cross-reenactment videos at most. Each avatar is driven by the next subject, then by the one after, until all pairs are
+    there: three subjects have six."""
 
 
 class Report(Block):
