@@ -39,10 +39,10 @@ class Block(BaseModel):
 
 
 class Source(Block):
-    kind: Literal["procedural", "folder", "vfhq", "nersemble", "nerfblendshape"]
+    kind: Literal["procedural", "folder", "vfhq", "nersemble", "nerfblendshape", "insta"]
     path: str
     """procedural: the recipe file; folder: the folder of videos; vfhq: the folder that holds videos/ and meta_info/;
-    nersemble: the folder of participants; nerfblendshape: the folder of a subject, or of several."""
+    nersemble: the folder of participants; nerfblendshape, insta: the folder of a subject, or of several."""
     watch: str
     """What DVC hashes to notice a change: the same path, or for a huge source a small list (VFHQ: meta_info)."""
 
