@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.ablation import PRESETS, figures_of, judge_step, with_preset
+from pipelines.ablation import PRESETS, SHOWN, figures_of, judge_step, with_preset
 from pipelines.cluster import ray_cluster
 from pipelines.fanout import Item, run_and_assemble
 from pipelines.params import Params, load_params
@@ -96,16 +96,20 @@ def ui_address(params: Params) -> str:
 
 
 def show_table(rows: Sequence[Row], console: Console) -> None:
-    """The paper's layout: a row per ablation, the full method last; then each subject's PSNR, and the links."""
+    """The paper's layout: a row per ablation, the full method last; then each subject's aligned PSNR, and the links."""
     rows = [row for row in rows if row.figures]
     subjects = sorted({subject for row in rows for subject in row.figures})
-    table = Table("", "L2 x 1e3", "PSNR", "SSIM", "paper's PSNR", *subjects)
+    table = Table("", "L2 x 1e3", "PSNR", "SSIM", "aligned PSNR", "SSIM", "inside the matte", "SSIM", "paper's PSNR", *subjects)
     for row in rows:
         paper = PRESETS[row.name].papers_psnr
-        own = (f"{1e3 * row.mean('l2'):.2f}", f"{row.mean('psnr'):.2f}", f"{row.mean('ssim'):.4f}")
-        of_subjects = (f"{row.figures[s]['psnr']:.2f}" if s in row.figures else "-" for s in subjects)
+        shown = (f"{row.mean(name):.4f}" if name.endswith("ssim") else f"{row.mean(name):.2f}" for name in SHOWN)
+        own = (f"{1e3 * row.mean('l2'):.2f}", *shown)
+        of_subjects = (f"{row.figures[s]['aligned_psnr']:.2f}" if s in row.figures else "-" for s in subjects)
         table.add_row(PRESETS[row.name].label, *own, f"{paper:.2f}" if paper else "-", *of_subjects)
     console.print(table)
+    console.print(
+        "Aligned: in poses that were moved to fit each avatar, as are the subjects' PSNR and what is inside the matte."
+    )
     console.print("The paper's figures are of other people (INSTA's). Runs (with a file as store, start `headwater ui` first):")
     for row in rows:
         for subject, link in row.links.items():

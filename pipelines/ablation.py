@@ -33,8 +33,11 @@ PRESETS: dict[str, Preset] = {
     "no_mlp": Preset("w/o MLP", {"variant": "no_mlp"}, 32.08),
     "no_perceptual": Preset("w/o L_p", {"lambda_perceptual": 0.0}, 32.11),
     "full": Preset("HeadGaS", {"variant": "full"}, 32.50),
+    "rigged": Preset("rigged", {"variant": "rigged"}),
 }
-"""In the paper's order. Its figures are means over INSTA's ten subjects."""
+"""In the paper's order, then what goes beyond it. Its figures are means over INSTA's ten subjects."""
+SHOWN = ("psnr", "ssim", "aligned_psnr", "aligned_ssim", "aligned_matte_psnr", "aligned_matte_ssim")
+"""What the table has of each row: in the tracked poses, and in poses that fit the avatar."""
 
 
 def with_preset(params: Params, name: str, steps: int = 0) -> Params:
@@ -71,10 +74,11 @@ def judge_step(params: Params) -> Step:
 
 
 def figures_of(result: FanOutResult) -> dict[str, dict[str, float]]:
-    """By subject: PSNR in dB, SSIM, and the mean squared error that the paper calls L2, over the held-out frames."""
+    """By subject, over the held-out frames: SHOWN, and the mean squared error that the paper calls L2."""
     found = {}
     for subject in result.entries:
         table = result.last(subject).read_table("metrics").cast(METRICS_SCHEMA)
-        psnr, ssim = (np.array(table[name], np.float64) for name in ("psnr", "ssim"))
-        found[subject] = {"psnr": float(psnr.mean()), "ssim": float(ssim.mean()), "l2": float((10 ** (-psnr / 10)).mean())}
+        figures = {name: np.array(table[name], np.float64) for name in SHOWN}
+        l2 = 10 ** (-figures["psnr"] / 10)
+        found[subject] = {"l2": float(l2.mean()), **{name: float(values.mean()) for name, values in figures.items()}}
     return found

@@ -143,7 +143,7 @@ class Density(Block):
 
 
 class TrainHeadgas(Block):
-    variant: Literal["full", "rigged", "no_blending", "delta_geometry", "change_all", "no_mlp"] = "full"
+    variant: Literal["full", "rigged", "no_blending", "delta_geometry", "change_all", "no_mlp"] = "rigged"
     """The paper's method, the same with Gaussians that ride on the tracked surface, or an ablation: docs/headgas.md."""
     steps: PositiveInt = 1500
     num_gaussians: PositiveInt = 2500

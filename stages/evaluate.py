@@ -96,9 +96,7 @@ def main() -> None:
             "evaluate", [step(params)], items(params), assemble, compute=params.compute, things="subjects and pairs"
         )
         run.log_fan_out(result)
-        run.log_metrics(
-            {name: sum(found[name] for found in means.values()) / len(means) for name in ("psnr", "ssim")} if means else {}
-        )
+        run.log_metrics({name: sum(found[name] for found in means.values()) / len(means) for name in FIGURES} if means else {})
         for subject, figures in means.items():
             with run.child(subject, blocks) as child:
                 child.log_metrics(figures)

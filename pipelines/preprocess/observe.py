@@ -30,7 +30,7 @@ from pipelines.fanout import Item, ItemRejected
 from pipelines.params import Preprocess
 from pipelines.probe import ProbeError, VideoFacts, probe_video
 
-VERSION = 4
+VERSION = 5
 MATTE_COMPRESSION = 1  # PNG level: higher ones cost more time than they save room
 
 

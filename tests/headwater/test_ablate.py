@@ -9,7 +9,7 @@ from rich.console import Console
 
 from avatar_models.headgas import VARIANTS
 from headwater.ablate import AblationError, Row, chosen, show_table
-from pipelines.ablation import PRESETS, with_preset
+from pipelines.ablation import PRESETS, SHOWN, with_preset
 from pipelines.params import Params, Source, TrainHeadgas
 from tests.pipelines.formats.made import write_project
 
@@ -18,9 +18,9 @@ def params(**train: object) -> Params:
     return Params(source=Source(kind="folder", path="a", watch="a"), train_headgas=TrainHeadgas(**train))
 
 
-def test_every_variant_is_a_row_and_full_is_the_last() -> None:
+def test_every_variant_is_a_row_and_the_method_comes_after_its_ablations() -> None:
     assert {preset.changes["variant"] for preset in PRESETS.values() if "variant" in preset.changes} == set(VARIANTS)
-    assert list(PRESETS)[-1] == "full"
+    assert list(PRESETS)[-2:] == ["full", "rigged"]
 
 
 def test_a_row_changes_what_it_says_and_the_rest_stays() -> None:
@@ -39,8 +39,11 @@ def test_an_unknown_subject_is_named_with_the_nearest(tmp_path: Path, monkeypatc
 
 
 def test_the_table_is_in_the_papers_layout(capsys: pytest.CaptureFixture[str]) -> None:
-    figures = {"ann": {"psnr": 25.0, "ssim": 0.9, "l2": 0.003}, "bob": {"psnr": 27.0, "ssim": 0.92, "l2": 0.002}}
-    show_table([Row("no_mlp", figures, {"ann": "http://x/1"}), Row("full", figures, {})], Console(width=120))
+    figures = {
+        subject: {"l2": l2, **{name: psnr if name.endswith("psnr") else 0.9 for name in SHOWN}}
+        for subject, psnr, l2 in (("ann", 25.0, 0.003), ("bob", 27.0, 0.002))
+    }
+    show_table([Row("no_mlp", figures, {"ann": "http://x/1"}), Row("full", figures, {})], Console(width=200))
     shown = capsys.readouterr().out
     lines = [line for line in shown.splitlines() if "2.50" in line]
     assert len(lines) == 2 and "w/o MLP" in lines[0] and "HeadGaS" in lines[1] and "26.00" in lines[1]

@@ -23,6 +23,8 @@ def trained(variant: str = "full", steps: int = 3) -> tuple[HeadGas, torch.optim
     sizes = HeadGasSizes(COUNT, 5, FEATURES, hidden_dim=8, sh_degree=1, position_frequencies=2, variant=variant)
     model = HeadGas(sizes)
     model.initialise(torch.rand(COUNT, 3, generator=g) * 0.2, torch.rand(COUNT, 3, generator=g), torch.rand(7, 5, generator=g))
+    if variant == "rigged":
+        model.ride_on(0.01 * torch.rand(5, COUNT, 3, generator=g))
     optimizer = torch.optim.Adam(parameter_groups(model, 5e-3, 0.2), eps=1e-15)
     basis = RankOneAdam(model.F, 5e-3)
     for _ in range(steps):

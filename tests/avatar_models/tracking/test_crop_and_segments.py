@@ -30,6 +30,14 @@ def test_the_transform_takes_crop_pixels_to_source_pixels() -> None:
     assert np.allclose(path.to_crop(points)[0, :, :2] * scale + (x0, y0), points[0, :, :2], atol=1e-4)
 
 
+def test_the_source_picture_is_known_in_crop_pixels() -> None:
+    path = crop_path(face_at(np.array([10.0]), np.array([90.0])), np.zeros(1), scale=2.0, smooth_s=0.5, size=32)
+    x0, y0, scale = path.transforms()[0]
+    left, top, right, bottom = path.picture((120, 160, 3))[0]
+    assert np.allclose([scale * left + x0, scale * right + x0], [0, 160], atol=1e-3)
+    assert np.allclose([scale * top + y0, scale * bottom + y0], [0, 120], atol=1e-3)
+
+
 def test_a_crop_beyond_the_border_repeats_it_and_says_so() -> None:
     picture = np.arange(100, dtype=np.uint8).reshape(10, 10, 1).repeat(3, 2)
     crop = cut_crop(picture, np.array([-4, 2]), 8, 8)
