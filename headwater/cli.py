@@ -53,15 +53,17 @@ def profile(
     force: Annotated[bool, typer.Option(help="also overwrite values that you have set yourself")] = False,
 ) -> None:
     """Switch params.yaml to a profile."""
-    from headwater.profile import ProfileError, apply_profile
+    from headwater.profile import ProfileError, apply_profile, make_source_folder
+    from pipelines.params import ParamsError, load_params
 
     try:
-        changes = apply_profile(Path("params.yaml"), Path("profiles"), name, force=force)
-    except ProfileError as error:
+        for key, before, after in apply_profile(Path("params.yaml"), Path("profiles"), name, force=force):
+            console.print(f"{key}: {before} -> {after}", highlight=False, markup=False)
+        empty = make_source_folder(load_params().source)
+    except (ProfileError, ParamsError) as error:
         raise fail(str(error)) from None
-    for key, before, after in changes:
-        console.print(f"{key}: {before} -> {after}", highlight=False, markup=False)
-    console.print(f"params.yaml is set to [b]{name}[/b]. Next: dvc repro")
+    videos = f"put videos into {escape(str(empty))} (one person per file, or per sub-folder), then " if empty else ""
+    console.print(f"params.yaml is set to [b]{name}[/b]. Next: {videos}dvc repro", highlight=False)
 
 
 @app.command()

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,8 @@ from typing import Literal
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from pipelines.params import Params, ParamsError, load_params
 
 MIN_FREE_GB = 5.0
 MIN_INODES = 100_000
@@ -33,14 +36,22 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Runs every check; a check that itself breaks is a finding too."""
-    findings = []
-    for check in CHECKS:
-        try:
-            findings.append(check())
-        except Exception as error:
-            findings.append(Finding(check.__name__, "fail", f"{type(error).__name__}: {error}", "install again: make install"))
-    return findings
+    """Runs every check; a check that itself breaks is a finding too. What params.yaml names is looked at if it can be read."""
+    findings = [tried(check.__name__, check) for check in CHECKS]
+    try:
+        params = load_params()
+    except ParamsError as error:
+        return [*findings, Finding("params.yaml", "fail", str(error), "mend it, or: git checkout params.yaml")]
+    findings.append(Finding("params.yaml", "ok", f"source {params.source.kind} at {params.source.path}"))
+    return findings + [tried(check.__name__, partial(check, params)) for check in CHECKS_OF_PARAMS]
+
+
+def tried(name: str, check: Callable[[], Finding]) -> Finding:
+    """What a check finds, or that it broke."""
+    try:
+        return check()
+    except Exception as error:
+        return Finding(name, "fail", f"{type(error).__name__}: {error}", "install again: make install")
 
 
 def show(console: Console, findings: list[Finding]) -> None:
@@ -133,20 +144,8 @@ def repository() -> Finding:
     return Finding("project", "ok", "dvc.yaml and .dvc are here")
 
 
-def parameters() -> Finding:
-    from pipelines.params import ParamsError, load_params
-
-    try:
-        params = load_params()
-    except ParamsError as error:
-        return Finding("params.yaml", "fail", str(error), "mend it, or: git checkout params.yaml")
-    return Finding("params.yaml", "ok", f"source {params.source.kind} at {params.source.path}")
-
-
-def source() -> Finding:
-    from pipelines.params import load_params
-
-    watch = load_params().source.watch
+def source(params: Params) -> Finding:
+    watch = params.source.watch
     if "://" in watch:
         return Finding("source.watch", "ok", watch)
     path = Path(watch)
@@ -157,6 +156,8 @@ def source() -> Finding:
             f"{path} does not exist",
             f"mkdir -p {path} and put videos in, or change source in params.yaml",
         )
+    if path.is_dir() and not any(path.iterdir()):
+        return Finding("source.watch", "fail", f"{path} is empty", "put videos in, one person per file or sub-folder")
     unreadable = (
         [str(found) for found in path.rglob("*") if not found.is_dir() and not readable(found)] if path.is_dir() else []
     )
@@ -174,11 +175,37 @@ def readable(path: Path) -> bool:
     return os.access(path, os.R_OK)
 
 
-def tracking() -> Finding:
-    from pipelines.params import load_params
+def head(params: Params) -> Finding:
+    from pipelines.heads import HeadError, read_model
+
+    name, file = params.preprocess.head, params.preprocess.head_file
+    if name != "procedural":
+        try:
+            read_model(name, file)
+        except HeadError as error:
+            return Finding(
+                "head", "fail", str(error), "docs/tracking.md says where its file is to be had; procedural needs none"
+            )
+    return Finding("head", "ok", f"{name} {file}".strip() if name != "procedural" else name)
+
+
+def landmarker(params: Params) -> Finding:
+    from avatar_models.tracking.landmarker_file import LandmarkerError
+    from pipelines.preprocess import landmarker_hash
+
+    file = params.preprocess.landmarker_file
+    try:
+        found = landmarker_hash(file)[:12] if file else ""
+    except LandmarkerError as error:
+        return Finding(
+            "landmarker", "fail", str(error), "docs/tracking.md says where it is to be had; without one FaceMesh is used"
+        )
+    return Finding("landmarker", "ok", f"{file}, sha256 {found}" if file else "FaceMesh, in the mediapipe wheel")
+
+
+def tracking(params: Params) -> Finding:
     from pipelines.tracking import SQLITE, TrackingUnreachable, connect, tracking_uri
 
-    params = load_params()
     uri = tracking_uri(params)
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
         return Finding("MLflow", "ok", f"{uri.removeprefix(SQLITE)}, made by the first run")
@@ -234,6 +261,6 @@ def memory() -> Finding:
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
-    python, torch_and_cuda, gsplat, ray, video_codecs, decord, detector, repository, parameters, source, tracking, disk,
-    shared_memory, memory,
+    python, torch_and_cuda, gsplat, ray, video_codecs, decord, detector, repository, disk, shared_memory, memory,
 )  # fmt: skip
+CHECKS_OF_PARAMS: tuple[Callable[[Params], Finding], ...] = (source, head, landmarker, tracking)

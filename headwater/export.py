@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from avatar_models.avatar import load_avatar
 from avatar_models.gaussians import half_turn_about_x
 from avatar_models.ply import write_compressed_ply, write_ply
+from headwater.avatars import open_avatar
 from headwater.render import RenderError, expression_condition
 from pipelines.atomic import atomic_path
 
@@ -22,7 +22,7 @@ def export_to_file(folder: Path, output: Path, *, expressions: Sequence[str], co
     """
     if output.suffix.lower() != ".ply":
         raise RenderError(f"{output}: an export is a .ply file")
-    avatar, facts = load_avatar(folder)
+    avatar, facts = open_avatar(folder)
     gaussians = half_turn_about_x(avatar.gaussians(expression_condition(facts, expressions)))
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(output) as temporary:

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from pipelines.atomic import write_bytes_atomic
 from pipelines.dotted import flatten
+from pipelines.params import Source
 from pipelines.yaml_files import YamlFileError, read_yaml
 
 
@@ -48,6 +49,21 @@ def apply_profile(params: Path, folder: Path, name: str, *, force: bool) -> list
         shutil.copy(params, _backup(params))
     _write(yaml, document, {key: value for key, _, value in changes}, params)
     return changes
+
+
+def make_source_folder(source: Source) -> Path | None:
+    """Makes the folder of videos that a source of kind folder names; returns it where it holds nothing yet.
+
+    DVC stops at a folder that is not there, before a stage could say what belongs in it. Raises ProfileError.
+    """
+    folder = Path(source.path)
+    if source.kind != "folder":
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return None if any(folder.iterdir()) else folder
+    except OSError as error:
+        raise ProfileError(f"source.path {folder}: {error.strerror}; a folder of videos was expected") from None
 
 
 def lay_over(params: Path, values: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

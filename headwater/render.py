@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from avatar_models.avatar import BACKGROUNDS, Avatar, load_avatar, render
+from avatar_models.avatar import BACKGROUNDS, Avatar, render
 from avatar_models.cameras import Camera, resized
+from headwater.avatars import open_avatar
 from pipelines.atomic import write_bytes_atomic
 from pipelines.evaluation import driven_camera
 from pipelines.subject import clip_tracks, find_segment, read_tables
@@ -37,7 +38,7 @@ def render_to_file(folder: Path, output: Path, *, driver: str, expressions: Sequ
     wanted = ".mp4" if driver else ".png"
     if output.suffix.lower() != wanted:
         raise RenderError(f"{output}: with {'--driver' if driver else '--expression'} the output is a {wanted} file")
-    avatar, facts = load_avatar(folder)
+    avatar, facts = open_avatar(folder)
     level = BACKGROUNDS[facts["background"]]
     if driver:
         camera, conditions, fps = driven(facts, driver, size)

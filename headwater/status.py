@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from pipelines.fanout.ledger import DVC_STAGE, Ledger, load_ledger
+from pipelines.params import ParamsError, load_params
 from pipelines.stage_state import StageState, load_stage_state
 from pipelines.yaml_files import YamlFileError, read_yaml
 
@@ -47,6 +48,11 @@ def show_status(console: Console) -> None:
             console.print(f"{name} failed: {last.error}", highlight=False, markup=False)
         for reason, count in (ledger.reason_counts() if ledger else {}).items():
             console.print(f"{name}: {count} x {reason}; after mending: headwater retry {name} {reason}", highlight=False)
+    try:
+        load_params()
+    except ParamsError as error:
+        console.print(f"nothing runs until this is mended: {error}", highlight=False, markup=False)
+        return
     if waiting:
         console.print(f"next: dvc repro ({', '.join(waiting)})")
     else:

@@ -35,14 +35,7 @@ def load_head(name: str, file: str) -> Head:
     """
     if name == "procedural":
         return procedural_head()
-    if not file:
-        raise HeadError(f"preprocess.head = {name} needs preprocess.head_file in params.yaml: {_wanted(name)}")
-    try:
-        model = read_ict(Path(file)) if name == "ict" else _flame(Path(file))
-    except (IctFileError, FlameFileError) as error:
-        raise HeadError(str(error)) from None
-    except OSError as error:
-        raise HeadError(f"preprocess.head_file {file}: {error.strerror}; {_wanted(name)}") from None
+    model = read_model(name, file)
     rig = model.rig.to(dtype=model.rig.template.float().dtype)
     known = _known_places(Path(file), len(model.faces)) if name == "flame" else None
     given = () if known is None else (known[0], known[1].faces, known[1].barycentric)
@@ -55,6 +48,18 @@ def load_head(name: str, file: str) -> Head:
             print(f"{error}", flush=True)
         embedding = _embedded(name, file, rig, model, known, path)
     return Head(name, rig, model.faces, model.expression_names, name == "ict", embedding, model.masks)
+
+
+def read_model(name: str, file: str) -> IctModel | FlameModel:
+    """The model ict or flame from the user's file, without an embedding. Raises HeadError."""
+    if not file:
+        raise HeadError(f"preprocess.head = {name} needs preprocess.head_file in params.yaml: {_wanted(name)}")
+    try:
+        return read_ict(Path(file)) if name == "ict" else _flame(Path(file))
+    except (IctFileError, FlameFileError) as error:
+        raise HeadError(str(error)) from None
+    except OSError as error:
+        raise HeadError(f"preprocess.head_file {file}: {error.strerror}; {_wanted(name)}") from None
 
 
 def _known_places(folder: Path, num_faces: int) -> tuple[Tensor, SurfacePoints] | None:

@@ -76,7 +76,7 @@ def dvc_lock_digest() -> str:
 
 def tracked_outs() -> dict[str, str]:
     """Path -> digest of every out in dvc.lock."""
-    stages = _locked_stages()
+    stages = locked_stages()
     return {out["path"]: out.get("md5", "") for stage in stages.values() for out in stage.get("outs", [])}
 
 
@@ -85,7 +85,7 @@ def stage_inputs(stage: str) -> list[DatasetDigest]:
     outs = tracked_outs()
     declared = read_yaml(Path("dvc.yaml"))["stages"].get(stage, {}).get("deps", []) if Path("dvc.yaml").exists() else []
     paths = [_filled_in(path) for path in declared if not path.endswith(".py")]
-    locked = {dep["path"]: dep.get("md5", "") for dep in _locked_stages().get(stage, {}).get("deps", [])}
+    locked = {dep["path"]: dep.get("md5", "") for dep in locked_stages().get(stage, {}).get("deps", [])}
     return [DatasetDigest(path, outs.get(path) or locked.get(path, "")) for path in paths]
 
 
@@ -95,7 +95,8 @@ def _filled_in(path: str) -> str:
     return re.sub(r"\$\{([\w.]+)\}", lambda found: str(values[found[1]]), path)
 
 
-def _locked_stages() -> dict[str, Any]:
+def locked_stages() -> dict[str, Any]:
+    """The stages of dvc.lock; empty where there is none."""
     path = Path("dvc.lock")
     return (read_yaml(path) or {}).get("stages", {}) if path.exists() else {}
 

@@ -39,10 +39,10 @@ class Block(BaseModel):
 
 
 class Source(Block):
-    kind: Literal["procedural", "folder", "vfhq", "nersemble", "nerfblendshape"]
+    kind: Literal["procedural", "folder", "vfhq", "nersemble", "nerfblendshape", "insta"]
     path: str
     """procedural: the recipe file; folder: the folder of videos; vfhq: the folder that holds videos/ and meta_info/;
-    nersemble: the folder of participants; nerfblendshape: the folder of a subject, or of several."""
+    nersemble: the folder of participants; nerfblendshape, insta: the folder of a subject, or of several."""
     watch: str
     """What DVC hashes to notice a change: the same path, or for a huge source a small list (VFHQ: meta_info)."""
 
@@ -204,7 +204,8 @@ class Evaluate(Block):
     """LPIPS's own weights, vgg.pth of version 0.1 (docs/headgas.md): with train_headgas.perceptual_weights they give the
     figures lpips and aligned_lpips. Empty: no such figures."""
     max_cross_pairs: Annotated[int, Field(ge=0)] = 8
-    """Cross-reenactment videos at most; pairs are taken in a ring: subject i driven by subject i + 1."""
+    """Cross-reenactment videos at most. Each avatar is driven by the next subject, then by the one after, until all pairs are
+    there: three subjects have six."""
 
 
 class Report(Block):

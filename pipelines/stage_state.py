@@ -60,6 +60,8 @@ def load_stage_state(stage: str) -> StageState | None:
 
 def describe(error: BaseException) -> str:
     """An error in one short line."""
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by Ctrl-C"
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ FOLDER, METRICS, PLOT = Path("data/evaluation"), Path("metrics/evaluate.json"), 
 
 
 def items(params: Params) -> list[Item]:
-    """Every subject with an avatar, and pairs in a ring: each avatar driven by the next subject."""
+    """Every subject with an avatar, and the first `evaluate.max_cross_pairs` of the pairs."""
     segments = tables.read_table(TRACKS_FOLDER / "segments.parquet", tables.SEGMENTS).to_pylist()
     subjects = sorted(folder.name for folder in MODELS.iterdir() if (folder / TENSORS).exists())
 
@@ -35,12 +36,19 @@ def items(params: Params) -> list[Item]:
 
     avatar = {subject: [sha256_file(MODELS / subject / name) for name in (TENSORS, FACTS)] for subject in subjects}
     found = [Item(subject, digest([avatar[subject], data_of(subject)])) for subject in subjects]
-    ring = (
-        [(target, subjects[(place + 1) % len(subjects)]) for place, target in enumerate(subjects)] if len(subjects) > 1 else []
-    )
-    for target, driver in ring[: params.evaluate.max_cross_pairs]:
+    for target, driver in islice(cross_pairs(subjects), params.evaluate.max_cross_pairs):
         found.append(Item(f"{target}{PAIR}{driver}", digest([avatar[target], data_of(driver), "cross"])))
     return found
+
+
+def cross_pairs(subjects: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """All ordered pairs (avatar, driver): in a ring, each avatar driven by the next subject, then by the one after, and so on.
+
+    So however many are taken, avatars and drivers are taken equally often, give or take one.
+    """
+    for distance in range(1, len(subjects)):
+        for place, target in enumerate(subjects):
+            yield target, subjects[(place + distance) % len(subjects)]
 
 
 def step(params: Params) -> Step:

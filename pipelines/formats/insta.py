@@ -185,7 +185,7 @@ def read_insta(folder: Path, part: Part = "all") -> InstaFolder:
             [whole(place, frame, "source_frame", row) for row, (place, frame) in enumerate(zip(places, frames, strict=True))]
         ),
         np.array([frame.get("file_path") in judged for frame in frames]),
-        [_picture(folder, place, frame) for place, frame in zip(places, frames, strict=True)],
+        [picture_path(folder, place, frame) for place, frame in zip(places, frames, strict=True)],
         [
             folder / text(place, frame, "mesh_path") if "mesh_path" in frame else None
             for place, frame in zip(places, frames, strict=True)
@@ -194,7 +194,8 @@ def read_insta(folder: Path, part: Part = "all") -> InstaFolder:
     )
 
 
-def _picture(folder: Path, place: str, frame: dict[str, Any]) -> Path:
+def picture_path(folder: Path, place: str, frame: dict[str, Any]) -> Path:
+    """Where a frame's picture lies; its name may lack the ending. Raises FormatError with `place` for a frame without one."""
     name = text(place, frame, "file_path")
     return folder / (name if Path(name).suffix else f"{name}.png")
 

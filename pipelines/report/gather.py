@@ -43,6 +43,7 @@ def gather(params: Params) -> dict[str, Any]:
         ],
         "hidden": len(subjects) - len(shown),
         "cross": cross_videos(shown),
+        "pairs": len(subjects) * (len(subjects) - 1),
         "clips": [clip_row(row) for row in catalog.to_pylist()],
         "segments": list(segment_cards(data, params.report.max_subjects)),
         "num_segments": data.segments.num_rows,
@@ -81,7 +82,7 @@ def data_uri(path: Path, kind: str) -> str:
 
 
 def cross_videos(shown: list[str]) -> list[tuple[str, str, str]]:
-    """(target, driver, video) of the pairs among the shown subjects."""
+    """(target, driver, video) of the pairs whose avatar is shown, those of an avatar beside each other."""
     found = []
     for path in sorted((EVALUATION / "cross").glob("*/*.mp4")):
         if path.parent.name in shown:

@@ -71,6 +71,7 @@ class Listing:
 def list_clips(source: Source) -> Listing:
     """Lists a source. Raises SourceError where there is none."""
     from pipelines.sources.folder import list_folder
+    from pipelines.sources.insta import list_insta
     from pipelines.sources.nerfblendshape import list_nerfblendshape
     from pipelines.sources.nersemble import list_nersemble
     from pipelines.sources.procedural import list_people
@@ -82,8 +83,38 @@ def list_clips(source: Source) -> Listing:
         "procedural": list_people,
         "nersemble": list_nersemble,
         "nerfblendshape": list_nerfblendshape,
+        "insta": list_insta,
     }
     return readers[source.kind](Path(source.path))
+
+
+def list_subject_folders(folder: Path, marker: str, clips_of: Callable[[Path], list[VideoClip]]) -> Listing:
+    """The clips of a folder that holds a file `marker`, or of those of its folders that do.
+
+    A subject whose reading raises SourceError is listed as refused. Raises SourceError where none is left.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"source.path {folder}: no such folder; it should hold {marker}, or folders that do")
+    subjects = [folder] if (folder / marker).exists() else sorted(path.parent for path in folder.glob(f"*/{marker}"))
+    clips: list[VideoClip] = []
+    refused: list[tuple[str, str]] = []
+    for subject in subjects:
+        try:
+            clips += clips_of(subject)
+        except SourceError as error:
+            refused.append((str(subject), str(error)))
+    if not clips:
+        why = f"{refused[0][1]} ({len(refused)} refused)" if refused else f"no {marker} in it, nor in its folders"
+        raise SourceError(f"source.path {folder}: {why}")
+    return Listing(clips, refused=refused)
+
+
+def train_and_test(name: str, path: Path, first: int, border: int, end: int) -> list[VideoClip]:
+    """A subject's frames [first, end) as two clips, of which the second, from `border` on, is held out."""
+    return [
+        VideoClip(f"{name}-train", name, "cam0", path, first, border),
+        VideoClip(f"{name}-test", name, "cam0", path, border, end, split="test"),
+    ]
 
 
 def safe_name(name: str) -> str:

@@ -53,7 +53,10 @@ def list_folder(folder: Path) -> Listing:
             subject = relative.parts[0] if len(relative.parts) > 1 else relative.stem
             clips.append(VideoClip(clip_id, safe_name(subject), "cam0", path))
     if not clips:
-        raise SourceError(f"source.path {folder}: holds no video ({len(ignored)} other files). Put mp4, mov, mkv, ... files in")
+        others = f" ({len(ignored)} other files)" if ignored else ""
+        raise SourceError(
+            f"source.path {folder}: holds no video{others}. Put mp4, mov, mkv, ... in, one person per file or sub-folder"
+        )
     return Listing(_with_unique_ids(clips, folder), ignored)
 
 

@@ -23,7 +23,7 @@ from avatar_models.cameras import Camera
 from pipelines.formats.fields import FormatError, array, frame_list, number, present, read_json, rigid, shortly
 from pipelines.pictures import numbered_pictures
 from pipelines.probe import ProbeError
-from pipelines.sources import Listing, SourceError, VideoClip, safe_name
+from pipelines.sources import Listing, SourceError, VideoClip, list_subject_folders, safe_name, train_and_test
 
 TEST_FRAMES = 500
 NUM_EXPRESSION = 46
@@ -63,20 +63,7 @@ def list_nerfblendshape(folder: Path) -> Listing:
 
     A subject that cannot be read is listed as refused with the reason. Raises SourceError where none is left.
     """
-    if not folder.is_dir():
-        raise SourceError(f"source.path {folder}: no such folder; it should hold {TRANSFORMS}, or folders that do")
-    subjects = [folder] if (folder / TRANSFORMS).exists() else sorted(path.parent for path in folder.glob(f"*/{TRANSFORMS}"))
-    clips: list[VideoClip] = []
-    refused: list[tuple[str, str]] = []
-    for subject in subjects:
-        try:
-            clips += _clips(read_nerfblendshape(subject))
-        except SourceError as error:
-            refused.append((str(subject), str(error)))
-    if not clips:
-        why = f"{refused[0][1]} ({len(refused)} refused)" if refused else f"no {TRANSFORMS} in it, nor in its folders"
-        raise SourceError(f"source.path {folder}: {why}")
-    return Listing(clips, refused=refused)
+    return list_subject_folders(folder, TRANSFORMS, lambda subject: _clips(read_nerfblendshape(subject)))
 
 
 def _clips(found: BlendShapeFrames) -> list[VideoClip]:
@@ -87,10 +74,7 @@ def _clips(found: BlendShapeFrames) -> list[VideoClip]:
             "is left to train on. Use source.kind folder for a video without that rule"
         )
     first, border, last = (int(found.places[row]) for row in (0, start, -1))
-    return [
-        VideoClip(f"{name}-train", name, "cam0", found.pictures, first, border),
-        VideoClip(f"{name}-test", name, "cam0", found.pictures, border, last + 1, split="test"),
-    ]
+    return train_and_test(name, found.pictures, first, border, last + 1)
 
 
 def read_nerfblendshape(folder: Path) -> BlendShapeFrames:

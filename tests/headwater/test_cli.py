@@ -20,6 +20,7 @@ from headwater.cli import app
 from headwater.compare import differing
 from headwater.profile import apply_profile
 from pipelines.fanout import Ledger
+from pipelines.params import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNNER = CliRunner()
@@ -57,13 +58,20 @@ def test_a_users_own_value_is_not_lost(project: Path) -> None:
     assert "steps: 777" in (project / "params.yaml.bak").read_text()
 
 
+def test_the_laptop_profile_makes_the_folder_and_says_what_belongs_in_it(project: Path) -> None:
+    assert (
+        "Next: put videos into data/raw (one person per file, or per sub-folder), then dvc repro" in run("profile", "laptop")[1]
+    )
+    assert (project / "data/raw").is_dir()
+    (project / "data/raw/ann.mp4").write_bytes(b"")
+    assert run("profile", "laptop")[1].endswith("Next: dvc repro")
+
+
 def test_an_unknown_profile_names_the_known_ones(project: Path) -> None:
     assert "there are: cluster, demo, laptop" in run("profile", "desktop")[1]
 
 
 def test_every_profile_loads(project: Path) -> None:
-    from pipelines.params import load_params
-
     for name in ("demo", "laptop", "cluster"):
         apply_profile(Path("params.yaml"), Path("profiles"), name, force=False)
         assert load_params().source.kind == {"demo": "procedural", "laptop": "folder", "cluster": "vfhq"}[name]
@@ -110,6 +118,49 @@ def test_a_stage_that_dvc_brought_back_is_done_again(project: Path) -> None:
     assert "report │ done" in output and "Boom" not in output
 
 
+def break_params(project: Path) -> None:
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("steps: 1500", "step: 1500"))
+
+
+def test_status_tells_of_parameters_that_cannot_be_read(project: Path) -> None:
+    break_params(project)
+    code, output = run("status")
+    assert code == 0 and "catalog │ to run" in output and "next: dvc repro" not in output
+    assert "nothing runs until this is mended: params.yaml: unknown key 'train_headgas.step'" in output
+
+
+def test_doctor_tells_of_parameters_that_cannot_be_read_once(project: Path) -> None:
+    break_params(project)
+    found = [finding for finding in doctor.examine() if "train_headgas.step" in finding.found]
+    assert [(finding.what, finding.state) for finding in found] == [("params.yaml", "fail")]
+    assert found[0].advice == "mend it, or: git checkout params.yaml"
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("", "preprocess.head = flame needs preprocess.head_file in params.yaml: generic_model.pkl"),
+        ("gone.pkl", "gone.pkl"),
+    ],
+)
+def test_doctor_looks_at_the_head_that_is_named(project: Path, file: str, says: str) -> None:
+    assert doctor.head(load_params()).state == "ok"
+    params = project / "params.yaml"
+    params.write_text(
+        params.read_text().replace("head: procedural", "head: flame").replace('head_file: ""', f'head_file: "{file}"')
+    )
+    found = doctor.head(load_params())
+    assert found.state == "fail" and says in found.found and "docs/tracking.md" in found.advice
+
+
+def test_doctor_looks_at_the_landmarker_that_is_named(project: Path) -> None:
+    assert doctor.landmarker(load_params()).state == "ok"
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace('landmarker_file: ""', "landmarker_file: gone.task"))
+    assert doctor.landmarker(load_params()).state == "fail" and "gone.task" in doctor.landmarker(load_params()).found
+
+
 def test_retry_names_the_reasons_that_there_are(project: Path) -> None:
     assert "has not run here" in run("retry", "preprocess", "timeout")[1]
 
@@ -135,7 +186,9 @@ def test_outside_of_a_project_the_way_in_is_named(tmp_path: Path, monkeypatch: p
 
 def test_doctor_finds_a_link_that_dvc_cannot_hash(project: Path) -> None:
     run("profile", "laptop")
-    (project / "data" / "raw").mkdir(parents=True)
+    assert doctor.source(load_params()) == doctor.Finding(
+        "source.watch", "fail", "data/raw is empty", "put videos in, one person per file or sub-folder"
+    )
     (project / "data" / "raw" / "gone.mp4").symlink_to("/nowhere")
     code, output = run("doctor")
     assert code == 1 and "gone.mp4" in output
@@ -151,7 +204,8 @@ def test_doctor_tries_the_servers_that_are_named(project: Path, monkeypatch: pyt
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    assert doctor.tracking().state == "fail" and "127.0.0.1:9" in doctor.tracking().found
+    found = doctor.tracking(load_params())
+    assert found.state == "fail" and "127.0.0.1:9" in found.found
     assert doctor.ray().state == "fail" and "Connection refused" in doctor.ray().found
 
 
@@ -175,6 +229,20 @@ def test_every_command_explains_itself() -> None:
 def test_render_wants_one_way_to_be_driven(tmp_path: Path) -> None:
     assert "give either --driver" in run("render", str(tmp_path), "-o", "x.png")[1]
     assert "avatar.json is missing" in run("render", str(tmp_path), "-o", "x.png", "--expression", "a=1")[1]
+
+
+def test_an_avatar_that_is_not_there_is_told_with_those_that_are(project: Path) -> None:
+    words = ("-o", "x.png", "--expression", "a=1")
+    none_yet = run("render", "models/headgas/ada", *words)
+    assert none_yet[0] == 1 and "There is none yet: training has not finished. `headwater status` tells how far" in none_yet[1]
+    for name in ("ada", "bruno"):
+        (project / "models/headgas" / name).mkdir(parents=True)
+        (project / "models/headgas" / name / "avatar.safetensors").write_bytes(b"")
+    (project / "models/headgas/ada/avatar.json").write_text("{}")
+    output = run("render", "models/headgas/adda", *words)[1]
+    assert "Did you mean models/headgas/ada? There are: models/headgas/ada, models/headgas/bruno" in output
+    assert "There are: models/headgas/ada" in run("export", "ada", "-o", "x.ply")[1]
+    assert "bruno: not an avatar, avatar.json is missing" in run("render", "models/headgas/bruno", *words)[1]
 
 
 def test_a_name_that_looks_like_markup_is_shown_as_it_is() -> None:

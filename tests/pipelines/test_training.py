@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from avatar_models.alignment import twisted
-from avatar_models.avatar import track_condition
-from avatar_models.cameras import Camera, resized
 from avatar_models.heads.procedural import procedural_head
-from avatar_models.people import camera_for, film, make_person, perform, viewmats
+from avatar_models.people import make_person
 from avatar_models.perceptual import Vgg16Features
+from bench.killed_training import made_up_shots
 from pipelines.news import News
 from pipelines.params import Density, TrainHeadgas
 from pipelines.subject import Shots
@@ -29,16 +27,7 @@ OPTIONS = TrainHeadgas(
 
 @pytest.fixture(scope="module")
 def shots() -> Shots:
-    person, performance = make_person(3), perform(3, FRAMES, 8.0)
-    K, distance = camera_for(96)
-    views = viewmats(performance, distance)
-    images = np.stack([film(person, performance, k, 96, views[k], K)[::2, ::2] for k in range(FRAMES)])
-    wide = Camera(torch.tensor(K).repeat(FRAMES, 1, 1).float(), torch.tensor(views).float(), 96, 96)
-    conditions = track_condition(performance.expression, performance.jaw, performance.eyes)
-    mattes = np.full((FRAMES, SIDE, SIDE), 255, np.uint8)
-    known = np.ones(mattes.shape, np.bool_)
-    camera = resized(wide, SIDE, SIDE)
-    return Shots(images, mattes, known, known, camera, torch.from_numpy(conditions), ["clip"] * FRAMES, np.arange(FRAMES))
+    return made_up_shots(3, FRAMES, SIDE)
 
 
 def training(shots: Shots, **changes: object) -> Training:
@@ -76,6 +65,7 @@ def test_a_run_that_was_cut_ends_with_the_same_bits(shots: Shots, whole: Trainin
         resumed.one_step()
     for name, tensor in whole.model.tensors().items():
         assert torch.equal(tensor, resumed.model.tensors()[name]), name
+    assert whole.poses.twists.any() and torch.equal(whole.poses.twists, resumed.poses.twists)
 
 
 def test_a_run_that_was_killed_goes_on_from_its_file_with_its_curve_and_pictures(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from pipelines.lpips_asset import lpips_assets, lpips_files, named_files, say_lp
 from pipelines.params import Evaluate, Params, Source, TrainHeadgas
 from pipelines.perceptual_asset import ABSENT
 from pipelines.subject import clip_tracks, read_tables
-from stages.evaluate import assemble, over_subjects, step
+from stages.evaluate import assemble, cross_pairs, over_subjects, step
 from tests.pipelines.formats.made import write_project
 
 
@@ -149,3 +150,21 @@ def test_the_state_of_the_files_that_a_user_may_add(weights: tuple[Path, Path]) 
     assert [good for good, _ in states(params("nowhere.pth", weights[1]))] == [False, True]
     content = lpips_assets(params(*weights))["lpips_vgg"]
     assert f"lpips.pth: not the published file, its sha256 is {content}" in states(params(*weights))[1][1]
+
+
+def test_three_people_give_all_six_pairs_neighbours_first() -> None:
+    pairs = list(cross_pairs(["a", "b", "c"]))
+    assert pairs == [("a", "b"), ("b", "c"), ("c", "a"), ("a", "c"), ("b", "a"), ("c", "b")]
+
+
+def test_every_ordered_pair_comes_once_and_nobody_drives_himself() -> None:
+    people = [f"p{n}" for n in range(7)]
+    pairs = list(cross_pairs(people))
+    assert len(pairs) == len(set(pairs)) == 7 * 6 and all(target != driver for target, driver in pairs)
+    some = list(islice(cross_pairs(people), 16))  # two rounds, and two of the third
+    for side in zip(*some, strict=True):
+        assert {side.count(name) for name in people} == {2, 3}
+
+
+def test_one_person_or_none_has_no_pair() -> None:
+    assert list(cross_pairs(["a"])) == list(cross_pairs([])) == []
