@@ -162,6 +162,7 @@ def test_every_command_explains_itself() -> None:
         "profile",
         "render",
         "export",
+        "compress",
         "export-tracks",
         "overlay",
         "ui",
