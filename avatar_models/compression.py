@@ -97,7 +97,7 @@ def quantised(matrix: Tensor, bits: int, *, alike: bool) -> tuple[Tensor, Tensor
 
 
 def packed(tensors: Mapping[str, Tensor]) -> tuple[bytes, int]:
-    """(deflated bytes, how many they are when inflated); the same tensors give the same bytes."""
+    """(deflated bytes, how many they are when inflated); the same tensors and the same zlib give the same bytes."""
     plain = save(dict(tensors))
     return zlib.compress(plain, LEVEL), len(plain)
 
