@@ -1,13 +1,15 @@
 """What every avatar answers, whatever method made it, and how one is kept on disk.
 
 An avatar lives in a folder of two files: `avatar.safetensors` (tensors, float32) and `avatar.json` (the method, its
-sizes, and facts about the subject such as a neutral condition and a camera to look from).
+sizes, and facts about the subject such as a neutral condition and a camera to look from). A compressed one has
+`avatar.safetensors.z` in place of the first, and `avatar.json` says under `compression` how its tensors are coded.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,12 +21,13 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from avatar_models.cameras import Camera
+from avatar_models.compression import Coding, CompressionError, compress, decompress, packed, unpacked
 from avatar_models.gaussians import Gaussians
 from avatar_models.kernels.arena import empty
 from avatar_models.splatting import splat
 
-FORMAT = 2
-TENSORS, FACTS = "avatar.safetensors", "avatar.json"
+FORMAT, COMPRESSED_FORMAT = 2, 3
+TENSORS, COMPRESSED_TENSORS, FACTS = "avatar.safetensors", "avatar.safetensors.z", "avatar.json"
 BACKGROUNDS = {"white": 1.0, "black": 0.0, "random": 1.0}
 """Names of the backgrounds that avatars are trained on, and the level in all three colours over which they are shown."""
 
@@ -73,23 +76,48 @@ def condition_names(expression_names: tuple[str, ...]) -> tuple[str, ...]:
 
 def avatar_files(method: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, bytes]:
     """The bytes of an avatar's two files; the same avatar gives the same bytes."""
-    plain = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
-    text = json.dumps({"format": FORMAT, "method": method, **facts}, indent=1, sort_keys=True, allow_nan=False)
-    return {TENSORS: save(plain), FACTS: (text + "\n").encode()}
+    return {TENSORS: save(_plain(tensors)), FACTS: _facts_file(FORMAT, method, facts)}
+
+
+def compressed_avatar_files(
+    method: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], codings: Mapping[str, Coding]
+) -> dict[str, bytes]:
+    """The bytes of a compressed avatar's two files; the same avatar gives the same bytes."""
+    data, size = packed(compress(_plain(tensors), codings))
+    how = {"inflated_bytes": size, "codings": {name: asdict(coding) for name, coding in codings.items()}}
+    return {COMPRESSED_TENSORS: data, FACTS: _facts_file(COMPRESSED_FORMAT, method, {**facts, "compression": how})}
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
+
+
+def _facts_file(version: int, method: str, facts: Mapping[str, Any]) -> bytes:
+    text = json.dumps({**facts, "format": version, "method": method}, indent=1, sort_keys=True, allow_nan=False)
+    return (text + "\n").encode()
 
 
 def read_avatar(folder: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
-    """(method, tensors, facts) of an avatar's folder. Raises AvatarError."""
+    """(method, tensors, facts) of an avatar's folder, compressed or not. Raises AvatarError."""
     try:
         facts = json.loads((folder / FACTS).read_text())
-        tensors = load_file(folder / TENSORS)
+        version = facts.get("format")
+        if version not in (FORMAT, COMPRESSED_FORMAT):
+            known = f"{FORMAT} and, compressed, {COMPRESSED_FORMAT}"
+            raise AvatarError(f"{folder}: avatar format {version}, this code reads {known}; train it again")
+        tensors = load_file(folder / TENSORS) if version == FORMAT else _read_compressed(folder, facts["compression"])
     except FileNotFoundError as error:
         raise AvatarError(f"{folder}: not an avatar, {Path(error.filename or TENSORS).name} is missing") from None
     except (json.JSONDecodeError, SafetensorError) as error:
         raise AvatarError(f"{folder}: the avatar is damaged ({error}); `dvc repro` makes it again") from None
-    if facts.get("format") != FORMAT:
-        raise AvatarError(f"{folder}: avatar format {facts.get('format')}, this code reads {FORMAT}; train it again")
+    except (CompressionError, KeyError, TypeError) as error:
+        raise AvatarError(f"{folder}: the compressed avatar is damaged ({error}); run `headwater compress` again") from None
     return facts["method"], tensors, facts
+
+
+def _read_compressed(folder: Path, how: Mapping[str, Any]) -> dict[str, Tensor]:
+    codings = {name: Coding(**coding) for name, coding in how["codings"].items()}
+    return decompress(unpacked((folder / COMPRESSED_TENSORS).read_bytes(), how["inflated_bytes"]), codings)
 
 
 def load_avatar(folder: Path, device: str = "cpu") -> tuple[Avatar, dict[str, Any]]:

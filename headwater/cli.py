@@ -107,6 +107,28 @@ def export(
 
 
 @app.command()
+def compress(
+    avatar: Annotated[Path, typer.Argument(help="an avatar's folder, such as models/headgas/NAME")],
+    output: Annotated[Path, typer.Argument(help="a folder that does not exist yet, or is empty")],
+    features: Annotated[int, typer.Option(min=0, help="features of each Gaussian; 0: all that it has")] = 4,
+    rank: Annotated[int, typer.Option(min=0, help="mixtures of expression values that the basis blends; 0: no mixtures")] = 32,
+    bits: Annotated[int, typer.Option(help="8 or 16: bits of a number; places and sizes always have 16")] = 8,
+) -> None:
+    """Write an avatar in a much smaller file, and say how much its pictures change."""
+    from avatar_models.avatar import AvatarError
+    from avatar_models.headgas import Smaller
+    from headwater.compress import CompressError, compress_to_folder
+    from pipelines.atomic import DiskFull
+
+    try:
+        told = compress_to_folder(avatar, output, Smaller(features, rank, bits))
+    except (CompressError, AvatarError, DiskFull) as error:
+        raise fail(str(error)) from None
+    for line in told:
+        console.print(line, highlight=False, markup=False)
+
+
+@app.command()
 def export_tracks(
     clip: Annotated[str, typer.Argument(help="a tracked segment (see data/tracks/segments.parquet)")],
     to: Annotated[Layout, typer.Option(help="whose layout: VHAP's (GaussianAvatars), GAGAvatar_track's or INSTA's")],

@@ -44,11 +44,15 @@ def render_to_file(folder: Path, output: Path, *, driver: str, expressions: Sequ
         camera, conditions, fps = driven(facts, driver, size)
         return write_video(output, pictures(avatar, camera, conditions, level), fps)
     condition = expression_condition(facts, expressions)
-    own = facts["camera"]
-    camera = Camera(torch.tensor(own["K"])[None], torch.tensor(own["viewmat"])[None], own["width"], own["height"])
-    picture = next(pictures(avatar, resized(camera, size, size), condition[None], level))
+    picture = next(pictures(avatar, resized(own_camera(facts), size, size), condition[None], level))
     write_bytes_atomic(output, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
     return 1
+
+
+def own_camera(facts: dict[str, Any]) -> Camera:
+    """The camera (1) that an avatar's facts name."""
+    own = facts["camera"]
+    return Camera(torch.tensor(own["K"])[None], torch.tensor(own["viewmat"])[None], own["width"], own["height"])
 
 
 def driven(facts: dict[str, Any], driver: str, size: int) -> tuple[Camera, torch.Tensor, float]:

@@ -216,6 +216,7 @@ def test_every_command_explains_itself() -> None:
         "profile",
         "render",
         "export",
+        "compress",
         "export-tracks",
         "overlay",
         "ui",
