@@ -6,22 +6,23 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from avatar_models.avatar import FACTS, TENSORS, Avatar, AvatarError, load_avatar
+from avatar_models.avatar import COMPRESSED_TENSORS, FACTS, TENSORS, Avatar, AvatarError, load_avatar
 from pipelines.evaluation import MODELS
 
 
 def open_avatar(folder: Path) -> tuple[Avatar, dict[str, Any]]:
     """An avatar and its facts. Raises AvatarError; of a folder that is none, with those that there are."""
-    missing = [name for name in (FACTS, TENSORS) if not (folder / name).is_file()]
-    if missing:
-        raise AvatarError(f"{folder}: not an avatar, {missing[0]} is missing. {what_there_is(folder)}")
+    has_tensors = any((folder / name).is_file() for name in (TENSORS, COMPRESSED_TENSORS))
+    if not has_tensors or not (folder / FACTS).is_file():
+        missing = TENSORS if (folder / FACTS).is_file() else FACTS
+        raise AvatarError(f"{folder}: not an avatar, {missing} is missing. {what_there_is(folder)}")
     return load_avatar(folder)
 
 
 def what_there_is(wanted: Path) -> str:
     """The avatars beside the one that was wanted and in this project, or why there is none, as a sentence."""
     places = {wanted.parent.resolve(): wanted.parent, MODELS.resolve(): MODELS}
-    there = [place / path.parent.name for place in places.values() for path in sorted(place.glob(f"*/{TENSORS}"))]
+    there = [place / path.parent.name for place in places.values() for path in sorted(place.glob(f"*/{TENSORS}*"))]
     if not there:
         return (
             "There is none yet: training has not finished. `headwater status` tells how far it is, `dvc repro` goes on with it"
