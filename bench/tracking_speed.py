@@ -26,16 +26,9 @@ from torch import Tensor
 
 from avatar_models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from avatar_models.tracking import fit as fitting
-from avatar_models.tracking.problem import (
-    EXPRESSION_SIGMA,
-    EYE_SIGMA,
-    JAW_SIGMA,
-    NEGATIVE_SIGMA,
-    ROBUST_SCALE,
-    Problem,
-    State,
-)  # fmt: skip
+from avatar_models.tracking.problem import EXPRESSION_SIGMA, EYE_SIGMA, JAW_SIGMA, NEGATIVE_SIGMA, ROBUST_SCALE, Problem
 from avatar_models.tracking.start import first_state, no_guess
+from avatar_models.tracking.state import State
 from pipelines.heads import load_head
 
 RATES, TUNING_STEPS, LIMIT_S = (0.01, 0.03, 0.1), 150, 300.0

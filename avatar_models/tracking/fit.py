@@ -14,11 +14,12 @@ from avatar_models.heads.interface import Head
 from avatar_models.tracking.blendshapes import expression_guess, gaze_guess, jaw_guess
 from avatar_models.tracking.landmark_head import landmark_head
 from avatar_models.tracking.photometric import refine
-from avatar_models.tracking.problem import FOCAL_SIGMA, Problem, Seen, State, axis_angle, seen_of
+from avatar_models.tracking.problem import FOCAL_SIGMA, Problem
 from avatar_models.tracking.quality import reprojection_error
 from avatar_models.tracking.rounds import ERR_TOGETHER_IN_VIEWS, FIRST_SIGMA, solve
 from avatar_models.tracking.smoothness import NUM_EYES, Smoothness
 from avatar_models.tracking.start import Guess, no_guess
+from avatar_models.tracking.state import Seen, State, axis_angle, seen_of
 from avatar_models.tracking.views import SeenView, ViewsProblem, with_eye_distance
 
 Array = NDArray[np.float64]

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from avatar_models.heads.interface import Head
 from avatar_models.tracking.arrow import step
 from avatar_models.tracking.landmark_head import points_of
-from avatar_models.tracking.problem import ROBUST_SCALE, Problem, State, axis_angle, rotation
+from avatar_models.tracking.problem import ROBUST_SCALE, Problem
 from avatar_models.tracking.shared_constants import Rows, solve
 from avatar_models.tracking.skin import Skin, View, skin_of, view_of
+from avatar_models.tracking.state import State, axis_angle, rotation
 
 Array = NDArray[np.float64]
 Pictures = NDArray[np.uint8]  # (N, H, W, 3) RGB

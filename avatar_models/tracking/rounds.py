@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avatar_models.tracking.arrow import Normal, step
-from avatar_models.tracking.problem import Problem, State
+from avatar_models.tracking.problem import Problem
 from avatar_models.tracking.quality import INNER
 from avatar_models.tracking.smoothness import Smoothness
 from avatar_models.tracking.start import Guess, between, first_state
+from avatar_models.tracking.state import State
 from avatar_models.tracking.views import ViewsProblem
 
 P = TypeVar("P", Problem, ViewsProblem)

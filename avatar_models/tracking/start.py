@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from avatar_models.tracking.problem import Problem, State, axis_angle, rotation
+from avatar_models.tracking.problem import Problem
 from avatar_models.tracking.smoothness import NUM_EYES
+from avatar_models.tracking.state import State, axis_angle, rotation
 from avatar_models.tracking.views import ViewsProblem
 
 Array = NDArray[np.float64]

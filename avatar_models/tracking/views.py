@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from avatar_models.tracking.arrow import Normal
 from avatar_models.tracking.landmark_head import LandmarkHead
-from avatar_models.tracking.problem import Problem, Seen, State
+from avatar_models.tracking.problem import Problem
 from avatar_models.tracking.quality import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
+from avatar_models.tracking.state import Seen, State
 
 Array = NDArray[np.float64]
 RAYS_FIRST = 1e-3

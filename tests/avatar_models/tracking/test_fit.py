@@ -14,9 +14,10 @@ from avatar_models.people import Performance, camera_for, make_person, perform, 
 from avatar_models.tracking.blendshapes import NAMES
 from avatar_models.tracking.fit import fit_clip
 from avatar_models.tracking.landmark_head import landmark_head
-from avatar_models.tracking.problem import Problem, seen_of
+from avatar_models.tracking.problem import Problem
 from avatar_models.tracking.quality import INNER, Limits, clip_verdict, good_frames, inter_ocular, jitter
 from avatar_models.tracking.start import Guess, between, first_state
+from avatar_models.tracking.state import seen_of
 
 DETECTOR_HEAD = procedural_head()
 HEAD = replace(  # whose landmarks are seen where they are: no habits of the detector

@@ -11,9 +11,10 @@ import torch
 from avatar_models.heads.interface import Head
 from avatar_models.heads.procedural import procedural_head
 from avatar_models.tracking.landmark_head import landmark_head, view_terms
-from avatar_models.tracking.problem import Problem, State, seen_of
+from avatar_models.tracking.problem import Problem
 from avatar_models.tracking.smoothness import Smoothness
 from avatar_models.tracking.start import first_state, no_guess
+from avatar_models.tracking.state import State, seen_of
 from tests.avatar_models.tracking.test_fit import SIZE, exact_landmarks, whole_picture
 
 
