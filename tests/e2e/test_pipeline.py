@@ -118,8 +118,8 @@ def test_the_table_of_ablations_is_one_command_and_free_the_second_time(finished
     words = (sys.executable, "-m", "headwater.cli", "ablate", subject, "--steps", "25")
     first = finished.run(*words)
     assert first.status == 0, first.output
-    for label in ("w/o blending", "delta mu, R", "change all", "w/o MLP", "HeadGaS"):
+    for label in ("w/o blending", "delta mu, R", "change all", "w/o MLP", "HeadGaS", "rigged"):
         assert first.lines_with(label), label
-    assert len(first.lines_with("/runs/")) == 5 and first.lines_with("w/o L_p is left out")
+    assert len(first.lines_with("/runs/")) == 6 and first.lines_with("w/o L_p is left out")
     again = finished.run(*words)
-    assert len(again.lines_with("1 cached")) == 5, again.output
+    assert len(again.lines_with("1 cached")) == 6, again.output
