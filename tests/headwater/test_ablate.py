@@ -43,10 +43,11 @@ def test_the_table_is_in_the_papers_layout(capsys: pytest.CaptureFixture[str]) -
         subject: {"l2": l2, **{name: psnr if name.endswith("psnr") else 0.9 for name in SHOWN}}
         for subject, psnr, l2 in (("ann", 25.0, 0.003), ("bob", 27.0, 0.002))
     }
-    show_table([Row("no_mlp", figures, {"ann": "http://x/1"}), Row("full", figures, {})], Console(width=200))
+    show_table([Row("no_mlp", figures, {"ann": "http://x/1"}), Row("full", figures, {})], Console(width=80))
     shown = capsys.readouterr().out
     lines = [line for line in shown.splitlines() if "2.50" in line]
-    assert len(lines) == 2 and "w/o MLP" in lines[0] and "HeadGaS" in lines[1] and "26.00" in lines[1]
+    assert len(lines) == 2 and "w/o MLP" in lines[0] and "HeadGaS" in lines[1] and "26.00" in lines[1] and "32.50" in lines[1]
+    assert "inside the matte" in shown and any("bob" in line and line.count("27.00") == 2 for line in shown.splitlines())
     assert "w/o MLP ann: http://x/1" in shown and "LPIPS" not in shown
 
 
