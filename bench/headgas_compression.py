@@ -20,13 +20,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import torch
 
-from avatar_models.alignment import align
 from avatar_models.avatar import BACKGROUNDS, Avatar, avatar_files, compressed_avatar_files, load_avatar, read_avatar
 from avatar_models.headgas import HeadGas, Smaller, smaller
 from avatar_models.metrics import psnr
-from pipelines.evaluation import MODELS, evenly, measured, pictures, render_shots
+from pipelines.evaluation import MODELS, evenly, load_some, measured, pictures, render_aligned, render_shots
 from pipelines.params import load_params
-from pipelines.subject import Shots, load_shots, read_tables, subject_clips
+from pipelines.subject import Shots, read_tables, subject_clips
 
 JUDGED = 12
 """Held-out frames of each subject, evenly spread."""
@@ -42,12 +41,9 @@ class Judged:
 
 
 def judge(avatar: Avatar, shots: Shots, level: float, align_steps: int) -> Judged:
-    wanted, background = pictures(shots, level), torch.full((3,), level)
     shown = render_shots(avatar, shots.camera, shots.conditions, level)
-    gaussians, where = avatar.each(shots.conditions), torch.from_numpy(shots.judged)
-    fitting = align(gaussians, shots.camera, wanted, where, background, align_steps)
-    fitted = render_shots(avatar, fitting, shots.conditions, level)
-    tracked, aligned = (float(measured(made, wanted, shots, level)["psnr"].mean()) for made in (shown, fitted))
+    both, wanted = (shown, render_aligned(avatar, shots, level, align_steps)), pictures(shots, level)
+    tracked, aligned = (float(measured(made, wanted, shots.mattes, shots.judged)["psnr"].mean()) for made in both)
     return Judged(tracked, aligned, shown)
 
 
@@ -73,8 +69,9 @@ def main() -> None:
     for folder in sorted(path.parent for path in MODELS.glob("*/avatar.json")):
         method, tensors, facts = read_avatar(folder)
         clips = subject_clips(data, folder.name, params.catalog.test_fraction)
-        held_out = [(name, rows) for name, rows in evenly([(c.clip_id, c.held_out) for c in clips], JUDGED) if len(rows)]
-        shots, level = load_shots(data, held_out, size), BACKGROUNDS[facts["background"]]
+        shots = load_some(data, evenly([(clip.clip_id, clip.held_out) for clip in clips], JUDGED), size)
+        assert shots is not None, f"{folder.name}: no held-out frame passed the gates"
+        level = BACKGROUNDS[facts["background"]]
         count, avatar = written(avatar_files(method, tensors, facts))
         before = judge(avatar, shots, level, params.evaluate.align_steps)
         subjects[folder.name] = HeadGas.from_tensors(tensors, facts["sizes"]), facts, shots, level, count, before

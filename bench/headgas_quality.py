@@ -20,9 +20,9 @@ import numpy as np
 import torch
 import yaml
 
-from avatar_models.alignment import align
 from avatar_models.headgas import FrozenHeadGas
-from pipelines.evaluation import FIGURES, evenly, measured, pictures, render_shots
+from pipelines.dotted import set_dotted
+from pipelines.evaluation import FIGURES, evenly, load_some, measured, pictures, render_aligned, render_shots
 from pipelines.params import TrainHeadgas, load_params
 from pipelines.splits import subjects_that_passed
 from pipelines.subject import Shots, load_shots, read_tables, subject_clips, subject_identity
@@ -38,11 +38,7 @@ def changed(own: TrainHeadgas, word: str) -> TrainHeadgas:
     options: dict[str, Any] = own.model_dump()
     for change in filter(None, word.split(",")):
         key, _, value = change.partition("=")
-        block = options
-        *blocks, last = key.split(".")
-        for name in blocks:
-            block = block[name]
-        block[last] = yaml.safe_load(value)
+        set_dotted(options, key, yaml.safe_load(value))
     return TrainHeadgas.model_validate(options)
 
 
@@ -57,9 +53,10 @@ def main() -> None:
     for subject in subjects_that_passed(data.segments):
         clips = subject_clips(data, subject, params.catalog.test_fraction)
         train = [(clip.clip_id, clip.train) for clip in clips if len(clip.train)]
-        held_out = [(name, rows) for name, rows in evenly([(c.clip_id, c.held_out) for c in clips], JUDGED) if len(rows)]
+        held_out = load_some(data, evenly([(clip.clip_id, clip.held_out) for clip in clips], JUDGED), size)
+        assert held_out is not None, f"{subject}: no held-out frame passed the gates"
         identity = torch.tensor(subject_identity(data, train[0][0])["identity"])
-        subjects[subject] = load_shots(data, train, size), load_shots(data, held_out, size), identity
+        subjects[subject] = load_shots(data, train, size), held_out, identity
     print(f"{'':40} {'  '.join(NAMES)}  training  seconds  Gaussians  aligned_psnr of {', '.join(subjects)}")
     for word in sys.argv[3:] or [""]:
         options = changed(own, word)
@@ -82,14 +79,11 @@ def main() -> None:
 
 def figures(training: Training, held_out: Shots, align_steps: int) -> list[float]:
     """Means of NAMES over the held-out frames."""
-    avatar, wanted = FrozenHeadGas(training.model), pictures(held_out, training.level)
-    judged, background = torch.from_numpy(held_out.judged), torch.full((3,), training.level)
-    fitting = align(avatar.each(held_out.conditions), held_out.camera, wanted, judged, background, align_steps)
-    found = []
-    for camera in (held_out.camera, fitting):
-        made = render_shots(avatar, camera, held_out.conditions, training.level)
-        found += [float(values.mean()) for values in measured(made, wanted, held_out.mattes, held_out.judged).values()]
-    return found
+    avatar, level = FrozenHeadGas(training.model), training.level
+    tracked = render_shots(avatar, held_out.camera, held_out.conditions, level)
+    aligned, wanted = render_aligned(avatar, held_out, level, align_steps), pictures(held_out, level)
+    measures = [measured(made, wanted, held_out.mattes, held_out.judged) for made in (tracked, aligned)]
+    return [float(values.mean()) for found in measures for values in found.values()]
 
 
 if __name__ == "__main__":

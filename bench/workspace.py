@@ -18,6 +18,8 @@ from typing import Any
 
 import yaml
 
+from pipelines.dotted import set_dotted
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_CLIPS = ROOT.parent / "shared" / "clips"
 BIN = Path(sys.executable).parent
@@ -53,11 +55,7 @@ class Workspace:
         path = self.folder / "params.yaml"
         params = yaml.safe_load(path.read_text())
         for dotted, value in changes.items():
-            *blocks, key = dotted.split(".")
-            block = params
-            for name in blocks:
-                block = block[name]
-            block[key] = value
+            set_dotted(params, dotted, value)
         path.write_text(yaml.safe_dump(params, sort_keys=False))
 
     def command(self, *words: str) -> subprocess.Popen[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 
@@ -15,3 +15,11 @@ def flatten(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def set_dotted(block: MutableMapping[str, Any], dotted: str, value: Any) -> None:
+    """Sets a value in nested mappings under its dotted name. Raises KeyError where a mapping on the way is missing."""
+    *way, last = dotted.split(".")
+    for name in way:
+        block = block[name]
+    block[last] = value

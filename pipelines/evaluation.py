@@ -28,6 +28,7 @@ from pipelines.fanout import Item, ItemRejected, Step, Work
 from pipelines.frames import composite
 from pipelines.lpips_asset import LpipsFiles, lpips_assets, lpips_files
 from pipelines.params import Params
+from pipelines.splits import spread
 from pipelines.subject import Shots, clip_tracks, load_shots, read_tables, subject_clips
 from pipelines.video import write_video
 
@@ -94,10 +95,7 @@ class JudgeAvatar:
         assert known is not None  # it was trained
         wanted = pictures(held_out, self.level)
         made = render_shots(avatar, held_out.camera, held_out.conditions, self.level)
-        background, judged = torch.full((3,), self.level), torch.from_numpy(held_out.judged)
-        gaussians = avatar.each(held_out.conditions)
-        fitting = align(gaussians, held_out.camera, wanted, judged, background, self.align_steps)
-        aligned = render_shots(avatar, fitting, held_out.conditions, self.level)
+        aligned = render_aligned(avatar, held_out, self.level, self.align_steps)
         nearest = nearest_frames(held_out, known)
         copied, both = pictures(known, self.level)[nearest], held_out.judged & known.judged[nearest]
         rows: dict[str, Any] = {
@@ -162,8 +160,7 @@ def first(clips: ClipRows, most: int) -> ClipRows:
 
 def evenly(clips: ClipRows, most: int) -> ClipRows:
     """At most `most` frames, spread over all segments."""
-    total = sum(len(rows) for _, rows in clips)
-    chosen = np.unique(np.linspace(0, total - 1, min(most, total)).round().astype(int))
+    chosen = spread(np.arange(sum(len(rows) for _, rows in clips)), most)
     start, found = 0, []
     for clip_id, rows in clips:
         found.append((clip_id, rows[chosen[(chosen >= start) & (chosen < start + len(rows))] - start]))
@@ -219,6 +216,13 @@ def distances(
 @torch.no_grad()
 def render_shots(avatar: Avatar, camera: Camera, conditions: torch.Tensor, level: float) -> torch.Tensor:
     return render(avatar, camera, conditions, torch.full((3,), level))
+
+
+def render_aligned(avatar: Avatar, shots: Shots, level: float, steps: int) -> torch.Tensor:
+    """The avatar's pictures (T, 3, S, S) in poses that so many steps have moved to fit it."""
+    judged, background = torch.from_numpy(shots.judged), torch.full((3,), level)
+    fitting = align(avatar.each(shots.conditions), shots.camera, pictures(shots, level), judged, background, steps)
+    return render_shots(avatar, fitting, shots.conditions, level)
 
 
 def nearest_frames(wanted: Shots, known: Shots) -> NDArray[np.int64]:

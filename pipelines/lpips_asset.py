@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from avatar_models.lpips import LPIPS_SHA256, LPIPS_URL, load_lpips
 from avatar_models.perceptual import VGG16_SHA256, VGG16_URL
 from pipelines.params import Evaluate, Params, TrainHeadgas
-from pipelines.perceptual_asset import ABSENT, content_of
+from pipelines.perceptual_asset import ABSENT, content_of, warn, why_absent
 
 ON_TAG = "headwater.lpips"
 """Tag of a run: whether its figures have LPIPS."""
@@ -69,9 +68,9 @@ def say_lpips_is_off(params: Params) -> None:
     for name, content in found.items():
         file = named[name]
         if content == ABSENT:
-            where = f"{file.path}: no such file" if file.path else f"{file.parameter} is empty"
+            why = why_absent(file.path, file.parameter)
             warn(
-                f"LPIPS is OFF, evaluate.lpips_weights = {params.evaluate.lpips_weights} notwithstanding: {where}.",
+                f"LPIPS is OFF, evaluate.lpips_weights = {params.evaluate.lpips_weights} notwithstanding: {why}.",
                 f"Get {file.url} (sha256 {file.sha256[:16]}...) and name it there, or set evaluate.lpips_weights: ''.",
             )
         elif content != file.sha256 and files is not None:
@@ -79,7 +78,3 @@ def say_lpips_is_off(params: Params) -> None:
                 f"LPIPS is not that of papers: {file.path} is not the published file (sha256 {content[:16]}...).",
                 f"Figures to compare need {file.url} (sha256 {file.sha256[:16]}...) as {file.parameter}.",
             )
-
-
-def warn(what: str, way_out: str) -> None:
-    print(f"WARNING: {what}\n         {way_out}", file=sys.stderr, flush=True)

@@ -26,7 +26,7 @@ def content_of(path: str) -> str:
 
 def perceptual_is_off(options: TrainHeadgas) -> bool:
     """Whether nothing is compared perceptually: not asked for, or no weights."""
-    return perceptual_asset(options).get("vgg16", ABSENT) == ABSENT
+    return options.lambda_perceptual == 0 or not Path(options.perceptual_weights).is_file()
 
 
 def say_what_is_off(options: TrainHeadgas) -> None:
@@ -36,14 +36,17 @@ def say_what_is_off(options: TrainHeadgas) -> None:
     if not perceptual_is_off(options):
         load_vgg16(Path(options.perceptual_weights))
     else:
-        where = (
-            f"{options.perceptual_weights}: no such file"
-            if options.perceptual_weights
-            else "train_headgas.perceptual_weights is empty"
+        why = why_absent(options.perceptual_weights, "train_headgas.perceptual_weights")
+        warn(
+            f"the perceptual loss is OFF, lambda_perceptual = {options.lambda_perceptual} notwithstanding: {why}.",
+            f"Get {VGG16_URL} (sha256 {VGG16_SHA256[:16]}...) and name it there, or set lambda_perceptual: 0.",
         )
-        print(
-            f"WARNING: the perceptual loss is OFF, lambda_perceptual = {options.lambda_perceptual} notwithstanding: {where}.\n"
-            f"         Get {VGG16_URL} (sha256 {VGG16_SHA256[:16]}...) and name it there, or set lambda_perceptual: 0.",
-            file=sys.stderr,
-            flush=True,
-        )
+
+
+def why_absent(path: str, parameter: str) -> str:
+    """Why there is no file that a parameter may name."""
+    return f"{path}: no such file" if path else f"{parameter} is empty"
+
+
+def warn(what: str, way_out: str) -> None:
+    print(f"WARNING: {what}\n         {way_out}", file=sys.stderr, flush=True)

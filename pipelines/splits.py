@@ -45,3 +45,8 @@ def subject_splits(segments: pa.Table, tracks: pa.Table, subject_id: str, test_f
 def subjects_that_passed(segments: pa.Table) -> list[str]:
     """Subjects with at least one segment that passed, sorted."""
     return sorted(set(segments.filter(segments["passed"])["subject_id"].to_pylist()))
+
+
+def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of the rows, evenly, both ends among them."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]

@@ -38,6 +38,7 @@ from pipelines.frames import composite
 from pipelines.news import News
 from pipelines.params import TrainHeadgas
 from pipelines.schedule import density_rules, frame_of_step, is_on_plateau, probe_steps, rate_factors, rng_of_step, sh_degree
+from pipelines.splits import spread
 from pipelines.subject import Shots, Tables, load_shots, read_tables, subject_clips, subject_identity
 
 VERSION = 5
@@ -131,11 +132,6 @@ def teller(training: Training, news: News) -> Callable[[], None]:
         points, probes = len(training.curve), len(training.probes)
 
     return tell
-
-
-def spread(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows, evenly."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, most).round().astype(int))]
 
 
 def camera_as_dict(camera: Camera) -> dict[str, Any]:

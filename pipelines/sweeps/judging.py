@@ -13,6 +13,7 @@ from avatar_models.avatar import BACKGROUNDS, Avatar, render
 from pipelines.evaluation import first, measured, pictures
 from pipelines.fanout import ItemRejected
 from pipelines.params import Params
+from pipelines.splits import spread
 from pipelines.subject import Shots, Tables, clip_tracks, load_shots, subject_clips
 
 
@@ -81,7 +82,7 @@ class Yardstick:
 
 def some(shots: Shots, most: int) -> Shots:
     """At most so many of the frames, spread evenly."""
-    chosen = np.unique(np.linspace(0, len(shots) - 1, min(most, len(shots))).round().astype(int))
+    chosen = spread(np.arange(len(shots)), most)
     at = torch.from_numpy(chosen)
     names = [shots.clip_ids[place] for place in chosen]
     return Shots(
