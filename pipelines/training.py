@@ -164,7 +164,7 @@ class Training:
         )  # fmt: skip
         self.model = HeadGas(sizes)
         self.model.initialise(points, colors, shots.conditions)
-        if options.variant == "rigged":
+        if self.model.rides:
             self.model.ride_on(surface_motion(head, identity, points))
         self.model.to(device)
         groups = parameter_groups(self.model, options.learning_rate, float(self.model.extent))

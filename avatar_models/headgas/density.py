@@ -140,7 +140,7 @@ def apply_edit(edit: Edit, model: HeadGas, optimizer: torch.optim.Adam, basis: R
 
     The parameters are new ones, since autograd remembers the shape that a parameter had in a graph.
     """
-    blocks = (len(model.F), len(model.mu), model.variant.basis_width(model.sizes))
+    blocks = (len(model.F), len(model.mu), model.variant.widths(model.sizes).basis)
     for name, old in model.per_gaussian().items():
         new = nn.Parameter(edit.apply(old.detach()))
         setattr(model, name, new)
@@ -148,7 +148,7 @@ def apply_edit(edit: Edit, model: HeadGas, optimizer: torch.optim.Adam, basis: R
             group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
         state = optimizer.state.pop(old, {})
         optimizer.state[new] = {key: value if key == "step" else edit.apply_moment(value) for key, value in state.items()}
-    if model.motion.numel():
+    if model.rides:
         model.motion = edit.apply(model.motion.reshape(len(model.motion), -1, 3), 1).flatten(1)
     model.locality = edit.apply(model.locality)
     model.F = nn.Parameter(edit.apply(model.F.detach().reshape(blocks), 1).flatten(1))

@@ -72,7 +72,7 @@ def _from_layers(model: HeadGas) -> Callable[[Tensor], list[Gaussians]]:
     """Appearances come from the folded layers: on CUDA in torch, on a CPU in one kernel. Only the surface moves the means."""
     layers = fold(model)
     appearance: Appearance = InTorch(layers) if layers.F.is_cuda else InKernel(layers)
-    motion, rides = model.motion, isinstance(model.variant, Rigged)
+    motion, rides = model.motion, model.rides
     means, quats, scales = (tensor.detach() for tensor in (model.mu, model.quats, model.log_scales.exp()))
 
     def of_conditions(conditions: Tensor) -> list[Gaussians]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from avatar_models.blending import Blend, blend
 from avatar_models.gaussians import Gaussians
-from avatar_models.headgas.variants import VARIANTS, Rigged
+from avatar_models.headgas.variants import VARIANTS
 
 POSITION_RATE = 6.4e-4
 """Learning rate of the means over the head's extent: four times 3DGS's, because runs here are short."""
@@ -82,10 +82,10 @@ class HeadGas(nn.Module):
         self.log_scales = nn.Parameter(torch.zeros(n, 3))
         self.quats = nn.Parameter(torch.zeros(n, 4))
         # The feature basis, zero at the start: a row per expression value, and a block of columns per Gaussian.
-        self.F = nn.Parameter(torch.zeros(e, n * self.variant.basis_width(sizes)))
-        self.f0 = nn.Parameter(torch.zeros(n, self.variant.feature_width(sizes)))  # its bias
-        inputs, outputs = self.variant.layers(sizes)
-        layers = [nn.Linear(inputs, sizes.hidden_dim), nn.ReLU(), nn.Linear(sizes.hidden_dim, outputs)] if outputs else []
+        widths, hidden = self.variant.widths(sizes), sizes.hidden_dim
+        self.F = nn.Parameter(torch.zeros(e, n * widths.basis))
+        self.f0 = nn.Parameter(torch.zeros(n, widths.feature))  # its bias
+        layers = [nn.Linear(widths.inputs, hidden), nn.ReLU(), nn.Linear(hidden, widths.outputs)] if widths.outputs else []
         self.phi = nn.Sequential(*layers)
         # Per-Gaussian offsets of colour and opacity let 2,500 points start as a coloured head, not as MLP noise.
         self.base = nn.Parameter(torch.zeros(n, sizes.appearance_width))
@@ -93,8 +93,13 @@ class HeadGas(nn.Module):
         self.register_buffer("spread", torch.ones(e))
         self.register_buffer("centre", torch.zeros(3))
         self.register_buffer("extent", torch.ones(()))
-        self.register_buffer("motion", torch.zeros(e, 3 * n if isinstance(self.variant, Rigged) else 0))
+        self.register_buffer("motion", torch.zeros(e, n * widths.motion))
         self.register_buffer("locality", torch.ones(n))
+
+    @property
+    def rides(self) -> bool:
+        """Whether Gaussians follow a surface: :meth:`ride_on` says how it moves."""
+        return self.motion.numel() > 0
 
     def gaussians(self, condition: Tensor, blend: Blend = blend) -> Gaussians:
         """Gaussians in the head's frame for one condition (E,)."""

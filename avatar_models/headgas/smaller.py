@@ -12,7 +12,6 @@ from torch import Tensor
 
 from avatar_models.compression import Coding
 from avatar_models.headgas.model import HeadGas
-from avatar_models.headgas.variants import Rigged
 
 FINE = 16
 """Bits of places and sizes: 8 would round a head's places to a millimetre."""
@@ -42,7 +41,7 @@ def smaller(model: HeadGas, options: Smaller) -> tuple[HeadGas, dict[str, Coding
 
 def codings(model: HeadGas, options: Smaller) -> dict[str, Coding]:
     """Of the tensors that grow with the number of Gaussians; the MLP and the rest stay float32."""
-    rows, width = len(model.F), model.variant.basis_width(model.sizes)
+    rows, width = len(model.F), model.variant.widths(model.sizes).basis
     rank = options.rank if options.rank < rows else 0
     found = {
         "mu": Coding(FINE, by_column=True),
@@ -60,7 +59,7 @@ def codings(model: HeadGas, options: Smaller) -> dict[str, Coding]:
 def with_locality_in_basis(model: HeadGas) -> HeadGas:
     """r_i F^T e is (r_i F)^T e: the same avatar, whose locality is 1."""
     tensors = dict(model.tensors())
-    if isinstance(model.variant, Rigged):
+    if model.rides:
         tensors["F"] = tensors["F"] * tensors["locality"].repeat_interleave(model.sizes.feature_dim)
         tensors["locality"] = torch.ones_like(tensors["locality"])
     return HeadGas.from_tensors(tensors, model.sizes_as_dict())
@@ -101,7 +100,7 @@ def narrowed(model: HeadGas, features: int) -> HeadGas:
     sizes = model.sizes
     tensors = {name: tensor.double() for name, tensor in model.tensors().items()}
     W_f, W_psi = tensors["phi.0.weight"].tensor_split([sizes.feature_dim], 1)
-    F, f0 = tensors["F"].reshape(-1, model.variant.basis_width(sizes)) if model.F.numel() else tensors["f0"][:0], tensors["f0"]
+    F, f0 = tensors["F"].reshape(-1, model.variant.widths(sizes).basis) if model.F.numel() else tensors["f0"][:0], tensors["f0"]
     mean = f0.mean(0)
     spread = W_f @ ((f0 - mean).T @ (f0 - mean) + F.T @ F) @ W_f.T
     U = torch.linalg.eigh(spread)[1].flip(1)[:, :features]

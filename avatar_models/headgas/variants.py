@@ -21,19 +21,32 @@ POSITION_STEP = 0.05
 """A unit of the MLP's output moves a mean by this share of the head's extent: its other outputs are of the order of one."""
 
 
+@dataclass(frozen=True)
+class Widths:
+    """Sizes of what a variant needs."""
+
+    basis: int
+    """Columns of the basis F per Gaussian; 0 where nothing is blended."""
+    feature: int
+    """Of the per-Gaussian feature f0."""
+    inputs: int
+    outputs: int
+    """Of the MLP phi; 0 where there is none."""
+    motion: int = 0
+    """Columns of the surface's motion per Gaussian."""
+
+
+def of_the_method(sizes: HeadGasSizes, *, beside_appearance: int = 0, motion: int = 0) -> Widths:
+    """Widths of equations 3 and 4, with more outputs of phi than colour and opacity where those are asked for."""
+    inputs, outputs = sizes.feature_dim + sizes.psi_width, sizes.appearance_width + beside_appearance
+    return Widths(sizes.feature_dim, sizes.feature_dim, inputs, outputs, motion)
+
+
 class Variant(Protocol):
     """How e_i becomes Gaussians."""
 
-    def basis_width(self, sizes: HeadGasSizes) -> int:
-        """Columns of the basis F per Gaussian; 0 where nothing is blended."""
-        ...
-
-    def feature_width(self, sizes: HeadGasSizes) -> int:
-        """Size of the per-Gaussian feature f0."""
-        ...
-
-    def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
-        """Inputs and outputs of the MLP phi; (0, 0) where there is none."""
+    def widths(self, sizes: HeadGasSizes) -> Widths:
+        """What the model has to hold for it."""
         ...
 
     def gaussians(self, model: HeadGas, condition: Tensor, blend: Blend) -> Gaussians:
@@ -45,14 +58,8 @@ class Variant(Protocol):
 class Full:
     """Equations 3 and 4: f_i = F^T e_i + f_0, and c_i, alpha_i = phi(f_i, psi(mu))."""
 
-    def basis_width(self, sizes: HeadGasSizes) -> int:
-        return sizes.feature_dim
-
-    def feature_width(self, sizes: HeadGasSizes) -> int:
-        return sizes.feature_dim
-
-    def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
-        return sizes.feature_dim + sizes.psi_width, sizes.appearance_width
+    def widths(self, sizes: HeadGasSizes) -> Widths:
+        return of_the_method(sizes)
 
     def gaussians(self, model: HeadGas, condition: Tensor, blend: Blend) -> Gaussians:
         return model.shaded(model.phi(torch.cat([model.blended(model.weights(condition), blend), *model.psi(model.mu)], 1)))
@@ -66,14 +73,8 @@ class Rigged:
     [LEAST_LOCALITY, 1]. What was tracked is right about new expressions too; what was learned of them need not be.
     """
 
-    def basis_width(self, sizes: HeadGasSizes) -> int:
-        return sizes.feature_dim
-
-    def feature_width(self, sizes: HeadGasSizes) -> int:
-        return sizes.feature_dim
-
-    def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
-        return sizes.feature_dim + sizes.psi_width, sizes.appearance_width
+    def widths(self, sizes: HeadGasSizes) -> Widths:
+        return of_the_method(sizes, motion=3)
 
     def gaussians(self, model: HeadGas, condition: Tensor, blend: Blend) -> Gaussians:
         changed = blend(model.weights(condition), model.F).reshape(model.f0.shape)
@@ -86,14 +87,8 @@ class Rigged:
 class NoBlending:
     """ "w/o blending": the expression goes straight into the MLP beside each Gaussian's own feature."""
 
-    def basis_width(self, sizes: HeadGasSizes) -> int:
-        return 0
-
-    def feature_width(self, sizes: HeadGasSizes) -> int:
-        return sizes.feature_dim
-
-    def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
-        return sizes.feature_dim + sizes.condition_size + sizes.psi_width, sizes.appearance_width
+    def widths(self, sizes: HeadGasSizes) -> Widths:
+        return Widths(0, sizes.feature_dim, sizes.feature_dim + sizes.condition_size + sizes.psi_width, sizes.appearance_width)
 
     def gaussians(self, model: HeadGas, condition: Tensor, blend: Blend) -> Gaussians:
         same = model.weights(condition).expand(len(model.mu), -1)
@@ -104,14 +99,8 @@ class NoBlending:
 class DeltaGeometry:
     """ "+ delta(mu, R)": the MLP also moves and turns each Gaussian."""
 
-    def basis_width(self, sizes: HeadGasSizes) -> int:
-        return sizes.feature_dim
-
-    def feature_width(self, sizes: HeadGasSizes) -> int:
-        return sizes.feature_dim
-
-    def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
-        return sizes.feature_dim + sizes.psi_width, sizes.appearance_width + 7
+    def widths(self, sizes: HeadGasSizes) -> Widths:
+        return of_the_method(sizes, beside_appearance=3 + 4)
 
     def gaussians(self, model: HeadGas, condition: Tensor, blend: Blend) -> Gaussians:
         out = model.phi(torch.cat([model.blended(model.weights(condition), blend), *model.psi(model.mu)], 1))
@@ -124,14 +113,8 @@ class DeltaGeometry:
 class ChangeAll:
     """ "Change all": the MLP also moves, turns and scales each Gaussian."""
 
-    def basis_width(self, sizes: HeadGasSizes) -> int:
-        return sizes.feature_dim
-
-    def feature_width(self, sizes: HeadGasSizes) -> int:
-        return sizes.feature_dim
-
-    def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
-        return sizes.feature_dim + sizes.psi_width, sizes.appearance_width + 10
+    def widths(self, sizes: HeadGasSizes) -> Widths:
+        return of_the_method(sizes, beside_appearance=3 + 4 + 3)
 
     def gaussians(self, model: HeadGas, condition: Tensor, blend: Blend) -> Gaussians:
         out = model.phi(torch.cat([model.blended(model.weights(condition), blend), *model.psi(model.mu)], 1))
@@ -145,14 +128,8 @@ class ChangeAll:
 class NoMlp:
     """ "w/o MLP": the blended basis is colour and opacity itself."""
 
-    def basis_width(self, sizes: HeadGasSizes) -> int:
-        return sizes.appearance_width
-
-    def feature_width(self, sizes: HeadGasSizes) -> int:
-        return 0
-
-    def layers(self, sizes: HeadGasSizes) -> tuple[int, int]:
-        return 0, 0
+    def widths(self, sizes: HeadGasSizes) -> Widths:
+        return Widths(sizes.appearance_width, 0, 0, 0)
 
     def gaussians(self, model: HeadGas, condition: Tensor, blend: Blend) -> Gaussians:
         return model.shaded(blend(model.weights(condition), model.F).reshape(len(model.mu), -1))
