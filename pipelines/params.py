@@ -54,6 +54,24 @@ class Workers(Block):
     """Number of actors; 0 is as many as the cluster has room for."""
 
 
+class Fleet(Block):
+    """Processes that train one model together."""
+
+    num_cpus: Annotated[float, Field(gt=0)] = 1.0
+    """Of each process."""
+    num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    count: PositiveInt = 1
+    """They share each batch. One works by itself; more are started, joined and replaced by Ray Train."""
+    least: Annotated[int, Field(ge=0)] = 0
+    """Fewest processes that training goes on with where the cluster has no room for all; 0: as many as `count`."""
+
+    @model_validator(mode="after")
+    def _least_of_count(self) -> Fleet:
+        if self.least > self.count:
+            raise ValueError(f"compute.oneshot.least = {self.least} is more than compute.oneshot.count = {self.count}")
+        return self
+
+
 class Compute(Block):
     cache: str = ".headwater/cache"
     """A folder (shared by all nodes of a cluster) or an object-store URI such as s3://bucket/headwater."""
@@ -67,6 +85,7 @@ class Compute(Block):
     fit: Workers = Workers(num_cpus=0.2)
     train: Workers = Workers()
     render: Workers = Workers()
+    oneshot: Fleet = Fleet()
 
 
 class Catalog(Block):
@@ -195,6 +214,49 @@ class TrainHeadgas(Block):
         return self
 
 
+class TestSubjects(Block):
+    """Who is kept out of training for judging: the one-shot model has to know what it has never seen."""
+
+    share: Fraction = 0.2
+    """Of the subjects, chosen by their names' digests; one at least where there are two or more."""
+    names: list[str] = []
+    """These subjects, in place of a share."""
+
+
+class TrainOneshot(Block):
+    sizes: Literal["small", "published"] = "small"
+    """`small`: 128 pixels, for a CPU; `published`: the released model's, 512 pixels, 168 M parameters."""
+    variant: Literal["full", "one_plane", "no_global_feature", "no_renderer"] = "full"
+    """The method, or an ablation of its Table 3; the one without the lifting loss is lambda_lifting 0."""
+    max_vertices: PositiveInt = 5023
+    """Vertices of the head that carry Gaussians: all, or so many spread evenly."""
+    steps: PositiveInt = 300
+    batch: PositiveInt = 4
+    """Pairs of a step, of all workers together."""
+    learning_rate: PositiveFloat = 1e-3
+    """Adam's, falling along a line to a tenth; the published training has 1e-4."""
+    ema: Fraction = 0.999
+    """Decay of the moving average of the weights, which is what is saved and judged."""
+    clip_norm: PositiveFloat = 1.0
+    """The gradient's largest norm."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    lambda_box: Annotated[float, Field(ge=0.0)] = 1.0
+    lambda_perceptual: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of the perceptual term inside the head's box (the published training: 0.01); its weights are
+    train_headgas.perceptual_weights."""
+    lambda_lifting: Annotated[float, Field(ge=0.0)] = 1.0
+    """Weight of the distance from the head's vertices to the lifted points."""
+    backbone_weights: str = ""
+    """DINOv2's dinov2_vitb14_pretrain.pth for `published`: loaded, and kept as it is. Empty: the transformer learns too."""
+    start_from: str = ""
+    """A model's folder, such as `headwater import gagavatar` writes, whose weights are the first ones."""
+    test_subjects: TestSubjects = TestSubjects()
+    probes: Annotated[int, Field(ge=0)] = 5
+    """How often pairs of test subjects are rendered while training goes on."""
+    checkpoint_every: Annotated[int, Field(gt=0, multiple_of=10)] = 100
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class Evaluate(Block):
     max_frames: PositiveInt = 100
     """Held-out frames rendered per subject at most."""
@@ -228,6 +290,7 @@ class Params(Block):
     catalog: Catalog = Catalog()
     preprocess: Preprocess = Preprocess()
     train_headgas: TrainHeadgas = TrainHeadgas()
+    train_oneshot: TrainOneshot = TrainOneshot()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
 
@@ -237,6 +300,15 @@ class Params(Block):
         if resolution > size:
             raise ValueError(
                 f"train_headgas.resolution = {resolution} is larger than the stored crops, preprocess.crop.size = {size}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _each_worker_has_a_sample(self) -> Params:
+        batch, count = self.train_oneshot.batch, self.compute.oneshot.count
+        if count > batch:
+            raise ValueError(
+                f"compute.oneshot.count = {count} processes share train_oneshot.batch = {batch} pairs: raise the batch"
             )
         return self
 

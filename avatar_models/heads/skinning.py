@@ -55,6 +55,16 @@ class Rig:
             None if self.pose_basis is None else self.pose_basis[:, vertices],
         )
 
+    def of(self, identity: Tensor) -> Rig:
+        """The same model as one person's, of identity (I,): no coefficients are left."""
+        return replace(
+            self,
+            template=self.template + torch.einsum("i,ivk->vk", identity, self.identity_basis),
+            identity_basis=self.identity_basis[:0],
+            joints=self.joints + torch.einsum("i,ijk->jk", identity, self.joint_identity_basis),
+            joint_identity_basis=self.joint_identity_basis[:0],
+        )
+
 
 def joints(rig: Rig, identity: Tensor, expression: Tensor) -> Tensor:
     """Joints at rest (B, 5, 3) in metres; identity (B or 1, I), expression (B, E)."""

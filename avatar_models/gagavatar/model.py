@@ -1,0 +1,127 @@
+"""GAGAvatar: a photo to a person, a person and a posed head to Gaussians, and those to a picture.
+
+B photos, V vertices, M lifted points, N = V + M Gaussians, C channels of a colour, S pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from avatar_models.cameras import Camera
+from avatar_models.gagavatar.branches import Attributes, ExpressionBranch, LiftingBranch, encoded
+from avatar_models.gagavatar.encoder import Encoder
+from avatar_models.gagavatar.lifting import MAX_OFFSET, plane
+from avatar_models.gagavatar.renderer import StyleUNet
+from avatar_models.gagavatar.settings import FIXED, RGB, Setting
+from avatar_models.gagavatar.sizes import GagavatarSizes
+from avatar_models.gaussians import Gaussians
+from avatar_models.splatting import splat
+
+
+@dataclass(frozen=True)
+class Person:
+    """All that is made of a photo, once. An expression moves the Gaussians on vertices, and nothing else."""
+
+    on_vertices: Attributes  # of V Gaussians
+    lifted: Attributes  # of M
+    points: Tensor  # (B, M, 3) metres: where the lifted ones are
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What is made of B people."""
+
+    coarse: Tensor  # (B, 3, S, S) the first channels of the splats
+    refined: Tensor  # (B, 3, S, S) the neural renderer's; the coarse ones where there is none
+
+
+class GAGAvatar(nn.Module):
+    """The whole model. Sizes give shapes, a setting what the published weights compute otherwise."""
+
+    def __init__(self, sizes: GagavatarSizes, setting: Setting = FIXED) -> None:
+        super().__init__()
+        self.sizes, self.setting = sizes, setting
+        fused, width = sizes.encoder.fused, sizes.vertex_dim
+        self.encoder = Encoder(sizes.encoder, sizes.plane_size)
+        self.vertex_features = nn.Parameter(torch.randn(sizes.num_vertices, width))
+        global_width = sizes.encoder.hidden_size if sizes.global_feature else 0
+        self.expression = ExpressionBranch(width + global_width, width, sizes.head_hidden, sizes.feature_dim)
+        self.lifting = nn.ModuleList([LiftingBranch(fused, fused // 2, sizes.feature_dim) for _ in sizes.planes])
+        self.renderer = None if sizes.renderer is None else StyleUNet(sizes.feature_dim, sizes.renderer)
+
+    def forward(self, photos: Tensor, cameras: Camera, vertices: Tensor, views: Camera) -> tuple[Pictures, Person]:
+        """Photos (B, 3, s, s) seen by cameras, driven to vertices (B, V, 3) and seen by views; all batches of B."""
+        person = self.person(photos, cameras)
+        return self.pictures(self.features(person, vertices, views)), person
+
+    def person(self, photos: Tensor, cameras: Camera) -> Person:
+        """What photos (B, 3, s, s) in [0, 1] over black say of B people, seen by cameras."""
+        F_local, F_id = self.encoder(photos, self.setting)
+        points, axis = plane(cameras, self.sizes.plane_size)
+        direction = encoded(axis)
+        lifted, places = [], []
+        for branch, (at_0, at_1) in zip(self.lifting, self.sizes.planes, strict=True):
+            attributes, lift = branch(F_local, direction, self.setting)
+            offset = MAX_OFFSET * (at_0 + (at_1 - at_0) * lift)
+            lifted.append(attributes)
+            places.append(points + offset[..., None] * axis[:, None])
+        return Person(self.on_vertices(F_id, direction), joined(lifted), torch.cat(places, 1))
+
+    def on_vertices(self, F_id: Tensor, direction: Tensor) -> Attributes:
+        """Attributes of the V Gaussians on vertices, of global features (B, H)."""
+        batch, count = len(F_id), self.sizes.num_vertices
+        features = [self.vertex_features.expand(batch, -1, -1)]
+        if self.sizes.global_feature:
+            features.append(F_id[:, None].expand(-1, count, -1))
+        attributes: Attributes = self.expression(torch.cat(features, 2), direction, self.setting)
+        return attributes
+
+    def gaussians(self, person: Person, vertices: Tensor) -> Iterator[Gaussians]:
+        """The Gaussians of each of B people, posed to vertices (B, V, 3) in metres, which give the precision too."""
+        attributes = joined([person.on_vertices, person.lifted])
+        means = torch.cat([vertices, person.points], 1)
+        opacities, colors = (tensor.to(means.dtype) for tensor in (attributes.opacities, attributes.colors))
+        covariances = shapes(attributes).to(means.dtype)
+        for one in range(len(person)):
+            yield Gaussians(means[one], None, None, opacities[one], colors[one], covariances[one])
+
+    def features(self, person: Person, vertices: Tensor, views: Camera) -> Tensor:
+        """Splatted features (B, C, S, S) over black."""
+        each = enumerate(self.gaussians(person, vertices))
+        return torch.cat([splat(gaussians, views[index : index + 1]).image for index, gaussians in each])
+
+    def pictures(self, features: Tensor) -> Pictures:
+        """Pictures of splatted features (B, C, S, S)."""
+        coarse = features[:, :RGB]
+        return Pictures(coarse, coarse if self.renderer is None else self.renderer(features))
+
+
+def joined(parts: list[Attributes]) -> Attributes:
+    """The Gaussians of several branches in one."""
+    return Attributes(
+        colors=torch.cat([part.colors for part in parts], 1),
+        opacities=torch.cat([part.opacities for part in parts], 1),
+        scales=torch.cat([part.scales for part in parts], 1),
+        quats=torch.cat([part.quats for part in parts], 1),
+    )
+
+
+def shapes(attributes: Attributes) -> Tensor:
+    """Covariances R S S^T R^T (B, N, 3, 3). R is the quaternion's formula as it stands: of unit ones the rotation, and of the
+    released setting's short ones what 3DGS's rasteriser makes of them."""
+    w, x, y, z = attributes.quats.unbind(-1)
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    R = torch.stack(rows, -1).unflatten(-1, (3, 3))
+    RS = R * attributes.scales[..., None, :]
+    return RS @ RS.mT

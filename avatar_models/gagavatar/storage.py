@@ -1,0 +1,82 @@
+"""A trained model on disk: `model.safetensors`, and `model.json` with its sizes, its setting and facts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from avatar_models.gagavatar.encoder import Encoder
+from avatar_models.gagavatar.model import GAGAvatar
+from avatar_models.gagavatar.released import VIT, released_name, taken
+from avatar_models.gagavatar.settings import SETTINGS
+from avatar_models.gagavatar.sizes import GagavatarSizes
+from avatar_models.perceptual import read_weights
+
+FORMAT = 1
+TENSORS, FACTS = "model.safetensors", "model.json"
+DINOV2_URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth"
+
+
+class ModelError(ValueError):
+    """A folder does not hold a model that this code can read; the message names it."""
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model, the vertices (V,) of the head that carry its Gaussians, and what else is known of it."""
+
+    model: GAGAvatar
+    vertices: Tensor
+    facts: Mapping[str, Any]
+
+
+def model_files(model: GAGAvatar, vertices: Tensor, facts: Mapping[str, Any]) -> dict[str, bytes]:
+    """The bytes of a model's two files; the same model gives the same bytes. `facts` name the head and its hash."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    own = {"format": FORMAT, "sizes": model.sizes.as_dict(), "setting": model.setting.name}
+    text = json.dumps({**facts, **own}, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    return {TENSORS: save({**tensors, "vertices": vertices.cpu()}), FACTS: text.encode()}
+
+
+def read_model(folder: Path, device: str = "cpu") -> StoredModel:
+    """The model of a folder, to be used or trained on. Raises ModelError."""
+    try:
+        facts = json.loads((folder / FACTS).read_text())
+        if facts["format"] != FORMAT:
+            raise ModelError(f"{folder}: model format {facts['format']}, this code reads {FORMAT}; train it again")
+        tensors = load_file(folder / TENSORS)
+        with torch.device("meta"):
+            model = GAGAvatar(GagavatarSizes.from_dict(facts["sizes"]), SETTINGS[facts["setting"]])
+        vertices = tensors.pop("vertices")
+        model.load_state_dict(tensors, assign=True)
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder}: not a model, {Path(error.filename or TENSORS).name} is missing") from None
+    except (KeyError, TypeError, RuntimeError, UnicodeDecodeError, json.JSONDecodeError, SafetensorError) as error:
+        raise ModelError(f"{folder}: the model is damaged ({' '.join(str(error).split())[:200]})") from None
+    return StoredModel(model.to(device), vertices, facts)
+
+
+def load_backbone(encoder: Encoder, path: Path) -> None:
+    """DINOv2's published weights into an encoder, which keeps them as they are from then on.
+
+    Raises PerceptualWeightsError, FileNotFoundError.
+    """
+    names = {ours: released_name(f"encoder.vit.{ours}").removeprefix(VIT) for ours in encoder.vit.state_dict()}
+    wanted = encoder.vit.state_dict()
+    shapes = {}
+    for ours, theirs in names.items():
+        shape = tuple(wanted[ours].shape)
+        shapes[theirs] = (3 * shape[0], *shape[1:]) if "qkv" in theirs else shape
+    state = read_weights(path, shapes, "DINOv2 ViT-B/14", DINOV2_URL)
+    encoder.vit.load_state_dict(
+        {ours: taken(ours, state[theirs], wanted[ours].shape, str(path)) for ours, theirs in names.items()}
+    )
+    encoder.vit.requires_grad_(False)

@@ -1,0 +1,72 @@
+"""The one item of train_oneshot, and the key of what it makes."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from avatar_models.gagavatar.storage import FACTS, TENSORS
+from pipelines import tables
+from pipelines.atomic import sha256_file
+from pipelines.fanout import Item, Step
+from pipelines.keys import digest
+from pipelines.oneshot.people import train_and_test
+from pipelines.oneshot.setup import Recipe
+from pipelines.oneshot.trainer import VERSION, OneshotTrainer
+from pipelines.params import Params, ParamsError, Workers
+from pipelines.perceptual_asset import ABSENT, content_of
+from pipelines.splits import subjects_that_passed
+from pipelines.subject import TRACKS_FOLDER
+
+MODEL = "model"
+ELSEWHERE = ("checkpoint_every", "backbone_weights", "start_from")
+"""Options of which the content counts, or that change nothing."""
+
+
+def model_item(params: Params, root: Path = Path()) -> Item:
+    """The item: it depends on all segments of all subjects, and on who is kept out. Raises ParamsError."""
+    segments = tables.read_table(root / TRACKS_FOLDER / "segments.parquet", tables.SEGMENTS)
+    train, test = train_and_test(subjects_that_passed(segments), params.train_oneshot.test_subjects)
+    passed = [row for row in segments.to_pylist() if row["passed"]]
+
+    def data_of(subjects: list[str]) -> list[str]:
+        return sorted(row["fingerprint"] for row in passed if row["subject_id"] in set(subjects))
+
+    return Item(MODEL, digest([data_of(train), data_of(test)]))
+
+
+def model_step(params: Params, root: Path = Path()) -> Step:
+    """Where data and weights lie, and on how many processes it is done, stay out of the key. Raises ParamsError."""
+    options: dict[str, Any] = params.train_oneshot.as_key()
+    assets = weights_of(params)
+    perceptual = params.train_headgas.perceptual_weights if assets.get("vgg16", ABSENT) != ABSENT else ""
+    recipe = Recipe(options, str(Path(perceptual).resolve()) if perceptual else "", str(root.resolve()))
+    fleet = params.compute.oneshot
+    cache = params.compute.cache
+    worker = partial(OneshotTrainer, recipe=recipe, fleet=fleet, storage=f"{cache}/oneshot" if "://" in cache else "")
+    # With several processes the item's own only waits for them.
+    cpus, gpus = (fleet.num_cpus, fleet.num_gpus) if fleet.count == 1 else (0.1, 0.0)
+    workers = Workers(num_cpus=cpus, num_gpus=gpus, count=1)
+    key = {name: value for name, value in options.items() if name not in ELSEWHERE}
+    return Step("train_oneshot", VERSION, worker, key, workers, assets)
+
+
+def weights_of(params: Params) -> dict[str, str]:
+    """sha256 of each file of weights that training reads; the perceptual loss's may be absent. Raises ParamsError."""
+    options = params.train_oneshot
+    found = {}
+    if options.lambda_perceptual > 0:
+        found["vgg16"] = content_of(params.train_headgas.perceptual_weights)
+    if options.backbone_weights:
+        found["dinov2"] = _needed(Path(options.backbone_weights), "backbone_weights")
+    if options.start_from:
+        for name in (TENSORS, FACTS):
+            found[name] = _needed(Path(options.start_from) / name, "start_from")
+    return found
+
+
+def _needed(path: Path, option: str) -> str:
+    if not path.is_file():
+        raise ParamsError(f"train_oneshot.{option}: {path} is not there")
+    return sha256_file(path)

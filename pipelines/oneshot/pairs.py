@@ -1,0 +1,170 @@
+"""Pairs of frames of one clip: a photo, and what it is to become. Read at random from the Arrow shards.
+
+B pairs, S pixels, V vertices, E expression coefficients, I identity coefficients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from avatar_models.cameras import Camera, resized
+from avatar_models.heads.skinning import Rig, pose
+from pipelines.frames import FrameReader, composite, shrunk
+from pipelines.splits import ClipSplit
+from pipelines.subject import Tables, above_neck
+
+
+@dataclass(frozen=True)
+class Frames:
+    """All frames that may be drawn, of all clips, as columns. N frames, in order of clip and frame."""
+
+    clip_ids: list[str]
+    clip: NDArray[np.int32]  # (N,) place in clip_ids
+    row: NDArray[np.int32]  # (N,) place in the clip's shard
+    first: NDArray[np.int64]  # (C + 1,) where each clip begins
+    K: NDArray[np.float32]  # (N, 3, 3) pixels of the stored crop
+    viewmat: NDArray[np.float32]  # (N, 4, 4)
+    expression: NDArray[np.float32]  # (N, E)
+    jaw: NDArray[np.float32]  # (N, 3)
+    eyes: NDArray[np.float32]  # (N, 6)
+    identity: NDArray[np.float32]  # (C, I)
+
+    def __len__(self) -> int:
+        return len(self.clip)
+
+    def beside(self, index: int, place: float) -> int:
+        """Another frame of the same clip: the one at a place in [0, 1) among all others."""
+        first, end = self.first[self.clip[index] : self.clip[index] + 2]
+        other = first + int(place * (end - first - 1))
+        return int(other + (other >= index))
+
+
+def frames_of(data: Tables, splits: Sequence[ClipSplit]) -> Frames:
+    """All good rows of clips as columns; clips with fewer than two have no pairs and are left out."""
+    wanted = {split.clip_id: np.union1d(split.train, split.held_out) for split in splits}
+    tracks = data.tracks.filter(pc.is_in(data.tracks["clip_id"], pa.array(list(wanted)))).sort_by(
+        [("clip_id", "ascending"), ("frame", "ascending")]
+    )
+    names = tracks["clip_id"].combine_chunks().dictionary_encode()
+    starts = np.flatnonzero(np.diff(names.indices.to_numpy(), prepend=-1))
+    order = names.dictionary.to_pylist()
+    identities = dict(zip(data.identities["clip_id"].to_pylist(), data.identities["identity"].to_pylist(), strict=True))
+    kept = [(name, start, wanted[name]) for name, start in zip(order, starts, strict=True) if len(wanted[name]) > 1]
+    rows = [rows for _, _, rows in kept]
+    none = [np.empty(0, np.int64)]
+    places = np.concatenate([start + of_clip for _, start, of_clip in kept] or none)
+
+    def column(name: str, *shape: int) -> NDArray[np.float32]:
+        values = tracks[name].take(pa.array(places)).combine_chunks().flatten().to_numpy()
+        return values.reshape(len(places), *shape).astype(np.float32)
+
+    lengths = [len(of_clip) for of_clip in rows]
+    return Frames(
+        [name for name, _, _ in kept],
+        np.repeat(np.arange(len(kept), dtype=np.int32), lengths),
+        np.concatenate(rows or none).astype(np.int32),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        column("K", 3, 3),
+        column("viewmat", 4, 4),
+        column("expression", -1),
+        column("jaw", 3),
+        column("eyes", 6),
+        np.array([identities[name] for name, _, _ in kept], np.float32),
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B pairs as the model takes them, on one device."""
+
+    photos: Tensor  # (B, 3, S, S) in [0, 1] over black
+    cameras: Camera  # of the photos
+    targets: Tensor  # (B, 3, S, S) over black
+    known: Tensor  # (B, 1, S, S) bool: what the targets' video shows
+    boxes: Tensor  # (B, 4) left, top, right, bottom of the targets' heads in pixels
+    views: Camera  # of the targets
+    identity: Tensor  # (B, I)
+    expression: Tensor  # (B, E) and what follows: of the targets
+    jaw: Tensor  # (B, 3) radians
+    eyes: Tensor  # (B, 6) radians
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def to(self, device: str) -> Batch:
+        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+    def vertices(self, rig: Rig) -> Tensor:
+        """The targets' heads (B, V, 3) in metres."""
+        return pose(rig, self.identity, self.expression, torch.zeros_like(self.jaw), self.jaw, self.eyes)
+
+
+@dataclass(frozen=True)
+class View:
+    """One frame as the model sees it."""
+
+    image: NDArray[np.float32]  # (S, S, 3) over black
+    known: NDArray[np.bool_]  # (S, S)
+    box: NDArray[np.float32]  # (4,) around the matte
+
+
+class Pairs:
+    """Batches of pairs (photo, target), both places in `frames`, at size x size."""
+
+    def __init__(self, frames: Frames, reader: FrameReader, size: int) -> None:
+        self.frames, self.reader, self.size = frames, reader, size
+        self.stored = len(reader.decode(frames.clip_ids[0], int(frames.row[0])).image)  # pixels of all stored crops
+
+    def batch(self, pairs: Sequence[tuple[int, int]]) -> Batch:
+        """Decodes pairs, and their cameras and parameters."""
+        photos, targets = (np.array(side, np.int64) for side in zip(*pairs, strict=True))
+        frames = self.frames
+        photo_cameras, views = self.cameras(photos), self.cameras(targets)
+        seen = [self.view(index, views[place : place + 1]) for place, index in enumerate(targets)]
+        shown = [self.view(index, photo_cameras[place : place + 1]).image for place, index in enumerate(photos)]
+        return Batch(
+            _images(shown),
+            photo_cameras,
+            _images([view.image for view in seen]),
+            torch.from_numpy(np.stack([view.known for view in seen])[:, None]),
+            torch.from_numpy(np.stack([view.box for view in seen])),
+            views,
+            torch.from_numpy(frames.identity[frames.clip[targets]]),
+            torch.from_numpy(frames.expression[targets]),
+            torch.from_numpy(frames.jaw[targets]),
+            torch.from_numpy(frames.eyes[targets]),
+        )
+
+    def cameras(self, indices: NDArray[np.int64]) -> Camera:
+        """Cameras for size x size."""
+        frames = self.frames
+        K, viewmat = torch.from_numpy(frames.K[indices]), torch.from_numpy(frames.viewmat[indices])
+        camera = Camera(K, viewmat, self.stored, self.stored)
+        return resized(camera, self.size, self.size)
+
+    def view(self, index: int, camera: Camera) -> View:
+        """A frame over black, without what lies below the neck."""
+        frames = self.frames
+        frame = shrunk(self.reader.decode(frames.clip_ids[frames.clip[index]], int(frames.row[index])), self.size)
+        matte = (frame.matte * above_neck(camera)[0]).astype(np.uint8)
+        return View(composite(frame.image, matte, 0.0), frame.known, head_box(matte))
+
+
+def head_box(matte: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Left, top, right, bottom (4,) in pixels of what a matte (S, S) shows; of an empty one the whole picture."""
+    rows, columns = (np.flatnonzero((matte > 127).any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return np.array([0, 0, len(matte), len(matte)], np.float32)
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+
+
+def _images(pictures: Sequence[NDArray[np.float32]]) -> Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()

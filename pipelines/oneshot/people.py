@@ -1,0 +1,33 @@
+"""Who trains the one-shot model, and who judges it: people that it has never seen."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Sequence
+
+from pipelines.params import ParamsError, TestSubjects
+
+
+def train_and_test(subjects: Sequence[str], options: TestSubjects) -> tuple[list[str], list[str]]:
+    """(training, test) subjects, both sorted. By share those with the smallest digests are kept out, so that one subject more
+    moves few from one side to the other.
+
+    Raises ParamsError where a name is not a subject's, or nobody is left to train on.
+    """
+    for name in options.names:
+        if name not in subjects:
+            near = difflib.get_close_matches(name, subjects, n=1, cutoff=0.0)
+            hint = f"Did you mean {near[0]!r}?" if near else "No subject passed the gates."
+            raise ParamsError(f"train_oneshot.test_subjects.names: no subject {name!r}. {hint}")
+    if options.names:
+        test = sorted(set(options.names))
+    else:
+        count = round(options.share * len(subjects))
+        if options.share > 0 and len(subjects) > 1:
+            count = min(max(1, count), len(subjects) - 1)
+        test = sorted(sorted(subjects, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
+    train = sorted(set(subjects) - set(test))
+    if not train:
+        raise ParamsError(f"train_oneshot.test_subjects keeps all {len(subjects)} subjects out: nobody is left to train on")
+    return train, test

@@ -1,0 +1,137 @@
+"""The loop in several processes: Ray Train starts them, joins them with NCCL or gloo, and starts them again where one dies."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipelines.news import News
+from pipelines.oneshot.loop import Hooks, Place, Terms
+from pipelines.oneshot.setup import Recipe, device_here
+from pipelines.params import Fleet
+
+STATE = "state.pt"
+LISTEN_EVERY_S = 1.0
+MAX_FAILURES = 20
+"""A process that was killed is started again; so, in vain, is one whose loss is not finite."""
+
+
+class Mailbox:
+    """An actor that the first process posts its curve to, and the item's own process reads."""
+
+    def __init__(self) -> None:
+        self.news = News()
+
+    def post(self, said: str, points: list[Mapping[str, float]], files: Mapping[str, bytes]) -> None:
+        self.news.tell(said, points, files)
+
+    def take(self) -> Any:
+        return self.news.take("")
+
+
+def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, name: str, news: News) -> Mapping[str, Any]:
+    """Trains and returns the last checkpoint's state. A run of the same name and storage goes on from its last checkpoint.
+
+    storage: a folder or URI that all nodes see. Raises Ray Train's TrainingFailedError once processes have failed
+    MAX_FAILURES times; those that a cluster takes away do not count.
+    """
+    import ray
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
+    trainer = TorchTrainer(
+        worker_loop,
+        train_loop_config={"recipe": recipe, "threads": reading_threads(fleet.num_cpus), "mailbox": mailbox},
+        scaling_config=ScalingConfig(
+            num_workers=(fleet.least, fleet.count) if 0 < fleet.least < fleet.count else fleet.count,
+            use_gpu=fleet.num_gpus > 0,
+            resources_per_worker={"CPU": fleet.num_cpus, "GPU": fleet.num_gpus},
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=storage,
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    done = threading.Event()
+    listener = threading.Thread(target=_listen, args=(mailbox, news, done), daemon=True)
+    listener.start()
+    try:
+        result = trainer.fit()
+    finally:
+        done.set()
+        listener.join()
+    with result.checkpoint.as_directory() as folder:
+        state: Mapping[str, Any] = torch.load(Path(folder) / STATE, weights_only=True, map_location="cpu")
+    return state
+
+
+def _listen(mailbox: Any, news: News, done: threading.Event) -> None:
+    """Passes on what is posted until training is over."""
+    import ray
+
+    while not done.wait(LISTEN_EVERY_S):
+        with suppress(ray.exceptions.RayError):  # news may be lost
+            told = ray.get(mailbox.take.remote())
+            if told is not None:
+                news.tell(told.said, told.points, told.files)
+
+
+def worker_loop(config: Mapping[str, Any]) -> None:
+    """What each process does."""
+    import ray.train
+    from torch.nn.parallel import DistributedDataParallel
+
+    from pipelines.oneshot.trainer import Watch, steps_through
+
+    context = ray.train.get_context()
+    place = Place(context.get_world_rank(), context.get_world_size())
+    setup = config["recipe"].prepare(device_here())
+    training = setup.training
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            training.load(Path(folder) / STATE)
+    training.forward = DistributedDataParallel(training.model)
+    first = place.rank == 0
+    news = News()
+    watch = Watch(setup, news)
+
+    def point() -> None:
+        if first:
+            watch.tell()
+            told = news.take("")
+            if told is not None:
+                config["mailbox"].post.remote(told.said, list(told.points), dict(told.files))
+
+    def save() -> None:
+        metrics = {"step": training.step}
+        if not first:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            training.save(Path(folder) / STATE)
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+    hooks = Hooks(lambda terms: mean_of_all(terms, training.device), point, save, watch.probe if first else dict)
+    steps_through(setup, place, hooks, config["threads"])
+
+
+def mean_of_all(terms: Terms, device: str) -> Terms:
+    """The mean of each term over all processes."""
+    values = torch.tensor(list(terms.values()), dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(values)
+    return dict(zip(terms, (values / torch.distributed.get_world_size()).tolist(), strict=True))
+
+
+def reading_threads(num_cpus: float) -> int:
+    """Threads that read ahead, beside so many cores that train."""
+    return max(1, min(8, round(num_cpus)))

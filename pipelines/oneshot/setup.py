@@ -1,0 +1,111 @@
+"""A run before its first step, in whichever process: the same params and tables give the same model, rig and frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avatar_models.gagavatar import FIXED, GAGAvatar
+from avatar_models.gagavatar.sizes import SIZES, VARIANTS
+from avatar_models.gagavatar.storage import ModelError, load_backbone, read_model
+from avatar_models.heads.interface import Head
+from avatar_models.perceptual import load_vgg16
+from pipelines.oneshot.pairs import Frames, Pairs, frames_of
+from pipelines.oneshot.people import train_and_test
+from pipelines.oneshot.training import OneshotTraining
+from pipelines.params import TrainOneshot
+from pipelines.splits import spread, subject_splits, subjects_that_passed
+from pipelines.subject import Tables, read_tables
+
+PROBED = 6
+"""Test subjects at most whose first frame is driven by another while training goes on."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a process needs to take part."""
+
+    options: TrainOneshot
+    data: Tables
+    frames: Frames
+    probed: Pairs | None
+    training: OneshotTraining
+    chosen: Tensor  # (V,) vertices of the head that carry Gaussians
+
+    @property
+    def pairs(self) -> Pairs:
+        return Pairs(self.frames, self.data.frames, self.training.model.sizes.image_size)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a setup is made of; plain values, so that it can be sent to other processes."""
+
+    train_oneshot: Mapping[str, Any]
+    perceptual_weights: str
+    root: str
+
+    def prepare(self, device: str) -> Setup:
+        """Raises ParamsError where nobody can be trained on, CheckpointError for weights that do not fit."""
+        options = TrainOneshot.model_validate(dict(self.train_oneshot))
+        data = read_tables(Path(self.root))
+        train, test = train_and_test(subjects_that_passed(data.segments), options.test_subjects)
+        head = data.head()
+        torch.manual_seed(options.seed)
+        model, chosen = first_model(options, head)
+        features = load_vgg16(Path(self.perceptual_weights)).to(device) if self.perceptual_weights else None
+        training = OneshotTraining(options, model, head.rig.take(chosen), device, features)
+        frames = frames_of(data, [split for name in train for split in subject_splits(data.segments, data.tracks, name, 0.0)])
+        unseen = frames_of(data, [split for name in test for split in subject_splits(data.segments, data.tracks, name, 0.0)])
+        probed = Pairs(unseen, data.frames, model.sizes.image_size) if len(unseen) else None
+        return Setup(options, data, frames, probed, training, chosen)
+
+
+def first_model(options: TrainOneshot, head: Head) -> tuple[GAGAvatar, Tensor]:
+    """The model before training, and the vertices (V,) that carry its Gaussians: fresh, with DINOv2's weights, or those of
+    another run. Raises ModelError where that one was trained on another head."""
+    if options.start_from:
+        stored = read_model(Path(options.start_from))
+        if stored.facts.get("head") != head.name or int(stored.vertices.max()) >= len(head.rig.template):
+            raise ModelError(
+                f"train_oneshot.start_from {options.start_from}: made for the head {stored.facts.get('head')!r}, "
+                f"and preprocess.head is {head.name!r}"
+            )
+        return stored.model, stored.vertices
+    chosen = spread_vertices(head, options.max_vertices)
+    model = GAGAvatar(VARIANTS[options.variant](SIZES[options.sizes](len(chosen))), FIXED)
+    if options.backbone_weights:
+        load_backbone(model.encoder, Path(options.backbone_weights))
+    return model, chosen
+
+
+def spread_vertices(head: Head, most: int) -> Tensor:
+    """At most so many vertices (V,) of a head, spread evenly over its surface: each is the one farthest from those before."""
+    places = head.rig.template.double().numpy()
+    if len(places) <= most:
+        return torch.arange(len(places))
+    chosen = [0]
+    distance = np.full(len(places), np.inf)
+    for _ in range(most - 1):
+        distance = np.minimum(distance, np.square(places - places[chosen[-1]]).sum(1))
+        chosen.append(int(distance.argmax()))
+    return torch.tensor(sorted(chosen))
+
+
+def probed_pairs(frames: Frames) -> list[tuple[int, int]]:
+    """(first frame, a later one) of some clips."""
+    clips = spread(np.arange(len(frames.clip_ids)), PROBED)
+    return [(int(frames.first[clip]), int(frames.first[clip] + 2 * frames.first[clip + 1]) // 3) for clip in clips]
+
+
+def device_here() -> str:
+    """The device of this process, whose share of the cores is OMP_NUM_THREADS."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    return "cuda" if torch.cuda.is_available() else "cpu"

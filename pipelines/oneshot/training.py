@@ -1,0 +1,141 @@
+"""Training GAGAvatar: one step, one checkpoint, a picture now and then. The same loop in one process and in many.
+
+What a step sees follows from its number (:mod:`pipelines.oneshot.stream`); all else that it changes is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avatar_models.gagavatar import GAGAvatar
+from avatar_models.gagavatar.losses import Weights, losses
+from avatar_models.gagavatar.model import Person, Pictures
+from avatar_models.heads.skinning import Rig
+from avatar_models.losses import first_not_finite
+from avatar_models.perceptual import Vgg16Features
+from pipelines.atomic import write_bytes_atomic
+from pipelines.oneshot.pairs import Batch
+from pipelines.params import TrainOneshot
+
+SLOW = ("decoder.style.", "to_code.")
+"""Parameters that learn at a tenth of the rate: the style MLP and what feeds it."""
+BETAS = (0.0, 0.99)
+FINAL_RATE = 0.1
+"""The learning rate falls along a line to this share of its start."""
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss term became NaN or infinite; the message names the step and the term."""
+
+
+Forward = Callable[..., tuple[Pictures, Person]]
+
+
+class OneshotTraining:
+    """The state of a run: the model, its moving average, the optimiser, and the number of steps done."""
+
+    def __init__(
+        self, options: TrainOneshot, model: GAGAvatar, rig: Rig, device: str, features: Vgg16Features | None = None
+    ) -> None:
+        self.options, self.rig, self.device = options, rig.to(device), device
+        self.model = model.to(device)
+        self.forward: Forward = self.model
+        """The model, or what wraps it to share gradients with other processes."""
+        self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self.features = features
+        self.weights = Weights(options.lambda_box, options.lambda_perceptual, options.lambda_lifting)
+        self.optimizer = torch.optim.Adam(parameter_groups(self.model, options.learning_rate), betas=BETAS)
+        self.first_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.step = 0
+        self.curve: list[dict[str, float]] = []
+
+    def one_step(self, batch: Batch, share: float = 1.0) -> dict[str, float]:
+        """One update. `share`: this process's part of the samples times the number of processes; one where all have as many.
+
+        Raises TrainingDiverged.
+        """
+        options = self.options
+        self.set_rates()
+        self.model.train()
+        vertices = batch.vertices(self.rig)
+        with autocast(self.device, options.precision):
+            pictures, person = self.forward(batch.photos, batch.cameras, vertices, batch.views)
+        pictures = Pictures(
+            *(torch.where(batch.known, made.float(), batch.targets) for made in (pictures.coarse, pictures.refined))
+        )
+        terms = losses(pictures, person, batch.targets, batch.boxes, vertices, self.weights, self.features)
+        bad = first_not_finite(terms)
+        if bad is not None:
+            raise TrainingDiverged(f"step {self.step}: {bad} is not finite; lower train_oneshot.learning_rate")
+        self.optimizer.zero_grad(set_to_none=True)
+        (terms["loss"] * share).backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip_norm)
+        self.optimizer.step()
+        self.step += 1
+        self.update_average()
+        return {**{name: float(value.detach()) for name, value in terms.items()}, "gradient": float(norm)}
+
+    def set_rates(self) -> None:
+        factor = 1.0 - (1.0 - FINAL_RATE) * min(1.0, self.step / self.options.steps)
+        for group, rate in zip(self.optimizer.param_groups, self.first_rates, strict=True):
+            group["lr"] = rate * factor
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Moves the average towards the weights, faster in the first steps."""
+        decay = min(self.options.ema, (1 + self.step) / (10 + self.step))
+        for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            average.lerp_(value, 1.0 - decay)
+
+    @torch.no_grad()
+    def rendered(self, batch: Batch) -> Tensor:
+        """What the averaged weights make of a batch, (B, 3, S, S) in [0, 1]."""
+        pictures, _ = self.average(batch.photos, batch.cameras, batch.vertices(self.rig), batch.views)
+        return torch.clamp(pictures.refined, 0, 1)
+
+    def state(self) -> dict[str, Any]:
+        """All that a later run goes on from."""
+        return {
+            "step": self.step,
+            "curve": self.curve,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.step, self.curve = state["step"], state["curve"]
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def save(self, path: Path) -> None:
+        data = io.BytesIO()  # torch's own writer loses what the system says of a full disk
+        torch.save(self.state(), data)
+        write_bytes_atomic(path, data.getvalue())
+
+    def load(self, path: Path) -> None:
+        """Goes on from a checkpoint."""
+        self.load_state(torch.load(path, weights_only=True, map_location=self.device))
+
+
+def parameter_groups(model: GAGAvatar, rate: float) -> list[dict[str, Any]]:
+    """The released code's groups: of the parameters that learn, the style's at a tenth of the rate."""
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    slow = [parameter for name, parameter in named if any(part in name for part in SLOW)]
+    rest = [parameter for name, parameter in named if not any(part in name for part in SLOW)]
+    groups = [{"params": rest, "lr": rate}, {"params": slow, "lr": rate * 0.1}]
+    return [group for group in groups if group["params"]]
+
+
+def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
+    """bfloat16 where that is asked for; the splatting and the losses stay in float32."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16")

@@ -1,0 +1,66 @@
+"""One GAGAvatar of all subjects: a model that makes an avatar of a photo."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from avatar_models.gagavatar.storage import FACTS, TENSORS
+from pipelines import tables
+from pipelines.atomic import write_bytes_atomic
+from pipelines.fanout import FanOutResult, run_and_assemble
+from pipelines.main import run_stage
+from pipelines.oneshot.items import MODEL, model_item, model_step
+from pipelines.oneshot.trainer import PROGRESS
+from pipelines.params import load_params
+from pipelines.runs import stage_run
+from pipelines.subject_runs import subject_runs
+
+FOLDER, METRICS, CURVE = Path("models/oneshot"), Path("metrics/train_oneshot.json"), Path("plots/oneshot_curve.csv")
+PICTURE = Path("plots/oneshot_progress.png")
+AS_LONG_AS_IT_TAKES_S = 365 * 86400.0
+"""In place of compute.item_timeout_s, which is meant for a clip or a subject."""
+
+
+def assemble(result: FanOutResult) -> list[dict[str, float]]:
+    """Writes the model, its figures and its curve; returns the curve."""
+    tables.write_table(result.quarantine_table(), tables.QUARANTINE, FOLDER / "quarantine.parquet")
+    if not result.entries:
+        return []
+    entry = result.last(MODEL)
+    for name in (TENSORS, FACTS):
+        entry.copy_to(name, FOLDER / name)
+    if PROGRESS in entry.files:
+        entry.copy_to(PROGRESS, PICTURE)
+    curve: list[dict[str, float]] = json.loads(entry.read_bytes("curve.json"))
+    write_bytes_atomic(METRICS, (json.dumps(entry.summary, indent=1, sort_keys=True) + "\n").encode())
+    names = list(dict.fromkeys(name for point in curve for name in point))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(curve)
+    write_bytes_atomic(CURVE, text.getvalue().encode())
+    return curve
+
+
+def main() -> None:
+    params = load_params()
+    step = model_step(params)
+    compute = params.compute.model_copy(update={"item_timeout_s": AS_LONG_AS_IT_TAKES_S})
+    blocks = {"train_oneshot": params.model_dump(mode="json")["train_oneshot"]}
+    with stage_run("train_oneshot", params) as run, subject_runs(run, blocks) as runs:
+        result, curve = run_and_assemble(
+            "train_oneshot", [step], [model_item(params)], assemble, compute=compute, things="models", listener=runs
+        )
+        run.log_fan_out(result)
+        run.log_assets(step.assets)
+        if curve:
+            with runs.finished(MODEL, curve) as child:
+                if PICTURE.exists():
+                    child.log_bytes(PICTURE.read_bytes(), PROGRESS)
+
+
+if __name__ == "__main__":
+    run_stage(main)
