@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from headwater.layouts import Layout
+from headwater.layouts import Layout, Published
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Raw head videos in, drivable Gaussian head avatars out.")
 console = Console()
@@ -292,6 +292,25 @@ def assets() -> None:
         raise fail(str(error)) from None
     if not good:
         raise typer.Exit(1)
+
+
+@app.command("import")
+def import_(
+    kind: Annotated[Published, typer.Argument(help="whose weights")],
+    source: Annotated[Path, typer.Argument(help="the published file: GAGAvatar.pt")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="a folder that does not exist yet, or is empty")],
+) -> None:
+    """Bring published weights into this project's format."""
+    from headwater.import_model import ImportFailed, import_gagavatar
+    from pipelines.atomic import DiskFull
+
+    importers = {Published.GAGAVATAR: import_gagavatar}
+    try:
+        told = importers[kind](source, output)
+    except (ImportFailed, DiskFull) as error:
+        raise fail(str(error)) from None
+    for line in told:
+        console.print(line, highlight=False, markup=False)
 
 
 @app.command()

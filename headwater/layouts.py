@@ -1,4 +1,5 @@
-"""Names of the layouts that tracks can be written in, apart from what writes them: the command line starts without it."""
+"""Names of the layouts and published weights that are known, apart from what writes and reads them: the command line starts
+without it."""
 
 from __future__ import annotations
 
@@ -11,3 +12,9 @@ class Layout(StrEnum):
     VHAP = "vhap"
     GAGAVATAR = "gagavatar"
     INSTA = "insta"
+
+
+class Published(StrEnum):
+    """Whose published weights `headwater import` reads."""
+
+    GAGAVATAR = "gagavatar"

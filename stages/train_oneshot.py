@@ -19,7 +19,7 @@ from pipelines.runs import stage_run
 from pipelines.subject_runs import subject_runs
 
 FOLDER, METRICS, CURVE = Path("models/oneshot"), Path("metrics/train_oneshot.json"), Path("plots/oneshot_curve.csv")
-PICTURE = Path("plots/oneshot_progress.png")
+PICTURES = Path("plots/oneshot_progress")
 AS_LONG_AS_IT_TAKES_S = 365 * 86400.0
 """In place of compute.item_timeout_s, which is meant for a clip or a subject."""
 
@@ -32,8 +32,9 @@ def assemble(result: FanOutResult) -> list[dict[str, float]]:
     entry = result.last(MODEL)
     for name in (TENSORS, FACTS):
         entry.copy_to(name, FOLDER / name)
-    if PROGRESS in entry.files:
-        entry.copy_to(PROGRESS, PICTURE)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    if PROGRESS in entry.files:  # there is none without test subjects
+        entry.copy_to(PROGRESS, PICTURES / f"{MODEL}.png")
     curve: list[dict[str, float]] = json.loads(entry.read_bytes("curve.json"))
     write_bytes_atomic(METRICS, (json.dumps(entry.summary, indent=1, sort_keys=True) + "\n").encode())
     names = list(dict.fromkeys(name for point in curve for name in point))
@@ -58,8 +59,8 @@ def main() -> None:
         run.log_assets(step.assets)
         if curve:
             with runs.finished(MODEL, curve) as child:
-                if PICTURE.exists():
-                    child.log_bytes(PICTURE.read_bytes(), PROGRESS)
+                for picture in PICTURES.glob("*.png"):
+                    child.log_bytes(picture.read_bytes(), PROGRESS)
 
 
 if __name__ == "__main__":

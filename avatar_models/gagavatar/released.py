@@ -15,7 +15,7 @@ from torch import Tensor
 
 from avatar_models.gagavatar.model import GAGAvatar
 from avatar_models.gagavatar.settings import RELEASED
-from avatar_models.gagavatar.sizes import published
+from avatar_models.gagavatar.sizes import GagavatarSizes, published
 
 VIT, OURS_VIT = "base_model.dino_model.", "encoder.vit."
 DECODER = "upsampler.stylegan_decoder."
@@ -105,10 +105,13 @@ def read_released(path: Path) -> GAGAvatar:
     return from_released(data["model"], str(path))
 
 
-def from_released(state: Mapping[str, Any], where: str) -> GAGAvatar:
-    """Our model of released tensors. Raises CheckpointError for a tensor that is missing, of another shape, or not known."""
+def from_released(state: Mapping[str, Any], where: str, sizes: GagavatarSizes | None = None) -> GAGAvatar:
+    """Our model of released tensors, of the published sizes where none are given.
+
+    Raises CheckpointError for a tensor that is missing, of another shape, or not known.
+    """
     with torch.device("meta"):
-        model = GAGAvatar(published(), RELEASED)
+        model = GAGAvatar(sizes or published(), RELEASED)
     wanted = model.state_dict()
     names = {ours: released_name(ours) for ours in wanted}
     missing = sorted(set(names.values()) - set(state))
