@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from avatar_models.heads.procedural import procedural_head
+from pipelines.csim_asset import csim_file
 from pipelines.lineage import detector_hashes
 from pipelines.lpips_asset import Named, named_files
 from pipelines.params import PARAMS_FILE, Evaluate, TrainHeadgas, load_params
@@ -59,7 +60,11 @@ def is_intact(asset: Asset) -> bool:
     return detector_hashes().get(asset.name) == asset.sha256
 
 
-LICENCES = {"vgg16": "BSD-3-Clause (torchvision)", "lpips_vgg": "BSD-2-Clause (PerceptualSimilarity)"}
+LICENCES = {
+    "vgg16": "BSD-3-Clause (torchvision)",
+    "lpips_vgg": "BSD-2-Clause (PerceptualSimilarity)",
+    "sface": "Apache-2.0 (OpenCV Zoo)",
+}
 """Of the files that a user may add."""
 
 
@@ -78,8 +83,8 @@ def state_of(file: Named) -> tuple[bool, str]:
 def show_added(console: Console, train: TrainHeadgas, evaluate: Evaluate) -> bool:
     """Prints the files that a user may add, with address and sha256; returns whether those that are named are there."""
     good = True
-    console.print("Files that you may add, for the perceptual loss and LPIPS (docs/headgas.md):")
-    for name, file in named_files(train, evaluate).items():
+    console.print("Files that you may add, for the perceptual loss and LPIPS (docs/headgas.md) and for CSIM:")
+    for name, file in {**named_files(train, evaluate), "sface": csim_file(evaluate)}.items():
         there, state = state_of(file)
         good &= there
         for line in (f"{name}, {LICENCES[name]}: {state}", f"  {file.url}", f"  sha256 {file.sha256}"):

@@ -24,7 +24,7 @@ class LpipsFiles:
 
 @dataclass(frozen=True)
 class Named:
-    """A file that LPIPS needs: the parameter that names it, what it says, and the published file."""
+    """A file that a figure needs: the parameter that names it, what it says, and the published file."""
 
     parameter: str
     path: str
@@ -68,13 +68,22 @@ def say_lpips_is_off(params: Params) -> None:
     for name, content in found.items():
         file = named[name]
         if content == ABSENT:
-            why = why_absent(file.path, file.parameter)
-            warn(
-                f"LPIPS is OFF, evaluate.lpips_weights = {params.evaluate.lpips_weights} notwithstanding: {why}.",
-                f"Get {file.url} (sha256 {file.sha256[:16]}...) and name it there, or set evaluate.lpips_weights: ''.",
-            )
+            warn_off("LPIPS", named["lpips_vgg"], file)
         elif content != file.sha256 and files is not None:
-            warn(
-                f"LPIPS is not that of papers: {file.path} is not the published file (sha256 {content[:16]}...).",
-                f"Figures to compare need {file.url} (sha256 {file.sha256[:16]}...) as {file.parameter}.",
-            )
+            warn_not_published("LPIPS is not that of papers", file, content)
+
+
+def warn_off(figure: str, switch: Named, file: Named) -> None:
+    """Of a figure that `switch` asks for, because `file` is not there."""
+    warn(
+        f"{figure} is OFF, {switch.parameter} = {switch.path} notwithstanding: {why_absent(file.path, file.parameter)}.",
+        f"Get {file.url} (sha256 {file.sha256[:16]}...) and name it there, or set {switch.parameter}: ''.",
+    )
+
+
+def warn_not_published(what: str, file: Named, content: str) -> None:
+    """`what` is the matter because the file, whose sha256 is `content`, is another than the published one."""
+    warn(
+        f"{what}: {file.path} is not the published file (sha256 {content[:16]}...).",
+        f"Figures to compare need {file.url} (sha256 {file.sha256[:16]}...) as {file.parameter}.",
+    )

@@ -265,6 +265,8 @@ class Evaluate(Block):
     lpips_weights: str = ""
     """LPIPS's own weights, vgg.pth of version 0.1 (docs/headgas.md): with train_headgas.perceptual_weights they give the
     figures lpips and aligned_lpips. Empty: no such figures."""
+    sface_weights: str = ""
+    """OpenCV's face_recognition_sface_2021dec.onnx, for CSIM of the one-shot avatar's reenactment. Empty: no such figure."""
     max_cross_pairs: Annotated[int, Field(ge=0)] = 8
     """Cross-reenactment videos at most. Each avatar is driven by the next subject, then by the one after, until all pairs are
     there: three subjects have six."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from avatar_models.heads.embedding import LandmarkEmbedding
@@ -58,6 +59,24 @@ class Head:
     def landmarks(self, vertices: Tensor) -> Tensor:
         """The detector's 478 points (B, 478, 3) on the surface given as vertices (B, V, 3)."""
         return self.embedding.points(vertices, self.faces)
+
+    def of_person(self, identity: Tensor) -> Head:
+        """The head of one known person, (I,): the same surface from expression and pose, and no identity left to choose.
+
+        A fit of it finds expression and pose alone. Raises ValueError for another number of coefficients.
+        """
+        rig = self.rig
+        if identity.shape != (self.num_identity,):
+            raise ValueError(f"identity must be ({self.num_identity},) for the head {self.name}, is {tuple(identity.shape)}")
+        identity = identity.to(rig.template)
+        shaped = replace(
+            rig,
+            template=rig.template + torch.einsum("i,ivk->vk", identity, rig.identity_basis),
+            identity_basis=rig.identity_basis[:0],
+            joints=rig.joints + torch.einsum("i,ijk->jk", identity, rig.joint_identity_basis),
+            joint_identity_basis=rig.joint_identity_basis[:0],
+        )
+        return replace(self, rig=shaped, identity_names=())
 
     def hash(self) -> str:
         """sha256 over the arrays of the model and its embedding: what a track was made with."""

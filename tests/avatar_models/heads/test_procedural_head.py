@@ -45,6 +45,20 @@ def test_proportions_are_human() -> None:
     assert marks[FOREHEAD][1] > pupils[1] > marks[NOSE_TIP][1] > marks[CHIN][1]
 
 
+def test_a_persons_own_head_moves_as_the_head_with_that_identity() -> None:
+    head, rng = procedural_head(), np.random.default_rng(3)
+    identity = torch.from_numpy(rng.normal(size=head.num_identity).astype(np.float32))
+    expression = torch.from_numpy(rng.uniform(size=(4, head.num_expression)).astype(np.float32))
+    turns = [torch.from_numpy(0.4 * rng.normal(size=(4, size)).astype(np.float32)) for size in (3, 3, 6)]
+    own = head.of_person(identity)
+    assert own.num_identity == 0 and own.expression_names == head.expression_names and own.hash() != head.hash()
+    assert torch.allclose(
+        own.vertices(identity[None, :0], expression, *turns), head.vertices(identity[None], expression, *turns), atol=1e-6
+    )
+    with pytest.raises(ValueError, match=rf"identity must be \({head.num_identity},\) for the head procedural, is \(2,\)"):
+        head.of_person(identity[:2])
+
+
 def test_skinning_is_the_formula() -> None:
     """Against the definition: each joint's chain of 4 x 4 matrices, in numpy."""
     head, rng = procedural_head(), np.random.default_rng(0)
