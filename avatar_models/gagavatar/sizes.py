@@ -79,7 +79,7 @@ def published(num_vertices: int = 5023) -> GagavatarSizes:
 def small(num_vertices: int) -> GagavatarSizes:
     """Trains on two cores: 128 pixels, planes of 64 x 64, a transformer of its own."""
     encoder = EncoderSizes(128, 8, 192, 6, 6, (48, 64, 96, 96), 64)
-    renderer = RendererSizes((64, 64, 64, 48, 32, 16), 64, 4)
+    renderer = RendererSizes((64, 64, 64, 48, 32, 12), 64, 4)
     return GagavatarSizes(num_vertices, 128, encoder, renderer, 64, 32, 64, 64)
 
 
