@@ -131,6 +131,7 @@ class Nobody:
 def test_all_that_meets_an_avatar_lies_on_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """`meta` stands in for a GPU: a tensor forgotten on the CPU is found, and no number is needed."""
     seen: list[torch.Tensor] = []
+
     def align(gaussians: Any, camera: Camera, targets: torch.Tensor, judged: torch.Tensor, *more: Any) -> Camera:
         seen.extend([camera.K, camera.viewmat, targets, judged, more[0]])
         return camera
