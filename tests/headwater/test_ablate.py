@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from avatar_models.headgas import VARIANTS
-from headwater.ablate import AblationError, Row, chosen, show_table
+from headwater.ablate import AblationError, Row, chosen, one_row, show_table
 from pipelines.ablation import PRESETS, SHOWN, with_preset
+from pipelines.cache import Failure
+from pipelines.fanout import FanOutResult
 from pipelines.params import Params, Source, TrainHeadgas
 from tests.pipelines.formats.made import write_project
 
@@ -58,6 +63,46 @@ def test_lpips_has_columns_where_it_is_on(capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr().out
     assert "LPIPS" in shown and "aligned LPIPS" in shown and "0.1234" in shown and "0.0987" in shown
     assert "Poses" not in shown
+
+
+class Recorder:
+    """A run that keeps what is written to it and to its children."""
+
+    id, experiment_id = "1", "2"
+
+    def __init__(self) -> None:
+        self.tags: dict[str, str] = {}
+        self.assets: dict[str, str] = {}
+
+    @contextmanager
+    def child(self, name: str, blocks: object) -> Iterator[Recorder]:
+        yield self
+
+    def set_tags(self, tags: dict[str, str]) -> None:
+        self.tags |= tags
+
+    def log_assets(self, assets: dict[str, str]) -> None:
+        self.assets |= assets
+
+    def log_metrics(self, figures: object) -> None: ...
+
+    def log_fan_out(self, result: object, prefix: str) -> None: ...
+
+
+def test_each_run_tells_of_the_perceptual_loss_and_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = FanOutResult("ablate", [], entries={"ann": [SimpleNamespace(summary={"perceptual_loss": False})]})  # type: ignore[list-item]
+    result.quarantined = [Failure("ablate", "bob", 2, "timeout", "TimeoutError", "too long", "")]
+    asked: dict[str, object] = {}
+
+    def fan_out(*_: object, **options: object) -> object:
+        asked.update(options)
+        return result, {"ann": {"psnr": 25.0}}
+
+    monkeypatch.setattr("headwater.ablate.run_and_assemble", fan_out)
+    run, own = Recorder(), params(lambda_perceptual=0.1, perceptual_weights="gone.pth")
+    found = one_row("full", own, [], run, ["timeout"])  # type: ignore[arg-type]
+    assert run.tags["headwater.perceptual_loss"] == "false" == run.tags["headwater.lpips"] and run.assets == {"vgg16": "absent"}
+    assert found.lost == {"bob": "timeout"} and asked["retry"] == ["timeout"]
 
 
 def row(name: str, psnr: dict[str, float], **lost: str) -> Row:

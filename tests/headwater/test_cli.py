@@ -16,6 +16,7 @@ from avatar_models.avatar import avatar_files
 from avatar_models.headgas import HeadGas, HeadGasSizes
 from avatar_models.ply import read_ply
 from headwater import doctor
+from headwater.assets import REINSTALL
 from headwater.cli import app
 from headwater.compare import differing
 from headwater.profile import apply_profile
@@ -111,6 +112,13 @@ def test_status_tells_failed_killed_and_running_apart(project: Path) -> None:
     assert "catalog failed: SourceError: [x] no folder data/raw" in output
 
 
+def test_a_state_of_another_version_is_read(project: Path) -> None:
+    state_file(project, "catalog", finished=101.0, error="Boom")
+    path = project / ".headwater/stages/catalog.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "host": "node7"}))
+    assert "catalog failed: Boom" in run("status")[1]
+
+
 def test_a_stage_that_dvc_brought_back_is_done_again(project: Path) -> None:
     state_file(project, "report", finished=101.0, error="Boom: old")
     (project / "report").mkdir()
@@ -160,6 +168,33 @@ def test_doctor_looks_at_the_landmarker_that_is_named(project: Path) -> None:
     params = project / "params.yaml"
     params.write_text(params.read_text().replace('landmarker_file: ""', "landmarker_file: gone.task"))
     assert doctor.landmarker(load_params()).state == "fail" and "gone.task" in doctor.landmarker(load_params()).found
+
+
+def test_a_check_that_breaks_is_not_blamed_on_the_installation() -> None:
+    def absent() -> doctor.Finding:
+        raise ImportError("why")
+
+    def locked() -> doctor.Finding:
+        raise PermissionError("why")
+
+    assert doctor.tried("x", absent).advice == "install again: make install"
+    assert doctor.tried("x", locked) == doctor.Finding("x", "fail", "PermissionError: why", "mend what the message names")
+
+
+def test_doctor_looks_at_the_disk_of_the_cache(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = load_params()
+    looked: list[Path] = []
+    monkeypatch.setattr(doctor, "room", lambda what, folder: looked.append(folder) or doctor.Finding(what, "ok", ""))
+    for cache in ("caches/mine", "s3://bucket/cache"):
+        compute = params.compute.model_copy(update={"cache": cache})
+        assert doctor.disk_of_cache(params.model_copy(update={"compute": compute})).state == "ok"
+    assert looked == [project]  # the nearest folder that is there; an object store has no disk here
+
+
+def test_a_changed_model_file_has_one_way_out(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.assets.detector_hashes", dict)
+    monkeypatch.setenv("COLUMNS", "400")
+    assert REINSTALL in run("assets")[1] and doctor.detector().advice == REINSTALL
 
 
 def test_retry_names_the_reasons_that_there_are(project: Path) -> None:
