@@ -111,8 +111,8 @@ def one_row(name: str, params: Params, items: Sequence[Item], run: Run, retry: C
         with run.child(f"{name} {subject}", {"train_headgas": params.train_headgas.as_key()}) as child:
             trained = result.entries[subject][0].summary
             switched = {LPIPS_TAG: "lpips" in found, PERCEPTUAL_TAG: bool(trained["perceptual_loss"])}
-            child.set_tags({"headwater.ablation": name, "headwater.subject": subject})
-            child.set_tags({tag: str(on).lower() for tag, on in switched.items()})
+            words = {tag: str(on).lower() for tag, on in switched.items()}
+            child.set_tags({"headwater.ablation": name, "headwater.subject": subject, **words})
             child.log_assets(loaded(params))
             child.log_metrics(found)
             links[subject] = f"{ui_address(params)}/#/experiments/{child.experiment_id}/runs/{child.id}?{MODEL_TRAINING}"

@@ -215,7 +215,9 @@ def sweep(
         if dashboard:
             serve_dashboard(console, config, storage, port)
         elif apply or trial is not None:
-            for key, before, after in apply_best(config, trial):
+            with writing(Path("params.yaml")):
+                changed = apply_best(config, trial)
+            for key, before, after in changed:
                 console.print(f"{key}: {before} -> {after}", highlight=False, markup=False)
             console.print("params.yaml has the values. Next: dvc repro")
         else:
