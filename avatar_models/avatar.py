@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -100,19 +101,38 @@ def _facts_file(version: int, method: str, facts: Mapping[str, Any]) -> bytes:
 def read_avatar(folder: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
     """(method, tensors, facts) of an avatar's folder, compressed or not. Raises AvatarError."""
     try:
-        facts = json.loads((folder / FACTS).read_text())
-        version = facts.get("format")
+        facts = _read_facts(folder)
+        version, method = facts.get("format"), facts.get("method")
         if version not in (FORMAT, COMPRESSED_FORMAT):
             known = f"{FORMAT} and, compressed, {COMPRESSED_FORMAT}"
             raise AvatarError(f"{folder}: avatar format {version}, this code reads {known}; train it again")
+        if not isinstance(method, str):
+            raise _damaged(folder, f"method: {method} in {FACTS}", version)
         tensors = load_file(folder / TENSORS) if version == FORMAT else _read_compressed(folder, facts["compression"])
     except FileNotFoundError as error:
         raise AvatarError(f"{folder}: not an avatar, {Path(error.filename or TENSORS).name} is missing") from None
-    except (json.JSONDecodeError, SafetensorError) as error:
-        raise AvatarError(f"{folder}: the avatar is damaged ({error}); `dvc repro` makes it again") from None
-    except (CompressionError, KeyError, TypeError) as error:
-        raise AvatarError(f"{folder}: the compressed avatar is damaged ({error}); run `headwater compress` again") from None
-    return facts["method"], tensors, facts
+    except (SafetensorError, CompressionError, AttributeError, KeyError, TypeError) as error:
+        raise _damaged(folder, error, version) from None
+    return method, tensors, facts
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except ValueError as error:  # JSON's and UTF-8's
+        raise _damaged(folder, error) from None
+    if not isinstance(facts, dict):
+        raise _damaged(folder, f"{FACTS} holds no object")
+    return facts
+
+
+def _damaged(folder: Path, what: object, version: int | None = FORMAT) -> AvatarError:
+    """The error of a folder whose files do not hold what they should."""
+    words = f"{type(what).__name__}: {what}" if isinstance(what, Exception) else str(what)
+    why = " ".join(words.split())[:300]
+    if version == COMPRESSED_FORMAT:
+        return AvatarError(f"{folder}: the compressed avatar is damaged ({why}); run `headwater compress` again")
+    return AvatarError(f"{folder}: the avatar is damaged ({why}); `dvc repro` makes it again")
 
 
 def _read_compressed(folder: Path, how: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -125,6 +145,17 @@ def load_avatar(folder: Path, device: str = "cpu") -> tuple[Avatar, dict[str, An
     from avatar_models.headgas import FrozenHeadGas, HeadGas
 
     method, tensors, facts = read_avatar(folder)
-    if method != "headgas":
-        raise AvatarError(f"{folder}: unknown avatar method {method!r}, this code knows headgas")
-    return FrozenHeadGas(HeadGas.from_tensors(tensors, facts["sizes"]).eval().to(device)), facts
+    if method == "headgas":
+        with _damage_told(folder, facts):
+            model = HeadGas.from_tensors(tensors, facts["sizes"])
+        return FrozenHeadGas(model.eval().to(device)), facts
+    raise AvatarError(f"{folder}: unknown avatar method {method!r}, this code knows headgas")
+
+
+@contextmanager
+def _damage_told(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
+    """For a block that makes a model of an avatar's tensors and facts: where they do not fit together, one was damaged."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # the last is what torch says of other shapes
+        raise _damaged(folder, error, facts["format"]) from None

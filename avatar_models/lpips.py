@@ -49,7 +49,7 @@ def unit_channels(features: Tensor) -> Tensor:
 def load_lpips(vgg16: Path, linear: Path) -> Lpips:
     """LPIPS of torchvision's vgg16 file and of the published vgg.pth of version 0.1, or of files of the same layout.
 
-    Raises PerceptualWeightsError, FileNotFoundError.
+    Raises PerceptualWeightsError, OSError.
     """
     shapes = {f"lin{stage}.model.1.weight": (1, widths[-1], 1, 1) for stage, widths in enumerate(STAGES)}
     found = read_weights(linear, shapes, "LPIPS's weights for VGG16", LPIPS_URL)

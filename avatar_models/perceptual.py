@@ -67,7 +67,7 @@ class Vgg16Features(nn.Module):
 def load_vgg16(path: Path, stages: Sequence[Sequence[int]] = COMPARED) -> Vgg16Features:
     """The features of torchvision's vgg16 file, or of any file with the same names.
 
-    Raises PerceptualWeightsError, FileNotFoundError.
+    Raises PerceptualWeightsError, OSError.
     """
     model = Vgg16Features(stages)
     shapes = {name: tuple(own.shape) for name, own in model.state_dict().items()}
@@ -79,14 +79,14 @@ def read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]], network: str
     """The named tensors of a file of weights, which may hold more, on the CPU.
 
     A file called NAME-xxxxxxxx.pth has to begin its sha256 with these digits, which is torchvision's custom.
-    Raises PerceptualWeightsError, FileNotFoundError.
+    Raises PerceptualWeightsError, OSError.
     """
     told = re.search(r"-([0-9a-f]{8,64})\.pth$", path.name)
     if told and not file_sha256(path).startswith(told[1]):
         raise PerceptualWeightsError(f"{path}: its sha256 does not begin with {told[1]}: damaged; get it again from {url}")
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except FileNotFoundError:
+    except (OSError, MemoryError):  # of a file that may be good
         raise
     except Exception as error:  # torch's reader raises whatever the damage leads it to
         raise PerceptualWeightsError(f"{path}: not a file of weights ({type(error).__name__}); get {url}") from None

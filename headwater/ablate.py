@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from rich.console import Console
@@ -14,9 +14,11 @@ from pipelines.ablation import PRESETS, SHOWN, figures_of, judge_step, with_pres
 from pipelines.cluster import ray_cluster
 from pipelines.evaluation import LPIPS
 from pipelines.fanout import Item, run_and_assemble
-from pipelines.lpips_asset import ON_TAG, lpips_assets, say_lpips_is_off
+from pipelines.lpips_asset import ON_TAG as LPIPS_TAG
+from pipelines.lpips_asset import lpips_assets, say_lpips_is_off
 from pipelines.params import Params, load_params
-from pipelines.perceptual_asset import perceptual_is_off, say_what_is_off
+from pipelines.perceptual_asset import ON_TAG as PERCEPTUAL_TAG
+from pipelines.perceptual_asset import perceptual_asset, perceptual_is_off, say_what_is_off
 from pipelines.runs import Run, stage_run
 from pipelines.tracking import MODEL_TRAINING, tracking_uri
 from pipelines.training_items import training_items, training_step
@@ -27,23 +29,29 @@ LPIPS_TITLES = {"lpips": "LPIPS", "aligned_lpips": "aligned LPIPS"}
 
 
 class AblationError(ValueError):
-    """A subject that is not there; the message lists those that are."""
+    """A subject that is not there, or no subject left in any row; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: the preset's name, figures by subject, and links to the runs."""
+    """One row of the table: the preset's name, figures by subject, links to the runs, and why subjects have no figures."""
 
     name: str
     figures: dict[str, dict[str, float]]
     links: dict[str, str]
+    lost: dict[str, str] = field(default_factory=dict)
 
-    def mean(self, figure: str) -> float:
-        return float(np.mean([found[figure] for found in self.figures.values()]))
+    @property
+    def label(self) -> str:
+        return PRESETS[self.name].label
+
+    def mean(self, figure: str, subjects: Collection[str]) -> float:
+        return float(np.mean([self.figures[subject][figure] for subject in subjects]))
 
 
-def ablate(subjects: Sequence[str], steps: int, console: Console) -> list[Row]:
-    """Trains and judges each row's avatars over Ray; what the cache holds is not done again.
+def ablate(subjects: Sequence[str], steps: int, console: Console, retry: Collection[str] | None = None) -> list[Row]:
+    """Trains and judges each row's avatars over Ray; what the cache holds is not done again, but for failures of the reasons
+    that `retry` names.
 
     Raises AblationError, and all that a stage may raise.
     """
@@ -58,13 +66,18 @@ def ablate(subjects: Sequence[str], steps: int, console: Console) -> list[Row]:
     rows = []
     with stage_run("ablate", params) as run, ray_cluster():
         run.log_params({"subjects": ", ".join(item.id for item in items), "steps": steps or wanted.steps}, "ablate")
-        run.log_assets(lpips_assets(params))
+        run.log_assets(loaded(params))
         for name in names:
             console.print(f"{PRESETS[name].label}:", highlight=False)
-            rows.append(one_row(name, with_preset(params, name, steps), items, run))
+            rows.append(one_row(name, with_preset(params, name, steps), items, run, retry))
+        if not any(row.figures for row in rows):
+            raise AblationError(
+                "no avatar could be trained and judged; the tables above have the reasons. After mending: "
+                "headwater ablate --retry REASON"
+            )
     if without_perceptual:
         console.print("w/o L_p is left out: the perceptual term is off in all rows", highlight=False)
-    show_table(rows, console)
+    show_table(rows, console, poses_corrected=wanted.pose_rate > 0)
     return rows
 
 
@@ -81,19 +94,29 @@ def chosen(subjects: Sequence[str]) -> list[Item]:
     return [items[subject] for subject in dict.fromkeys(subjects)] or list(items.values())
 
 
-def one_row(name: str, params: Params, items: Sequence[Item], run: Run) -> Row:
+def loaded(params: Params) -> dict[str, str]:
+    """The model files of training and judging."""
+    return perceptual_asset(params.train_headgas) | lpips_assets(params)
+
+
+def one_row(name: str, params: Params, items: Sequence[Item], run: Run, retry: Collection[str] | None) -> Row:
     """One preset on all subjects, with a run for each in MLflow."""
     steps = [training_step(params), judge_step(params)]
-    result, figures = run_and_assemble("ablate", steps, items, figures_of, compute=params.compute, things="subjects")
+    result, figures = run_and_assemble(
+        "ablate", steps, items, figures_of, compute=params.compute, things="subjects", retry=retry, may_all_fail=True
+    )
     run.log_fan_out(result, prefix=f"{name}.")
     links = {}
     for subject, found in figures.items():
         with run.child(f"{name} {subject}", {"train_headgas": params.train_headgas.as_key()}) as child:
-            on = str("lpips" in found).lower()
-            child.set_tags({"headwater.ablation": name, "headwater.subject": subject, ON_TAG: on})
+            trained = result.entries[subject][0].summary
+            switched = {LPIPS_TAG: "lpips" in found, PERCEPTUAL_TAG: bool(trained["perceptual_loss"])}
+            words = {tag: str(on).lower() for tag, on in switched.items()}
+            child.set_tags({"headwater.ablation": name, "headwater.subject": subject, **words})
+            child.log_assets(loaded(params))
             child.log_metrics(found)
             links[subject] = f"{ui_address(params)}/#/experiments/{child.experiment_id}/runs/{child.id}?{MODEL_TRAINING}"
-    return Row(name, figures, links)
+    return Row(name, figures, links, {failure.item: failure.reason for failure in result.quarantined})
 
 
 def ui_address(params: Params) -> str:
@@ -101,28 +124,58 @@ def ui_address(params: Params) -> str:
     return uri.rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL_UI
 
 
-def show_table(rows: Sequence[Row], console: Console) -> None:
+def show_table(rows: Sequence[Row], console: Console, *, poses_corrected: bool) -> None:
     """The paper's layout, a row per ablation, then the method and what goes beyond it; the same rows in poses that fit each
-    avatar; each subject's aligned PSNR; links. LPIPS where it is on. Each table fits into 80 columns."""
-    rows = [row for row in rows if row.figures]
-    lpips = [name for name in LPIPS if rows and all(name in found for row in rows for found in row.figures.values())]
+    avatar; each subject's aligned PSNR; links. LPIPS where it is on. Each table fits into 80 columns.
+
+    Means are over the subjects that all of these rows have, so that rows differ in nothing else; who is left out is said.
+    """
+    shown = [row for row in rows if row.figures]
+    everyone = sorted({subject for row in shown for subject in row.figures})
+    shared = [subject for subject in everyone if all(subject in row.figures for row in shown)]
+    if shared:
+        show_means(shown, shared, console)
+    of_subjects = Table("aligned PSNR", *(row.label for row in shown))
+    for subject in everyone:
+        figures = (f"{row.figures[subject]['aligned_psnr']:.2f}" if subject in row.figures else "-" for row in shown)
+        of_subjects.add_row(subject, *figures)
+    console.print(of_subjects)
+    show_left_out(rows, everyone, shared, console)
+    console.print("Aligned: in poses that were moved to fit each avatar, as is what is inside the matte.")
+    if poses_corrected:
+        console.print("Poses are corrected in training in all rows (pose_rate), which the paper does not do.")
+    console.print("The paper's figures are of other people (INSTA's). Runs (with a file as store, start `headwater ui` first):")
+    for row in shown:
+        for subject, link in row.links.items():
+            console.print(f"  {row.label} {subject}: {link}", highlight=False, soft_wrap=True)
+
+
+def show_means(rows: Sequence[Row], subjects: Sequence[str], console: Console) -> None:
+    """Two tables of means over subjects that every row has: in the tracked poses, and in poses that fit each avatar."""
+    lpips = [name for name in LPIPS if all(name in row.figures[subject] for row in rows for subject in subjects)]
     tracked = Table("", "L2 x 1e3", "PSNR", "SSIM", *(LPIPS_TITLES[name] for name in lpips[:1]), "paper's PSNR")
     aligned = Table("", "aligned PSNR", "SSIM", "inside the matte", "SSIM", *(LPIPS_TITLES[name] for name in lpips[1:]))
     for row in rows:
-        label, paper = PRESETS[row.name].label, PRESETS[row.name].papers_psnr
-        shown = [f"{row.mean(name):.2f}" if name.endswith("psnr") else f"{row.mean(name):.4f}" for name in (*SHOWN, *lpips)]
-        (psnr, ssim, *fitting), distances = shown[: len(SHOWN)], shown[len(SHOWN) :]
-        tracked.add_row(label, f"{1e3 * row.mean('l2'):.2f}", psnr, ssim, *distances[:1], f"{paper:.2f}" if paper else "-")
-        aligned.add_row(label, *fitting, *distances[1:])
-    of_subjects = Table("aligned PSNR", *(PRESETS[row.name].label for row in rows))
-    for subject in sorted({subject for row in rows for subject in row.figures}):
-        figures = (f"{row.figures[subject]['aligned_psnr']:.2f}" if subject in row.figures else "-" for row in rows)
-        of_subjects.add_row(subject, *figures)
-    for table in (tracked, aligned, of_subjects):
+        paper, means = PRESETS[row.name].papers_psnr, {name: row.mean(name, subjects) for name in ("l2", *SHOWN, *lpips)}
+        words = [f"{means[name]:.2f}" if name.endswith("psnr") else f"{means[name]:.4f}" for name in (*SHOWN, *lpips)]
+        (psnr, ssim, *fitting), distances = words[: len(SHOWN)], words[len(SHOWN) :]
+        tracked.add_row(row.label, f"{1e3 * means['l2']:.2f}", psnr, ssim, *distances[:1], f"{paper:.2f}" if paper else "-")
+        aligned.add_row(row.label, *fitting, *distances[1:])
+    for table in (tracked, aligned):
         console.print(table)
-    console.print("Aligned: in poses that were moved to fit each avatar, as is what is inside the matte.")
-    console.print("Poses are corrected in training in all rows (pose_rate), which the paper does not do.")
-    console.print("The paper's figures are of other people (INSTA's). Runs (with a file as store, start `headwater ui` first):")
+
+
+def show_left_out(rows: Sequence[Row], everyone: Sequence[str], shared: Sequence[str], console: Console) -> None:
+    """Says which subjects are in no mean, which rows have no figures, and why."""
+    for subject in everyone:
+        if subject not in shared:
+            why = ", ".join(f"{row.label}: {row.lost[subject]}" for row in rows if row.figures and subject in row.lost)
+            told = f"{subject} is left out of the means, since not all rows have it ({why})."
+            console.print(told, highlight=False, markup=False, soft_wrap=True)
     for row in rows:
-        for subject, link in row.links.items():
-            console.print(f"  {PRESETS[row.name].label} {subject}: {link}", highlight=False, soft_wrap=True)
+        if not row.figures:
+            why = ", ".join(f"{subject}: {reason}" for subject, reason in row.lost.items())
+            told = f"{row.label} has no row, since it failed on every subject ({why})."
+            console.print(told, highlight=False, markup=False, soft_wrap=True)
+    if everyone and not shared:
+        console.print("There are no means: no subject is in all rows.")

@@ -26,7 +26,10 @@ class Asset:
     sha256: str
 
 
-MEDIAPIPE = "mediapipe 0.10.21 (in the wheel)"
+MEDIAPIPE_VERSION = "0.10.21"
+MEDIAPIPE = f"mediapipe {MEDIAPIPE_VERSION} (in the wheel)"
+REINSTALL = f"pip install --force-reinstall mediapipe=={MEDIAPIPE_VERSION}"
+"""The way out where one of the wheel's files has changed: pip leaves a version that is there as it is, unless it is forced."""
 DETECTOR = (
     Asset(
         "face_detection_short_range",
@@ -99,11 +102,7 @@ def show_assets(console: Console) -> bool:
     for asset in DETECTOR:
         same = is_intact(asset)
         good &= same
-        state = (
-            "[green]ok[/green]"
-            if same
-            else "[red]not the file that this version was built on: pip install mediapipe==0.10.21[/red]"
-        )
+        state = "[green]ok[/green]" if same else f"[red]not the file that this version was built on: {REINSTALL}[/red]"
         table.add_row(asset.name, asset.origin, asset.licence, asset.sha256[:16], state)
     table.add_row("head procedural", "this project", "Apache-2.0", procedural_head().hash()[:16], "[green]ok[/green]")
     console.print(table)

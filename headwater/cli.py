@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,16 +12,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from headwater.ending import fail, run_program, stoppable, writing
 from headwater.layouts import Layout, Published
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Raw head videos in, drivable Gaussian head avatars out.")
 console = Console()
-
-
-def fail(message: str) -> typer.Exit:
-    """Says what is wrong on stderr; raise what this returns."""
-    Console(stderr=True).print(f"[red]error:[/red] {escape(message)}", highlight=False)
-    return typer.Exit(1)
 
 
 @app.command()
@@ -56,12 +50,10 @@ def profile(
     from headwater.profile import ProfileError, apply_profile, make_source_folder
     from pipelines.params import ParamsError, load_params
 
-    try:
+    with writing(Path("params.yaml"), ProfileError, ParamsError):
         for key, before, after in apply_profile(Path("params.yaml"), Path("profiles"), name, force=force):
             console.print(f"{key}: {before} -> {after}", highlight=False, markup=False)
         empty = make_source_folder(load_params().source)
-    except (ProfileError, ParamsError) as error:
-        raise fail(str(error)) from None
     videos = f"put videos into {escape(str(empty))} (one person per file, or per sub-folder), then " if empty else ""
     console.print(f"params.yaml is set to [b]{name}[/b]. Next: {videos}dvc repro", highlight=False)
 
@@ -80,10 +72,8 @@ def render(
     from pipelines.subject import UnknownSegment
     from pipelines.tables import SchemaError
 
-    try:
+    with writing(output, RenderError, AvatarError, SchemaError, UnknownSegment):
         count = render_to_file(avatar, output, driver=driver, expressions=expression or [], size=size)
-    except (RenderError, AvatarError, SchemaError, UnknownSegment) as error:
-        raise fail(str(error)) from None
     console.print(f"wrote {escape(str(output))}: {count} picture{'s' if count != 1 else ''} of {size} x {size}")
 
 
@@ -99,10 +89,8 @@ def export(
     from headwater.export import export_to_file
     from headwater.render import RenderError
 
-    try:
+    with writing(output, RenderError, AvatarError):
         count = export_to_file(avatar, output, expressions=expression or [], compressed=compressed)
-    except (RenderError, AvatarError) as error:
-        raise fail(str(error)) from None
     console.print(f"wrote {escape(str(output))}: {count} Gaussians")
 
 
@@ -118,12 +106,9 @@ def compress(
     from avatar_models.avatar import AvatarError
     from avatar_models.headgas import Smaller
     from headwater.compress import CompressError, compress_to_folder
-    from pipelines.atomic import DiskFull
 
-    try:
+    with writing(output, CompressError, AvatarError):
         told = compress_to_folder(avatar, output, Smaller(features, rank, bits))
-    except (CompressError, AvatarError, DiskFull) as error:
-        raise fail(str(error)) from None
     for line in told:
         console.print(line, highlight=False, markup=False)
 
@@ -137,15 +122,12 @@ def export_tracks(
     """Write a tracked clip's pictures, cameras and expressions in the layout of another project."""
     from avatar_models.heads.storage import HeadFileError
     from headwater.export_tracks import ExportError, export_to_folder
-    from pipelines.atomic import DiskFull
     from pipelines.params import ParamsError
     from pipelines.subject import UnknownSegment
     from pipelines.tables import SchemaError
 
-    try:
+    with writing(output, ExportError, UnknownSegment, HeadFileError, ParamsError, SchemaError):
         told = export_to_folder(clip, to, output)
-    except (ExportError, UnknownSegment, HeadFileError, ParamsError, SchemaError, DiskFull) as error:
-        raise fail(str(error)) from None
     for line in told:
         console.print(line, highlight=False, markup=False)
 
@@ -165,10 +147,8 @@ def overlay(
     from pipelines.subject import UnknownSegment
     from pipelines.tables import SchemaError
 
-    try:
+    with writing(output, OverlayError, UnknownSegment, FormatError, HeadFileError, ParamsError, SchemaError):
         made = overlay_to_file(clip, output, size=size, crop_only=crop, console=console)
-    except (OverlayError, UnknownSegment, FormatError, HeadFileError, ParamsError, SchemaError) as error:
-        raise fail(str(error)) from None
     if made.fallback:
         console.print(f"{made.fallback}. The stored crops are shown alone.", highlight=False, markup=False)
     told = f"{made.frames} frames, {made.left_out} left out of training, {made.without_face} without a face"
@@ -213,7 +193,7 @@ def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -
         "--port",
         str(port),
     ]
-    raise typer.Exit(subprocess.call(words, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}))
+    raise typer.Exit(run_program(words, {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}))
 
 
 @app.command()
@@ -235,15 +215,16 @@ def sweep(
         if dashboard:
             serve_dashboard(console, config, storage, port)
         elif apply or trial is not None:
-            for key, before, after in apply_best(config, trial):
+            with writing(Path("params.yaml")):
+                changed = apply_best(config, trial)
+            for key, before, after in changed:
                 console.print(f"{key}: {before} -> {after}", highlight=False, markup=False)
             console.print("params.yaml has the values. Next: dvc repro")
         else:
-            run_and_show(console, config, storage)
+            with stoppable(f"what is finished is kept, and `headwater sweep {config}` goes on from there"):
+                run_and_show(console, config, storage)
     except (*EXPECTED, ProfileError, SweepError) as error:
         raise fail(str(error)) from None
-    except KeyboardInterrupt:
-        raise fail(f"stopped; what is finished is kept, and `headwater sweep {config}` goes on from there") from None
 
 
 @app.command()
@@ -268,6 +249,7 @@ def ablate(
         list[str] | None, typer.Argument(help="subjects to train on; all tracked ones where none is named")
     ] = None,
     steps: Annotated[int, typer.Option(min=0, help="training steps of each avatar; 0: as in params.yaml")] = 0,
+    retry: Annotated[str, typer.Option(help="a reason of failures, as their table names it: these are tried anew")] = "",
 ) -> None:
     """Train the ablations of HeadGaS's table over Ray, and print the table with links to MLflow."""
     from headwater.ablate import AblationError
@@ -275,7 +257,8 @@ def ablate(
     from pipelines.main import EXPECTED
 
     try:
-        run_table(subjects or [], steps, console)
+        with stoppable("what is finished is kept, and the same command goes on from there"):
+            run_table(subjects or [], steps, console, [retry] if retry else None)
     except (AblationError, *EXPECTED) as error:
         raise fail(str(error)) from None
 
@@ -302,13 +285,10 @@ def import_(
 ) -> None:
     """Bring published weights into this project's format."""
     from headwater.import_model import ImportFailed, import_gagavatar
-    from pipelines.atomic import DiskFull
 
     importers = {Published.GAGAVATAR: import_gagavatar}
-    try:
+    with writing(output, ImportFailed):
         told = importers[kind](source, output)
-    except (ImportFailed, DiskFull) as error:
-        raise fail(str(error)) from None
     for line in told:
         console.print(line, highlight=False, markup=False)
 
@@ -319,12 +299,21 @@ def retry(
     reason: Annotated[str, typer.Argument(help="why its items failed, as `headwater status` names it")],
 ) -> None:
     """Run a stage again with the failures of one reason tried anew."""
+    from headwater.status import StatusError, declared_and_locked
     from pipelines.fanout.ledger import DVC_STAGE, load_ledger
+    from pipelines.fanout.run import RETRY_VARIABLE
+    from pipelines.yaml_files import YamlFileError
 
-    ledger = load_ledger(stage)
-    known = sorted(path.stem for path in Path(".headwater/ledger").glob("*.json"))
+    try:
+        stages = declared_and_locked()[0]
+    except (StatusError, YamlFileError) as error:
+        raise fail(str(error)) from None
+    fan_outs = (*stages, *DVC_STAGE)
+    ledger = load_ledger(stage) if stage in fan_outs else None
     if ledger is None:
-        raise fail(f"stage {stage!r} has not run here; stages that have: {', '.join(known) or 'none'}")
+        known = ", ".join(name for name in fan_outs if load_ledger(name)) or "none"
+        own = ". `headwater ablate` has an option --retry of its own" if stage == "ablate" else ""
+        raise fail(f"{stage!r} is no stage of dvc.yaml that has run here; those that have: {known}{own}")
     reasons = ledger.reason_counts()
     if reason not in reasons:
         raise fail(f"no item of {stage} failed for {reason!r}; its reasons: {', '.join(reasons) or 'none, nothing failed'}")
@@ -332,7 +321,7 @@ def retry(
     words = ["dvc", "repro", "--force", "--single-item", DVC_STAGE.get(stage, stage)]
     # The stages run by `python`: it has to be the one that this command runs in, also where no environment is activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    code = subprocess.call([sys.executable, "-m", *words], env={**os.environ, "PATH": path, "HEADWATER_RETRY": reason})
+    code = run_program([sys.executable, "-m", *words], {**os.environ, "PATH": path, RETRY_VARIABLE: reason})
     if code == 0:
         console.print("Now run `dvc repro`, so that the stages behind it see what changed.")
     raise typer.Exit(code)

@@ -22,6 +22,7 @@ from avatar_models.compression import CODES
 from avatar_models.headgas import HeadGas, Smaller, smaller
 from avatar_models.headgas.model import REACH
 from avatar_models.metrics import psnr
+from headwater.avatars import open_avatar
 from headwater.render import own_camera
 from pipelines.atomic import atomic_folder, write_bytes_atomic
 from pipelines.evaluation import MAX_PSNR
@@ -37,11 +38,11 @@ class CompressError(ValueError):
 def compress_to_folder(folder: Path, output: Path, options: Smaller) -> list[str]:
     """Writes the avatar of a folder compressed into another one; returns what there is to tell.
 
-    Raises CompressError, AvatarError, DiskFull.
+    Raises CompressError, AvatarError, DiskFull, OSError.
     """
     if options.bits not in CODES:
         raise CompressError(f"--bits {options.bits}: there are codes of {' and '.join(map(str, CODES))} bits")
-    before = load_avatar(folder)[0]
+    before = open_avatar(folder)[0]
     method, tensors, facts = read_avatar(folder)
     if "compression" in facts:
         raise CompressError(f"{folder}: is compressed already; compress the avatar that it was made from, with other options")

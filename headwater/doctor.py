@@ -51,7 +51,8 @@ def tried(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except Exception as error:
-        return Finding(name, "fail", f"{type(error).__name__}: {error}", "install again: make install")
+        advice = "install again: make install" if isinstance(error, ImportError) else "mend what the message names"
+        return Finding(name, "fail", f"{type(error).__name__}: {error}", advice)
 
 
 def show(console: Console, findings: list[Finding]) -> None:
@@ -125,14 +126,14 @@ def decord() -> Finding:
 
 
 def detector() -> Finding:
-    from headwater.assets import DETECTOR, is_intact
+    from headwater.assets import DETECTOR, REINSTALL, is_intact
 
     bad = [asset.name for asset in DETECTOR if not is_intact(asset)]
     return Finding(
         "mediapipe models",
         "fail" if bad else "ok",
         f"missing or changed: {', '.join(bad)}" if bad else f"all {len(DETECTOR)} in the wheel, as they should be",
-        "pip install --force-reinstall mediapipe==0.10.21" if bad else "",
+        REINSTALL if bad else "",
     )
 
 
@@ -217,14 +218,26 @@ def tracking(params: Params) -> Finding:
 
 
 def disk() -> Finding:
-    free = shutil.disk_usage(".").free / 1e9
-    inodes = os.statvfs(".")
+    return room("disk", Path())
+
+
+def disk_of_cache(params: Params) -> Finding:
+    what, cache = "disk of compute.cache", params.compute.cache
+    if "://" in cache:
+        return Finding(what, "ok", f"{cache}: an object store")
+    path = Path(cache).absolute()
+    return room(what, next(folder for folder in (path, *path.parents) if folder.is_dir()))
+
+
+def room(what: str, folder: Path) -> Finding:
+    """Whether there is room for files, and for their number, where a folder lies."""
+    free, inodes = shutil.disk_usage(folder).free / 1e9, os.statvfs(folder)
     if inodes.f_files and inodes.f_favail < MIN_INODES:
         advice = "a clip takes about ten files in the cache; make room, or point compute.cache elsewhere"
-        return Finding("disk", "warn", f"{inodes.f_favail} inodes free", advice)
+        return Finding(what, "warn", f"{inodes.f_favail} inodes free", advice)
     good = free >= MIN_FREE_GB
     return Finding(
-        "disk",
+        what,
         "ok" if good else "warn",
         f"{free:.1f} GB free",
         "" if good else "a frame takes about 50 kB twice: in the cache and in the outs",
@@ -263,4 +276,4 @@ def memory() -> Finding:
 CHECKS: tuple[Callable[[], Finding], ...] = (
     python, torch_and_cuda, gsplat, ray, video_codecs, decord, detector, repository, disk, shared_memory, memory,
 )  # fmt: skip
-CHECKS_OF_PARAMS: tuple[Callable[[Params], Finding], ...] = (source, head, landmarker, tracking)
+CHECKS_OF_PARAMS: tuple[Callable[[Params], Finding], ...] = (source, head, landmarker, tracking, disk_of_cache)

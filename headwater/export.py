@@ -18,7 +18,7 @@ from pipelines.atomic import atomic_path
 def export_to_file(folder: Path, output: Path, *, expressions: Sequence[str], compressed: bool) -> int:
     """Writes the avatar of a folder as a PLY file, y down as in COLMAP; returns the number of Gaussians.
 
-    Raises RenderError, AvatarError.
+    Raises RenderError, AvatarError, DiskFull, OSError.
     """
     if output.suffix.lower() != ".ply":
         raise RenderError(f"{output}: an export is a .ply file")

@@ -21,7 +21,7 @@ class ExportError(ValueError):
 def export_to_folder(clip_id: str, layout: Layout, folder: Path) -> list[str]:
     """Writes a segment of this project's tables into a new folder; returns what there is to tell, a line each.
 
-    Raises ExportError, UnknownSegment, ParamsError, SchemaError, DiskFull.
+    Raises ExportError, UnknownSegment, ParamsError, SchemaError, DiskFull, OSError.
     """
     fraction = load_params().catalog.test_fraction
     try:
@@ -39,8 +39,6 @@ def export_to_folder(clip_id: str, layout: Layout, folder: Path) -> list[str]:
         raise ExportError(str(error)) from None
     except FileExistsError:
         raise ExportError(f"{folder}: is there already; name a folder that is not, or take this one away") from None
-    except OSError as error:
-        raise ExportError(f"{folder}: cannot be written: {error.strerror}") from None
     if not clip.head.startswith("flame"):
         told.append(
             f"the coefficients are those of the head {clip.head}: what poses FLAME can use the pictures and cameras, "

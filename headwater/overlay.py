@@ -16,7 +16,6 @@ from rich.progress import track
 
 from avatar_models.tracking.crop import cut_crop
 from pipelines import tables
-from pipelines.atomic import DiskFull
 from pipelines.decode import open_decoder, pick_frames
 from pipelines.lettering import Color
 from pipelines.overlay import (
@@ -65,7 +64,7 @@ class Overlay:
 def overlay_to_file(clip_id: str, output: Path, *, size: int, crop_only: bool, console: Console) -> Overlay:
     """Writes the overlay of a segment of this project's tables as mp4, crops shown `size` pixels wide.
 
-    Raises OverlayError, UnknownSegment, ParamsError, SchemaError, HeadFileError, FormatError.
+    Raises OverlayError, UnknownSegment, ParamsError, SchemaError, HeadFileError, FormatError, DiskFull, OSError.
     """
     if output.suffix.lower() != ".mp4":
         raise OverlayError(f"{output}: an overlay is an .mp4 file")
@@ -87,12 +86,7 @@ def overlay_to_file(clip_id: str, output: Path, *, size: int, crop_only: bool, c
     shown = source or stored_crops(data, segment)
     made: Iterable[Picture] = pictures(segment, shown, size, preprocess.gates)
     made = track(made, "drawing", len(shown.moments), console=console, transient=True, disable=not console.is_terminal)
-    try:
-        count = write_video(output, made, rate(shown.moments), preset="superfast")
-    except DiskFull:
-        raise OverlayError(f"{output}: the disk is full; make room there, or name a file on another one") from None
-    except OSError as error:
-        raise OverlayError(f"{output}: cannot be written: {error.strerror}") from None
+    count = write_video(output, made, rate(shown.moments), preset="superfast")
     return Overlay(count, sum(moment.row is None for moment in shown.moments), int((~segment.good).sum()), fallback)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class RenderError(ValueError):
 def render_to_file(folder: Path, output: Path, *, driver: str, expressions: Sequence[str], size: int) -> int:
     """Renders the avatar of a folder into an mp4 (driver) or a png (expressions); returns the number of pictures.
 
-    Raises RenderError, AvatarError, SchemaError, UnknownSegment.
+    Raises RenderError, AvatarError, SchemaError, UnknownSegment, DiskFull, OSError.
     """
     if bool(driver) == bool(expressions):
         raise RenderError("give either --driver SEGMENT or one or more --expression NAME=VALUE")
@@ -76,9 +77,12 @@ def expression_condition(facts: dict[str, Any], expressions: Sequence[str]) -> t
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
             raise RenderError(f"unknown expression {name!r}. Did you mean {near[0]}? All: {', '.join(names)}")
         try:
-            condition[names.index(name)] = float(value)
+            number = float(value)
         except ValueError:
-            raise RenderError(f"--expression {assignment}: {value!r} is not a number; write {name}=0.5") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise RenderError(f"--expression {assignment}: {value!r} is not a number; write {name}=0.5")
+        condition[names.index(name)] = number
     return condition
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -93,7 +94,8 @@ def serve_dashboard(console: Console, path: Path, storage: str, port: int) -> No
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise SweepError(f"port {port} is taken; name another with --port {port + 1}")
     console.print(f"optuna-dashboard on http://127.0.0.1:{port}, study in {shown(address)} (Ctrl-C ends it)", highlight=False)
-    run_server(open_storage(address), host="127.0.0.1", port=port)
+    with suppress(KeyboardInterrupt):
+        run_server(open_storage(address), host="127.0.0.1", port=port)
 
 
 def _short(value: object) -> str:

@@ -59,7 +59,7 @@ class JudgeTrained:
         with tempfile.TemporaryDirectory() as folder:
             for name in (TENSORS, FACTS):
                 upstream.copy_to(name, Path(folder) / name)
-            avatar, _ = load_avatar(Path(folder))
+            avatar, _ = load_avatar(Path(folder), self.judge.device)
         return self.judge.own(avatar, item.id, out)
 
 

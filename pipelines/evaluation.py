@@ -24,6 +24,7 @@ from avatar_models.cameras import Camera, resized
 from avatar_models.lpips import Lpips, load_lpips
 from avatar_models.metrics import psnr_inside, ssim_inside
 from pipelines.cache import Entry, EntryWriter
+from pipelines.devices import best_device
 from pipelines.fanout import Item, ItemRejected, Step, Work
 from pipelines.frames import composite
 from pipelines.lpips_asset import LpipsFiles, lpips_assets, lpips_files
@@ -70,17 +71,17 @@ class JudgeAvatar:
         self.align_steps = int(params["align_steps"])
         self.level = BACKGROUNDS[params["background"]]
         self.data = read_tables()
+        self.device = best_device()
         torch.set_num_threads(1)
 
     @cached_property
     def lpips(self) -> Lpips | None:
         """Read with the first subject; pairs need none."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return load_lpips(self.lpips_files.vgg16, self.lpips_files.linear).to(device) if self.lpips_files else None
+        return load_lpips(self.lpips_files.vgg16, self.lpips_files.linear).to(self.device) if self.lpips_files else None
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         target, _, driver = item.id.partition(PAIR)
-        avatar, facts = load_avatar(MODELS / target)
+        avatar, facts = load_avatar(MODELS / target, self.device)
         if driver:
             return self.cross(avatar, facts, driver, out)
         return self.own(avatar, target, out)
@@ -94,8 +95,8 @@ class JudgeAvatar:
         known = load_some(self.data, evenly([(clip.clip_id, clip.train) for clip in clips], COMPARED), self.size)
         assert known is not None  # it was trained
         wanted = pictures(held_out, self.level)
-        made = render_shots(avatar, held_out.camera, held_out.conditions, self.level)
-        aligned = render_aligned(avatar, held_out, self.level, self.align_steps)
+        made = render_shots(avatar, held_out.camera, held_out.conditions, self.level, self.device)
+        aligned = render_aligned(avatar, held_out, self.level, self.align_steps, self.device)
         nearest = nearest_frames(held_out, known)
         copied, both = pictures(known, self.level)[nearest], held_out.judged & known.judged[nearest]
         rows: dict[str, Any] = {
@@ -129,7 +130,7 @@ class JudgeAvatar:
         if head != facts["head"]:
             raise ItemRejected("other_head", f"driver {driver} was tracked with head {head}, the avatar with {facts['head']}")
         camera = driven_camera(facts["camera"], shots.camera, self.size)
-        made = render_shots(avatar, camera, shots.conditions, self.level)
+        made = render_shots(avatar, camera, shots.conditions, self.level, self.device)
         panels = (np.concatenate([panel(w), panel(m)], 1) for w, m in zip(pictures(shots, self.level), made, strict=True))
         store_video(out, "video.mp4", panels, self.data.segments, shots.clip_ids[0])
         return {"frames": len(shots)}
@@ -214,15 +215,18 @@ def distances(
 
 
 @torch.no_grad()
-def render_shots(avatar: Avatar, camera: Camera, conditions: torch.Tensor, level: float) -> torch.Tensor:
-    return render(avatar, camera, conditions, torch.full((3,), level))
+def render_shots(avatar: Avatar, camera: Camera, conditions: torch.Tensor, level: float, device: str = "cpu") -> torch.Tensor:
+    """Pictures (T, 3, S, S), on the CPU, of an avatar that lies on `device`."""
+    background = torch.full((3,), level, device=device)
+    return render(avatar, camera.to(device), conditions.to(device), background).cpu()
 
 
-def render_aligned(avatar: Avatar, shots: Shots, level: float, steps: int) -> torch.Tensor:
-    """The avatar's pictures (T, 3, S, S) in poses that so many steps have moved to fit it."""
-    judged, background = torch.from_numpy(shots.judged), torch.full((3,), level)
-    fitting = align(avatar.each(shots.conditions), shots.camera, pictures(shots, level), judged, background, steps)
-    return render_shots(avatar, fitting, shots.conditions, level)
+def render_aligned(avatar: Avatar, shots: Shots, level: float, steps: int, device: str = "cpu") -> torch.Tensor:
+    """Like render_shots, in poses that so many steps have moved to fit the avatar."""
+    camera, conditions, wanted = shots.camera.to(device), shots.conditions.to(device), pictures(shots, level).to(device)
+    judged, background = torch.from_numpy(shots.judged).to(device), torch.full((3,), level, device=device)
+    fitting = align(avatar.each(conditions), camera, wanted, judged, background, steps)
+    return render_shots(avatar, fitting, conditions, level, device)
 
 
 def nearest_frames(wanted: Shots, known: Shots) -> NDArray[np.int64]:

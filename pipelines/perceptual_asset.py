@@ -10,6 +10,8 @@ from pipelines.atomic import sha256_file
 from pipelines.params import TrainHeadgas
 
 ABSENT = "absent"
+ON_TAG = "headwater.perceptual_loss"
+"""Tag of a subject's run: whether its avatar was trained with the term."""
 
 
 def perceptual_asset(options: TrainHeadgas) -> dict[str, str]:

@@ -12,7 +12,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from pipelines.repro import (
     remember_parent,
 )
 from pipelines.stage_state import describe, stage_state
-from pipelines.tracking import connect, tracking_uri
+from pipelines.tracking import connect, if_it_answers, tracking_uri
 
 STAGE_TAG, AVATAR_TAG, MODEL_TAG = "headwater.stage", "headwater.avatar", "headwater.model"
 BOTTLENECK_TAG = "headwater.bottleneck"
@@ -140,24 +140,23 @@ class Run:
     def log_fan_out(self, result: FanOutResult, fps: float = 0.0, prefix: str = "") -> None:
         """Counts and cost of a fan-out; fps is the rate of the video that was worked on, where it was video.
 
-        A stage's second fan-out needs a prefix for its figures.
+        A stage's second fan-out needs a prefix for its figures and its tag.
         """
         cost = cost_of(result)
+        hours = cost.clip_hours_per_day(len(result.steps), fps)
         figures = {
             "items.cached": result.cached,
             "items.computed": len(result.computed),
             "items.quarantined": len(result.quarantined),
             "items.retries": result.retries,
             "cost.wall_seconds": cost.wall_seconds,
+            **{f"cost.{step}.seconds_per_item": value for step, value in cost.seconds_per_item.items()},
+            **{f"cost.{step}.seconds_per_frame": value for step, value in cost.seconds_per_frame.items()},
+            **({} if hours is None else {"cost.clip_hours_per_day_per_worker": hours}),
         }
         self.log_metrics({f"{prefix}{name}": value for name, value in figures.items()})
-        self.log_metrics({f"cost.{step}.seconds_per_item": value for step, value in cost.seconds_per_item.items()})
-        self.log_metrics({f"cost.{step}.seconds_per_frame": value for step, value in cost.seconds_per_frame.items()})
         if cost.bottleneck:
-            self.set_tags({BOTTLENECK_TAG: cost.bottleneck})
-        hours = cost.clip_hours_per_day(len(result.steps), fps)
-        if hours is not None:
-            self.log_metrics({"cost.clip_hours_per_day_per_worker": hours})
+            self.set_tags({f"{prefix}{BOTTLENECK_TAG}": cost.bottleneck})
 
     def log_avatar(self, folder: Path) -> None:
         """Makes the avatar of a folder a version of the model `headgas-SUBJECT`, unless its newest version is the same one.
@@ -209,7 +208,7 @@ class Run:
         try:
             run.log_params(blocks)
         except BaseException:  # nobody knows this run yet, so nobody else would end it
-            with suppress(Exception):
+            with if_it_answers():
                 run.client.set_terminated(run.id, "FAILED")
             raise
         return run
@@ -242,8 +241,11 @@ def stage_run(stage: str, params: Params) -> Iterator[Run]:
                 run.log_datasets(stage)
                 yield run
             _show_on_parent(parent, run, stage, time.monotonic() - started)
-        finally:
-            close_parent(client, experiment_id, parent.id)
+        except BaseException:
+            with if_it_answers():
+                close_parent(client, experiment_id, parent.id)
+            raise
+        close_parent(client, experiment_id, parent.id)
 
 
 def _show_on_parent(parent: Run, run: Run, stage: str, seconds: float) -> None:
@@ -267,8 +269,9 @@ def _ended(run: Run) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        run.set_tags({ERROR_TAG: describe(error)})
-        run.client.set_terminated(run.id, "FAILED")
+        with if_it_answers():
+            run.set_tags({ERROR_TAG: describe(error)})
+            run.client.set_terminated(run.id, "FAILED")
         raise
     run.client.set_terminated(run.id, "FINISHED")
 

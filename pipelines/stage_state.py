@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import psutil
@@ -55,7 +55,10 @@ def stage_state(stage: str) -> Iterator[None]:
 def load_stage_state(stage: str) -> StageState | None:
     """None where the stage never ran here."""
     path = FOLDER / f"{stage}.json"
-    return StageState(**json.loads(path.read_text())) if path.exists() else None
+    if not path.exists():
+        return None
+    stored = json.loads(path.read_text())
+    return StageState(**{known.name: stored[known.name] for known in fields(StageState) if known.name in stored})
 
 
 def describe(error: BaseException) -> str:

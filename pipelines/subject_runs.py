@@ -1,13 +1,14 @@
 """The nested MLflow runs of subjects while a stage works on them: begun at a subject's first news, ended with its end.
 
 The driver writes them, from what workers tell it. On the way nothing is owed to anybody: a store that does not answer is
-left alone, and the end completes what is missing, or fails as a stage does whose store does not answer.
+left alone for a while, and the end completes what is missing, or fails as a stage does whose store does not answer.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,11 @@ from pipelines.news import Told
 from pipelines.repro import ERROR_TAG
 from pipelines.runs import Run
 from pipelines.stage_state import describe
-from pipelines.tracking import few_retries, store_errors
+from pipelines.tracking import few_retries, if_it_answers, store_errors
 
 REASON_TAG = "headwater.reason"
+FIRST_PAUSE_S = 60.0
+"""For so long a store that has not answered is left alone, and twice as long each time that it still does not."""
 
 
 @dataclass(eq=False)
@@ -40,11 +43,16 @@ class SubjectRuns:
         self.stage, self.blocks = stage, blocks
         self.subjects: dict[str, _Subject] = {}
         self.failures: dict[str, Failure] = {}
-        self.live = True
+        self.missed: dict[str, Told] = {}  # by subject: news that the store has not got yet
+        self.pause_s = FIRST_PAUSE_S
+        self.silent_until = 0.0  # on the monotonic clock; nothing is tried before
 
     def heard(self, told: Told) -> None:
-        """Logs a subject's points, and its files as pictures."""
-        self._now(lambda: self._log(told))
+        """Logs a subject's points, and its files as pictures, with those that were missed."""
+        before = self.missed.get(told.item, Told(told.item, ""))
+        points, files = [*before.points, *told.points], {**before.files, **told.files}
+        self.missed[told.item] = Told(told.item, told.said, points, files)
+        self._now(lambda: self._log(told.item))
 
     def failed(self, failure: Failure) -> None:
         """Ends the run of a subject that is in quarantine."""
@@ -73,6 +81,7 @@ class SubjectRuns:
     def _end_failed(self, failure: Failure) -> None:
         subject = self._subject(failure.item)
         if not subject.ended:
+            self._log(failure.item)
             subject.end("FAILED", {REASON_TAG: failure.reason, ERROR_TAG: " ".join(failure.message.split())[:500]})
 
     def _subject(self, name: str) -> _Subject:
@@ -80,22 +89,33 @@ class SubjectRuns:
             self.subjects[name] = _Subject(self.stage.start_child(name, self.blocks))
         return self.subjects[name]
 
-    def _log(self, told: Told) -> None:
-        subject = self._subject(told.item)
+    def _log(self, name: str) -> None:
+        """Writes a subject's news that the store has not got yet."""
+        if name not in self.missed:
+            return
+        told, subject = self.missed[name], self._subject(name)
         subject.run.log_new(told.points)
-        for name, data in told.files.items():
-            subject.run.log_bytes(data, name)
+        for file, data in told.files.items():
+            subject.run.log_bytes(data, file)
+        del self.missed[name]
 
     def _now(self, write: Callable[[], None]) -> None:
-        """Writes on the way: with little patience, and nothing more once the store has not answered."""
-        if not self.live:
+        """Writes on the way: with little patience, and not again for a while once the store has not answered."""
+        if time.monotonic() < self.silent_until:
             return
         try:
             with few_retries():  # the fan-out waits meanwhile
                 write()
         except store_errors() as error:
-            self.live = False
-            print(f"MLflow does not answer ({describe(error)}); runs are completed when the stage ends", flush=True)
+            self.silent_until = time.monotonic() + self.pause_s
+            print(
+                f"MLflow does not answer ({describe(error)}); it is tried again in {self.pause_s:.0f} s, and what is still "
+                "missing then comes when the stage ends",
+                flush=True,
+            )
+            self.pause_s *= 2
+        else:
+            self.pause_s = FIRST_PAUSE_S
 
 
 @contextmanager
@@ -106,7 +126,7 @@ def subject_runs(stage: Run, blocks: Mapping[str, Any]) -> Iterator[SubjectRuns]
         yield subjects
         subjects.end_failed()
     except BaseException as error:
-        with suppress(*store_errors()):  # what went wrong before is what matters
+        with if_it_answers():
             subjects.end_failed()
             subjects.end_open(error)
         raise

@@ -9,7 +9,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +123,10 @@ def few_retries() -> Iterator[None]:
     finally:
         if before is None:
             del os.environ[name]
+
+
+@contextmanager
+def if_it_answers() -> Iterator[None]:
+    """For what is written of an error on its way out: a store that is down must neither hide it nor hold it for minutes."""
+    with suppress(*store_errors()), few_retries():
+        yield

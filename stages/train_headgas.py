@@ -13,7 +13,7 @@ from pipelines.atomic import write_bytes_atomic
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.main import run_stage
 from pipelines.params import load_params
-from pipelines.perceptual_asset import perceptual_asset, say_what_is_off
+from pipelines.perceptual_asset import ON_TAG, perceptual_asset, say_what_is_off
 from pipelines.runs import stage_run
 from pipelines.subject_runs import subject_runs
 from pipelines.training import PROGRESS
@@ -69,7 +69,7 @@ def main() -> None:
             with subjects.finished(subject, curve) as child:
                 summary = result.last(subject).summary
                 child.log_metrics({"train_psnr": summary["psnr"]}, step=summary["steps"])
-                child.set_tags({"headwater.perceptual_loss": str(summary["perceptual_loss"]).lower()})
+                child.set_tags({ON_TAG: str(summary["perceptual_loss"]).lower()})
                 child.log_bytes((PICTURES / f"{subject}.png").read_bytes(), PROGRESS)
                 child.log_avatar(MODELS / subject)
 

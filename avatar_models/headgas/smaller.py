@@ -12,6 +12,7 @@ from torch import Tensor
 
 from avatar_models.compression import Coding
 from avatar_models.headgas.model import HeadGas
+from avatar_models.headgas.variants import ChangeAll, DeltaGeometry
 
 FINE = 16
 """Bits of places and sizes: 8 would round a head's places to a millimetre."""
@@ -33,7 +34,7 @@ class Smaller:
 @torch.no_grad()
 def smaller(model: HeadGas, options: Smaller) -> tuple[HeadGas, dict[str, Coding]]:
     """The avatar to be compressed and the codings of its tensors; the given one stays as it is."""
-    made = in_order(with_locality_in_basis(model))
+    made = in_order(with_unit_quaternions(with_locality_in_basis(model)))
     if options.features and options.features < made.f0.shape[1]:
         made = narrowed(made, options.features)
     return made, codings(made, options)
@@ -63,6 +64,15 @@ def with_locality_in_basis(model: HeadGas) -> HeadGas:
         tensors["F"] = tensors["F"] * tensors["locality"].repeat_interleave(model.sizes.feature_dim)
         tensors["locality"] = torch.ones_like(tensors["locality"])
     return HeadGas.from_tensors(tensors, model.sizes_as_dict())
+
+
+@torch.no_grad()
+def with_unit_quaternions(model: HeadGas) -> HeadGas:
+    """The same rotations: their lengths drift in training, and a single long one would make the steps of all coarse."""
+    if isinstance(model.variant, (DeltaGeometry, ChangeAll)):
+        return model  # what their MLP adds to a quaternion turns a long one less
+    lengths = model.quats.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    return HeadGas.from_tensors({**model.tensors(), "quats": model.quats / lengths}, model.sizes_as_dict())
 
 
 @torch.no_grad()

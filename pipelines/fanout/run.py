@@ -156,14 +156,15 @@ def run_and_assemble(
     *,
     compute: Compute,
     things: str = "items",
+    retry: Collection[str] | None = None,
     may_all_fail: bool = False,
     listener: Listener | None = None,
 ) -> tuple[FanOutResult, T]:
     """fan_out, then assemble(result). An entry that turns out damaged while it is read is made again, once.
 
-    Prints the summary line. `may_all_fail` and `listener` are fan_out's.
+    Prints the summary line. `retry`, `may_all_fail` and `listener` are fan_out's.
     """
-    result = fan_out(stage, steps, items, compute=compute, may_all_fail=may_all_fail, listener=listener)
+    result = fan_out(stage, steps, items, compute=compute, retry=retry, may_all_fail=may_all_fail, listener=listener)
     try:
         assembled = assemble(result)
     except DamagedEntry as damage:
@@ -364,7 +365,8 @@ def _check_quarantine(result: FanOutResult, total: int, allowed: float, may_all_
         raise TooManyQuarantined(
             f"{result.stage}: {failed} of {total} items failed; compute.max_quarantined allows {allowed:.0%}"
             f"{'' if may_all_fail else ', and one must be left'}. "
-            "The table above has the reasons; mend the cause, then `headwater retry STAGE REASON`, or raise the limit."
+            "The table above has the reasons; mend the cause, then `headwater retry STAGE REASON` (of ablations `headwater "
+            "ablate --retry REASON`), or raise the limit."
         )
 
 

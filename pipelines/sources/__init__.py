@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -88,25 +88,52 @@ def list_clips(source: Source) -> Listing:
     return readers[source.kind](Path(source.path))
 
 
-def list_subject_folders(folder: Path, marker: str, clips_of: Callable[[Path], list[VideoClip]]) -> Listing:
+def list_subject_folders(folder: Path, marker: str, subject_listing: Callable[[Path], Listing]) -> Listing:
     """The clips of a folder that holds a file `marker`, or of those of its folders that do.
 
-    A subject whose reading raises SourceError is listed as refused. Raises SourceError where none is left.
+    A subject whose reading raises SourceError, or whose name another has, is listed as refused. Raises SourceError where none
+    is left.
     """
     if not folder.is_dir():
         raise SourceError(f"source.path {folder}: no such folder; it should hold {marker}, or folders that do")
     subjects = [folder] if (folder / marker).exists() else sorted(path.parent for path in folder.glob(f"*/{marker}"))
     clips: list[VideoClip] = []
     refused: list[tuple[str, str]] = []
+    remarks: list[str] = []
+    named: dict[str, Path] = {}
     for subject in subjects:
         try:
-            clips += clips_of(subject)
+            name = subject_name(subject)
+            if name in named:
+                raise SourceError(f"{subject} and {named[name]}: are both the subject {name}; give one of them another name")
+            own = subject_listing(subject)
         except SourceError as error:
             refused.append((str(subject), str(error)))
+            continue
+        named[name] = subject
+        clips += own.clips
+        remarks += own.remarks
     if not clips:
         why = f"{refused[0][1]} ({len(refused)} refused)" if refused else f"no {marker} in it, nor in its folders"
         raise SourceError(f"source.path {folder}: {why}")
-    return Listing(clips, refused=refused)
+    return Listing(clips, refused=refused, remarks=remarks)
+
+
+def subject_name(folder: Path) -> str:
+    """What a subject's folder is called where the user looks at it: a link's own name, not its target's."""
+    return safe_name(folder.resolve().name if folder.name in ("", "..") else folder.name)
+
+
+def remarks_between(pictures: Path, listed_in: str, places: Collection[int]) -> list[str]:
+    """A sentence where a clip takes in pictures that a list of frames passes over: it is a stretch of its folder.
+
+    `places` are those of the listed frames among the folder's pictures.
+    """
+    count = max(places) + 1 - min(places) - len(set(places))
+    if not count:
+        return []
+    what = "1 picture lies" if count == 1 else f"{count} pictures lie"
+    return [f"{pictures}: {what} between those that {listed_in} names and will be used too; move away what you do not want"]
 
 
 def train_and_test(name: str, path: Path, first: int, border: int, end: int) -> list[VideoClip]:

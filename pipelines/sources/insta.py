@@ -16,7 +16,15 @@ from pipelines.formats.fields import FormatError, frame_list, read_json
 from pipelines.formats.insta import picture_path
 from pipelines.pictures import numbered_pictures
 from pipelines.probe import ProbeError
-from pipelines.sources import Listing, SourceError, VideoClip, list_subject_folders, safe_name, train_and_test
+from pipelines.sources import (
+    Listing,
+    SourceError,
+    VideoClip,
+    list_subject_folders,
+    remarks_between,
+    subject_name,
+    train_and_test,
+)
 
 TRANSFORMS, TEST, PICTURES = "transforms.json", "transforms_test.json", "images"
 
@@ -26,12 +34,12 @@ def list_insta(folder: Path) -> Listing:
 
     A subject that cannot be read is listed as refused with the reason. Raises SourceError where none is left.
     """
-    return list_subject_folders(folder, TRANSFORMS, _clips)
+    return list_subject_folders(folder, TRANSFORMS, _subject)
 
 
-def _clips(folder: Path) -> list[VideoClip]:
-    """One subject's. Raises SourceError."""
-    pictures, name = folder / PICTURES, safe_name(folder.resolve().name)
+def _subject(folder: Path) -> Listing:
+    """One subject's clips, and what is to be said of them. Raises SourceError."""
+    pictures, name = folder / PICTURES, subject_name(folder)
     try:
         if not pictures.is_dir():
             raise FormatError(f"{folder}: no folder {PICTURES} in it, where INSTA has the pictures")
@@ -40,9 +48,10 @@ def _clips(folder: Path) -> list[VideoClip]:
         held_out = _frames(folder, TEST, places) if (folder / TEST).exists() else []
     except (FormatError, ProbeError) as error:
         raise SourceError(f"{pictures}: {error}" if isinstance(error, ProbeError) else str(error)) from None
-    first, end = min(all_frames), max(*all_frames, *held_out) + 1
+    named = [*all_frames, *held_out]
+    first, end, remarks = min(all_frames), max(named) + 1, remarks_between(pictures, TRANSFORMS, named)
     if not held_out:
-        return [VideoClip(name, name, "cam0", pictures, first, end)]
+        return Listing([VideoClip(name, name, "cam0", pictures, first, end)], remarks=remarks)
     border = min(held_out)
     between = sorted(set(all_frames) - set(held_out) - set(range(border)))
     if between or border <= first:
@@ -55,7 +64,7 @@ def _clips(folder: Path) -> list[VideoClip]:
             f"{folder / TEST}: the frames for testing are to be the last ones, but {what}. Take the file away: then the last "
             "catalog.test_fraction is held out"
         )
-    return train_and_test(name, pictures, first, border, end)
+    return Listing(train_and_test(name, pictures, first, border, end), remarks=remarks)
 
 
 def _frames(folder: Path, file: str, places: dict[Path, int]) -> list[int]:

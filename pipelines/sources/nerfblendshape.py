@@ -23,7 +23,7 @@ from avatar_models.cameras import Camera
 from pipelines.formats.fields import FormatError, array, frame_list, number, present, read_json, rigid, shortly
 from pipelines.pictures import numbered_pictures
 from pipelines.probe import ProbeError
-from pipelines.sources import Listing, SourceError, VideoClip, list_subject_folders, safe_name, train_and_test
+from pipelines.sources import Listing, SourceError, list_subject_folders, remarks_between, subject_name, train_and_test
 
 TEST_FRAMES = 500
 NUM_EXPRESSION = 46
@@ -63,18 +63,19 @@ def list_nerfblendshape(folder: Path) -> Listing:
 
     A subject that cannot be read is listed as refused with the reason. Raises SourceError where none is left.
     """
-    return list_subject_folders(folder, TRANSFORMS, lambda subject: _clips(read_nerfblendshape(subject)))
+    return list_subject_folders(folder, TRANSFORMS, lambda subject: _subject(read_nerfblendshape(subject)))
 
 
-def _clips(found: BlendShapeFrames) -> list[VideoClip]:
-    start, name = found.test_start, safe_name(found.folder.resolve().name)
+def _subject(found: BlendShapeFrames) -> Listing:
+    start = found.test_start
     if start <= 0:
         raise SourceError(
             f"{found.folder / TRANSFORMS}: has {len(found.ids)} frames; the last {TEST_FRAMES} are for testing, so none "
             "is left to train on. Use source.kind folder for a video without that rule"
         )
     first, border, last = (int(found.places[row]) for row in (0, start, -1))
-    return train_and_test(name, found.pictures, first, border, last + 1)
+    clips = train_and_test(subject_name(found.folder), found.pictures, first, border, last + 1)
+    return Listing(clips, remarks=remarks_between(found.pictures, TRANSFORMS, found.places.tolist()))
 
 
 def read_nerfblendshape(folder: Path) -> BlendShapeFrames:

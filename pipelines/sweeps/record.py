@@ -31,7 +31,7 @@ from pipelines.runs import Run, lineage_tags, start_run
 from pipelines.stage_state import describe
 from pipelines.sweeps.config import SEARCHED, Sweep, SweepError
 from pipelines.sweeps.study import INTERRUPTED, MLFLOW, RESULT, RETRY_OF, is_settled
-from pipelines.tracking import connect, few_retries, store_errors, tracking_uri
+from pipelines.tracking import connect, few_retries, if_it_answers, store_errors, tracking_uri
 
 NUMBER_TAG, STATE_TAG, REASON_TAG, STUDY_TAG, RETRY_TAG = (
     "headwater.trial", "headwater.trial.state", "headwater.trial.reason", "headwater.study", "headwater.trial.retry_of",
@@ -143,11 +143,12 @@ def study_record(params: Params, sweep: Sweep, study: optuna.Study) -> Iterator[
         _catch_up(record, study)
         yield record
     except BaseException as error:
-        for run in children(client, experiment_id, parent.id):
-            if run.info.status == "RUNNING":
-                client.set_terminated(run.info.run_id, "KILLED")
-        client.set_tag(parent.id, ERROR_TAG, describe(error))
-        client.set_terminated(parent.id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        with if_it_answers():
+            for run in children(client, experiment_id, parent.id):
+                if run.info.status == "RUNNING":
+                    client.set_terminated(run.info.run_id, "KILLED")
+            client.set_tag(parent.id, ERROR_TAG, describe(error))
+            client.set_terminated(parent.id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     else:
         client.set_terminated(parent.id, "FINISHED")

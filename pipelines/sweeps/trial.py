@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from avatar_models.avatar import FACTS, TENSORS, AvatarError, load_avatar
 from pipelines import tables
 from pipelines.cache import Cache, DamagedEntry, Entry, EntryWriter
+from pipelines.devices import best_device
 from pipelines.evaluation import compared, still, store_video
 from pipelines.fanout import ItemRejected
 from pipelines.keys import digest
@@ -66,7 +66,7 @@ class HeadGasTrials:
         self.cache = Cache(setup.cache_uri)
         self.data = read_tables()
         self.yardstick = Yardstick(self.data, setup.base)
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = best_device()
         self.held_out: dict[str, Shots] = {}
         self.content = {item.id: item.fingerprint for item in training_items()}
 

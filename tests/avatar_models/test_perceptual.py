@@ -72,6 +72,18 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path: Path) -> None:
         load_vgg16(tmp_path / "text.pth")
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), MemoryError()])
+def test_what_says_nothing_of_the_file_is_not_blamed_on_it(
+    error: Exception, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "load", broken)
+    with pytest.raises(type(error)):
+        load_vgg16(weights)
+
+
 def test_the_box_is_the_mattes_with_a_margin() -> None:
     matte = torch.zeros(64, 64)
     matte[20:40, 30:60] = 1

@@ -16,10 +16,12 @@ from avatar_models.avatar import avatar_files
 from avatar_models.headgas import HeadGas, HeadGasSizes
 from avatar_models.ply import read_ply
 from headwater import doctor
+from headwater.assets import REINSTALL
 from headwater.cli import app
 from headwater.compare import differing
 from headwater.profile import apply_profile
 from pipelines.fanout import Ledger
+from pipelines.main import INTERRUPTED
 from pipelines.params import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,6 +112,13 @@ def test_status_tells_failed_killed_and_running_apart(project: Path) -> None:
     assert "catalog failed: SourceError: [x] no folder data/raw" in output
 
 
+def test_a_state_of_another_version_is_read(project: Path) -> None:
+    state_file(project, "catalog", finished=101.0, error="Boom")
+    path = project / ".headwater/stages/catalog.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "host": "node7"}))
+    assert "catalog failed: Boom" in run("status")[1]
+
+
 def test_a_stage_that_dvc_brought_back_is_done_again(project: Path) -> None:
     state_file(project, "report", finished=101.0, error="Boom: old")
     (project / "report").mkdir()
@@ -161,8 +170,40 @@ def test_doctor_looks_at_the_landmarker_that_is_named(project: Path) -> None:
     assert doctor.landmarker(load_params()).state == "fail" and "gone.task" in doctor.landmarker(load_params()).found
 
 
+def test_a_check_that_breaks_is_not_blamed_on_the_installation() -> None:
+    def absent() -> doctor.Finding:
+        raise ImportError("why")
+
+    def locked() -> doctor.Finding:
+        raise PermissionError("why")
+
+    assert doctor.tried("x", absent).advice == "install again: make install"
+    assert doctor.tried("x", locked) == doctor.Finding("x", "fail", "PermissionError: why", "mend what the message names")
+
+
+def test_doctor_looks_at_the_disk_of_the_cache(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = load_params()
+    looked: list[Path] = []
+    monkeypatch.setattr(doctor, "room", lambda what, folder: looked.append(folder) or doctor.Finding(what, "ok", ""))
+    for cache in ("caches/mine", "s3://bucket/cache"):
+        compute = params.compute.model_copy(update={"cache": cache})
+        assert doctor.disk_of_cache(params.model_copy(update={"compute": compute})).state == "ok"
+    assert looked == [project]  # the nearest folder that is there; an object store has no disk here
+
+
+def test_a_changed_model_file_has_one_way_out(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.assets.detector_hashes", dict)
+    monkeypatch.setenv("COLUMNS", "400")
+    assert REINSTALL in run("assets")[1] and doctor.detector().advice == REINSTALL
+
+
 def test_retry_names_the_reasons_that_there_are(project: Path) -> None:
-    assert "has not run here" in run("retry", "preprocess", "timeout")[1]
+    assert "is no stage of dvc.yaml that has run here; those that have: none" in run("retry", "preprocess", "timeout")[1]
+    Ledger("preprocess", {"ann": "quarantined"}, {"ann": "no_face"}).save()
+    Ledger("ablate", {"ann": "quarantined"}, {"ann": "timeout"}).save()
+    code, output = run("retry", "ablate", "timeout")
+    assert code == 1 and "those that have: preprocess. `headwater ablate` has an option --retry of its own" in output
+    assert "its reasons: no_face" in run("retry", "preprocess", "timeout")[1]
 
 
 def test_retry_hands_the_reason_to_dvc(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,11 +211,11 @@ def test_retry_hands_the_reason_to_dvc(project: Path, monkeypatch: pytest.Monkey
     assert "its reasons: timeout" in run("retry", "film", "no_face")[1]
     called: list[tuple[list[str], str]] = []
 
-    def call(words: list[str], env: dict[str, str]) -> int:
+    def run_program(words: list[str], env: dict[str, str]) -> int:
         called.append((words[2:], env["HEADWATER_RETRY"]))
         return 0
 
-    monkeypatch.setattr("subprocess.call", call)
+    monkeypatch.setattr("headwater.cli.run_program", run_program)
     assert run("retry", "film", "timeout")[0] == 0
     assert called == [(["dvc", "repro", "--force", "--single-item", "catalog"], "timeout")]
 
@@ -210,21 +251,33 @@ def test_doctor_tries_the_servers_that_are_named(project: Path, monkeypatch: pyt
 
 
 def test_every_command_explains_itself() -> None:
-    for name in (
-        "status",
-        "doctor",
-        "profile",
-        "render",
-        "export",
-        "compress",
-        "export-tracks",
-        "overlay",
-        "ui",
-        "compare",
-        "assets",
-        "retry",
-    ):
-        assert run(name, "--help")[0] == 0
+    for command in app.registered_commands:
+        assert command.callback is not None
+        code, output = run(command.name or command.callback.__name__.replace("_", "-"), "--help")
+        assert code == 0 and str(command.callback.__doc__).split(".")[0] in output
+
+
+def test_ctrl_c_is_told_with_what_is_kept(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("headwater.ablate.ablate", stop)
+    monkeypatch.setattr("headwater.sweep.run_and_show", stop)
+    monkeypatch.setattr("headwater.render.render_to_file", stop)
+    told = (
+        (("ablate",), "what is finished is kept, and the same command goes on from there"),
+        (("sweep", "x.yaml"), "what is finished is kept, and `headwater sweep x.yaml` goes on from there"),
+        (("render", "ann", "-o", "x.png"), "x.png is as it was before"),
+    )
+    for words, kept in told:
+        assert run(*words) == (INTERRUPTED, f"error: stopped by Ctrl-C: {kept}")
+
+
+def test_a_reason_is_handed_to_the_ablations(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[object] = []
+    monkeypatch.setattr("headwater.ablate.ablate", lambda *words: called.append((words[0], words[-1])))
+    assert run("ablate", "ann", "--retry", "timeout")[0] == run("ablate", "ann")[0] == 0
+    assert called == [(["ann"], ["timeout"]), (["ann"], None)]
 
 
 def test_render_wants_one_way_to_be_driven(tmp_path: Path) -> None:
@@ -251,13 +304,21 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_is() -> None:
 
 
 def test_an_export_is_a_ply_file_that_reads_back(tmp_path: Path) -> None:
-    facts = {"condition_names": ["smile"], "neutral": [0.0]}
+    facts = {"condition_names": ["smile"], "neutral": [0.0], "background": "white"}
     model = HeadGas(HeadGasSizes(num_gaussians=50, condition_size=1, sh_degree=1))
     model.initialise(torch.rand(50, 3), torch.rand(50, 3), torch.rand(4, 1))
     for name, data in avatar_files("headgas", model.tensors(), {**facts, "sizes": model.sizes_as_dict()}).items():
         (tmp_path / name).write_bytes(data)
     assert "an export is a .ply file" in run("export", str(tmp_path), "-o", "x.obj")[1]
     assert "Did you mean smile" in run("export", str(tmp_path), "-o", str(tmp_path / "x.ply"), "--expression", "smle=1")[1]
+    for value in ("nan", "inf", "much"):
+        words = ("--expression", f"smile={value}")
+        wrong = f"--expression smile={value}: '{value}' is not a number; write smile=0.5"
+        assert wrong in run("export", str(tmp_path), "-o", str(tmp_path / "x.ply"), *words)[1]
+        assert wrong in run("render", str(tmp_path), "-o", str(tmp_path / "x.png"), *words)[1]
+    (tmp_path / "file").touch()
+    code, output = run("export", str(tmp_path), "-o", str(tmp_path / "file/x.ply"))
+    assert code == 1 and "file/x.ply: cannot be written: " in output
     for words in ([], ["--compressed"]):
         assert run("export", str(tmp_path), "-o", str(tmp_path / "x.ply"), "--expression", "smile=1", *words)[0] == 0
         found = read_ply(tmp_path / "x.ply")

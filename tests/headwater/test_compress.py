@@ -57,6 +57,7 @@ def test_a_compressed_avatar_is_rendered_exported_and_served_like_any_other(avat
 
 def test_what_cannot_be_compressed_is_told(avatar: Path, tmp_path: Path) -> None:
     assert "avatar.json is missing" in run("compress", str(tmp_path), str(tmp_path / "b"))[1]
+    assert f"Did you mean {avatar}?" in run("compress", f"{avatar}x", str(tmp_path / "b"))[1]
     assert "is there already" in run("compress", str(avatar), str(avatar))[1]
     code, output = run("compress", str(avatar), str(tmp_path / "b"), "--bits", "7")
     assert code == 1 and "--bits 7" in output and "8 and 16" in output and not (tmp_path / "b").exists()

@@ -141,5 +141,5 @@ def test_a_full_disk_is_told_and_leaves_nothing(project: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Path, "replace", full)
     code, output = run("ann", "-o", "x.mp4", "--crop")
-    assert code == 1 and "x.mp4: the disk is full; make room there, or name a file on another one" in output
+    assert code == 1 and "x.mp4: the disk is full; make room there, or name a place on another one" in output
     assert not list(project.glob("*x.mp4*"))

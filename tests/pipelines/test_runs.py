@@ -76,6 +76,7 @@ def test_a_stage_is_nested_in_a_parent_and_a_subject_in_the_stage(params: Params
     result.work = {"observe": StepWork(6.0, 4, 100), "fit": StepWork(2.0, 4, 100)}
     with stage_run("train_headgas", params) as run:
         run.log_fan_out(result, fps=25.0)
+        run.log_fan_out(FanOutResult("train_headgas", result.steps, work={"observe": StepWork(9.0, 1)}), prefix="film.")
         with run.child("ann", {}) as child:
             child.log_curve([{"step": step, "loss": 1.0 / step} for step in (1, 2, 3)])
             child.log_avatar(tiny_avatar(project / "models" / "ann"))
@@ -91,6 +92,8 @@ def test_a_stage_is_nested_in_a_parent_and_a_subject_in_the_stage(params: Params
     assert parent.data.tags["headwater.bottleneck"] == "train_headgas"
     assert stage.data.metrics["cost.clip_hours_per_day_per_worker"] == pytest.approx(24 / (0.08 * 25))
     assert stage.data.tags["headwater.bottleneck"] == "observe"
+    assert stage.data.metrics["film.cost.observe.seconds_per_item"] == 9.0
+    assert stage.data.tags["film.headwater.bottleneck"] == "observe"
     assert [m.value for m in client.get_metric_history(subject.info.run_id, "loss")] == pytest.approx([1, 0.5, 1 / 3])
 
     import mlflow

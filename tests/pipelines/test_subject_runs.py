@@ -8,6 +8,7 @@ from typing import Any
 import mlflow
 import pytest
 
+from pipelines.atomic import DiskFull
 from pipelines.cache import Failure
 from pipelines.news import Told
 from pipelines.params import Params, Source
@@ -46,6 +47,10 @@ def steps(name: str, metric: str = "loss") -> list[int]:
 
 def failure(item: str) -> Failure:
     return Failure("train_headgas", item, 2, "training_diverged", "TrainingDiverged", "step 40: loss is not finite", "")
+
+
+def silent(*_: Any, **__: Any) -> None:
+    raise mlflow.MlflowException("no answer")
 
 
 def test_a_run_fills_while_its_subject_trains() -> None:
@@ -90,16 +95,53 @@ def test_a_stage_that_fails_leaves_no_run_open() -> None:
 def test_a_store_that_goes_silent_stops_no_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def silent(*_: Any, **__: Any) -> None:
-        raise mlflow.MlflowException("no answer")
-
     with stage_run("train_headgas", PARAMS) as run, subject_runs(run, BLOCKS) as subjects:
         subjects.heard(Told("ada", "step 25 of 75", CURVE[:1]))
         with monkeypatch.context() as patch:
             patch.setattr(Run, "log_curve", silent)
             subjects.heard(Told("ada", "step 50 of 75", CURVE[1:2]))
             subjects.failed(failure("ben"))
-        assert capsys.readouterr().out.count("MLflow does not answer") == 1
+        said = capsys.readouterr().out
+        assert said.count("MLflow does not answer") == 1 and "tried again in 60 s" in said
         with subjects.finished("ada", CURVE):
             pass
     assert steps("ada") == [25, 50, 75] and subject("ben").info.status == "FAILED"
+
+
+def test_a_store_that_answers_again_gets_what_it_missed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("pipelines.subject_runs.time.monotonic", lambda: now)
+    with stage_run("train_headgas", PARAMS) as run, subject_runs(run, BLOCKS) as subjects:
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "log_curve", silent)
+            subjects.heard(Told("ada", "step 25 of 75", CURVE[:1], {"progress.png": b"early"}))
+            now += 61.0
+            subjects.heard(Told("ada", "step 50 of 75", CURVE[1:2]))
+        said = capsys.readouterr().out
+        assert "tried again in 60 s" in said and "tried again in 120 s" in said
+        now += 61.0
+        subjects.heard(Told("ada", "", ()))  # too early
+        assert steps("ada") == []
+        now += 60.0
+        subjects.heard(Told("ada", "step 75 of 75", CURVE[2:]))
+        assert steps("ada") == [25, 50, 75]
+        picture = connect(PARAMS).download_artifacts(subject("ada").info.run_id, "progress.png")
+        assert Path(picture).read_bytes() == b"early"
+        with subjects.finished("ada", CURVE):
+            pass
+    assert steps("ada") == [25, 50, 75]
+
+
+def test_an_error_is_not_hidden_by_a_store_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        pytest.raises(DiskFull, match="no room"),
+        stage_run("train_headgas", PARAMS) as run,
+        subject_runs(run, BLOCKS) as subjects,
+    ):
+        subjects.heard(Told("ada", "step 25 of 75", CURVE[:1]))
+        with run.child("eva", BLOCKS):
+            for call in ("log_batch", "set_tag", "set_terminated", "search_runs"):
+                monkeypatch.setattr(mlflow.MlflowClient, call, silent)
+            raise DiskFull("no room")

@@ -21,7 +21,8 @@ from avatar_models.avatar import (
     render,
 )
 from avatar_models.headgas import VARIANTS, HeadGas, Smaller, smaller
-from avatar_models.headgas.smaller import along_curve, in_order, narrowed, with_locality_in_basis
+from avatar_models.headgas.smaller import along_curve, in_order, narrowed, with_locality_in_basis, with_unit_quaternions
+from avatar_models.rotations import quaternion_to_matrix
 from tests.avatar_models.headgas.test_inference import ODD, cameras, conditions, trained
 
 
@@ -47,6 +48,27 @@ def test_locality_goes_into_the_basis() -> None:
     made, condition = with_locality_in_basis(model), conditions(1, model)[0]
     assert model.locality.min() < 0.5 and torch.equal(made.locality, torch.ones(len(model.mu)))
     assert torch.allclose(made.gaussians(condition).colors, model.gaussians(condition).colors, atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_quaternions_of_length_one_turn_alike(variant: str) -> None:
+    model, g = trained(degree=1, variant=variant), torch.Generator().manual_seed(7)
+    model.quats.copy_(torch.randn(len(model.mu), 4, generator=g) * torch.rand(len(model.mu), 1, generator=g) * 3)
+    for condition in conditions(2, model):
+        found, wanted = (of.gaussians(condition).quats for of in (with_unit_quaternions(model), model))
+        assert torch.allclose(quaternion_to_matrix(found), quaternion_to_matrix(wanted), atol=1e-4)
+
+
+@torch.no_grad()
+def test_one_long_quaternion_costs_the_others_no_precision(tmp_path: Path) -> None:
+    model = trained(degree=1)
+    model.quats.copy_(torch.randn(len(model.mu), 4, generator=torch.Generator().manual_seed(7)))
+    model.quats[3] *= 1000.0
+    loaded, _ = load_avatar(written(tmp_path, model, Smaller(bits=8)))
+    found = quaternion_to_matrix(loaded.gaussians(model.neutral).quats)
+    wanted = quaternion_to_matrix(model.quats)[along_curve(model.mu)]
+    assert (found - wanted).abs().max() < 0.03  # 8 bits: half a step is 1 / 254
 
 
 def test_the_curve_goes_through_a_cube_corner_by_corner() -> None:

@@ -12,7 +12,7 @@ import pytest
 from pipelines.decode import open_decoder
 from pipelines.params import Source
 from pipelines.probe import probe_video
-from pipelines.sources import SourceError, VideoClip, list_clips
+from pipelines.sources import SourceError, VideoClip, list_clips, safe_name
 from pipelines.sources.insta import list_insta
 
 
@@ -64,6 +64,38 @@ def test_several_subjects_and_those_that_cannot_be_read(tmp_path: Path) -> None:
     ((name, reason),) = listing.refused
     assert Path(name).name == "marcel"
     assert "marcel/images/00003.png: no such picture, though" in reason and "(1 of 12 are missing)" in reason
+
+
+def test_a_subject_of_one_picture_is_a_clip_of_one_frame(tmp_path: Path) -> None:
+    (subject(tmp_path / "ada", count=1, test=0) / "transforms_test.json").unlink()
+    subject(tmp_path / "bala")
+    assert spans(list_insta(tmp_path).clips)[:2] == [("ada", "ada", 0, 1, "train"), ("bala-train", "bala", 0, 8, "train")]
+
+
+def test_a_linked_subject_has_the_links_name(tmp_path: Path) -> None:
+    for name in ("bala", "marcel"):
+        target = subject(tmp_path / "elsewhere" / name / "output")
+        (tmp_path / name).symlink_to(target)
+    assert {clip.subject_id for clip in list_insta(tmp_path).clips} == {"bala", "marcel"}
+
+
+def test_two_folders_of_one_name_are_not_one_subject(tmp_path: Path) -> None:
+    subject(tmp_path / "the king")
+    twin = subject(tmp_path / safe_name("the king"))  # what the other one is called here
+    listing = list_insta(tmp_path)
+    assert len(listing.clips) == 2
+    ((_, reason),) = listing.refused
+    assert f"{tmp_path / 'the king'} and {twin}" in reason or f"{twin} and {tmp_path / 'the king'}" in reason
+    assert f"are both the subject {twin.name}; give one of them another name" in reason
+
+
+def test_pictures_between_that_no_file_names_are_told(tmp_path: Path) -> None:
+    folder = subject(tmp_path / "bala")
+    assert list_insta(folder).remarks == []
+    named = [{"file_path": f"images/{number:05d}.png"} for number in range(12) if number not in (0, 3, 5)]
+    write(folder, "", named)
+    (remark,) = list_insta(folder).remarks  # the first picture lies before them and is not used
+    assert remark.startswith(f"{folder / 'images'}: 2 pictures lie between those that transforms.json names and will be used")
 
 
 @pytest.mark.parametrize(
