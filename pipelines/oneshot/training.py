@@ -46,7 +46,8 @@ class OneshotTraining:
         self, options: TrainOneshot, model: GAGAvatar, rig: Rig, device: str, features: Vgg16Features | None = None
     ) -> None:
         self.options, self.rig, self.device = options, rig.to(device), device
-        self.model = model.to(device, memory_format=torch.channels_last)  # convolutions are faster so, everywhere
+        self.model = model.to(device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are faster so
         self.forward: Forward = self.model
         """The model, or what wraps it to share gradients with other processes."""
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
