@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pipelines.fanout import FanOutResult, Item, Step, run_and_assemble
 from pipelines.keys import digest
 from pipelines.lpips_asset import ON_TAG, say_lpips_is_off
 from pipelines.main import run_stage
+from pipelines.pairing import cross_pairs
 from pipelines.params import Params, load_params
 from pipelines.runs import stage_run
 from pipelines.subject import TRACKS_FOLDER
@@ -39,16 +40,6 @@ def items(params: Params) -> list[Item]:
     for target, driver in islice(cross_pairs(subjects), params.evaluate.max_cross_pairs):
         found.append(Item(f"{target}{PAIR}{driver}", digest([avatar[target], data_of(driver), "cross"])))
     return found
-
-
-def cross_pairs(subjects: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """All ordered pairs (avatar, driver): in a ring, each avatar driven by the next subject, then by the one after, and so on.
-
-    So however many are taken, avatars and drivers are taken equally often, give or take one.
-    """
-    for distance in range(1, len(subjects)):
-        for place, target in enumerate(subjects):
-            yield target, subjects[(place + distance) % len(subjects)]
 
 
 def step(params: Params) -> Step:

@@ -1,16 +1,23 @@
-"""The one item of train_oneshot, and the key of what it makes."""
+"""What train_oneshot and evaluate_oneshot do, and under which keys."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from avatar_models.gagavatar.storage import FACTS, TENSORS
 from pipelines import tables
 from pipelines.atomic import sha256_file
+from pipelines.csim_asset import csim_assets
 from pipelines.fanout import Item, Step
 from pipelines.keys import digest
+from pipelines.lpips_asset import lpips_assets, lpips_files
+from pipelines.oneshot.evaluation import VERSION as JUDGING_VERSION
+from pipelines.oneshot.evaluation import JudgeOneshot
 from pipelines.oneshot.people import train_and_test
 from pipelines.oneshot.setup import Recipe
 from pipelines.oneshot.trainer import VERSION, OneshotTrainer
@@ -28,12 +35,14 @@ def model_item(params: Params, root: Path = Path()) -> Item:
     """The item: it depends on all segments of all subjects, and on who is kept out. Raises ParamsError."""
     segments = tables.read_table(root / TRACKS_FOLDER / "segments.parquet", tables.SEGMENTS)
     train, test = train_and_test(subjects_that_passed(segments), params.train_oneshot.test_subjects)
-    passed = [row for row in segments.to_pylist() if row["passed"]]
+    return Item(MODEL, digest([data_of(segments, train), data_of(segments, test)]))
 
-    def data_of(subjects: list[str]) -> list[str]:
-        return sorted(row["fingerprint"] for row in passed if row["subject_id"] in set(subjects))
 
-    return Item(MODEL, digest([data_of(train), data_of(test)]))
+def data_of(segments: pa.Table, subjects: Sequence[str]) -> list[str]:
+    """What the segments of some subjects that passed hold."""
+    wanted = set(subjects)
+    rows = segments.select(["subject_id", "passed", "fingerprint"]).to_pylist()
+    return sorted(row["fingerprint"] for row in rows if row["passed"] and row["subject_id"] in wanted)
 
 
 def model_step(params: Params, root: Path = Path()) -> Step:
@@ -50,6 +59,15 @@ def model_step(params: Params, root: Path = Path()) -> Step:
     workers = Workers(num_cpus=cpus, num_gpus=gpus, count=1)
     key = {name: value for name, value in options.items() if name not in ELSEWHERE}
     return Step("train_oneshot", VERSION, worker, key, workers, assets)
+
+
+def judging_step(params: Params) -> Step:
+    """A step of JudgeOneshot. Where the files of LPIPS and CSIM lie stays out of the key; their content is in it."""
+    sface = Path(params.evaluate.sface_weights)
+    judge = partial(JudgeOneshot, lpips_files=lpips_files(params), sface=str(sface.resolve()) if sface.is_file() else "")
+    assets = lpips_assets(params) | csim_assets(params.evaluate)
+    options = {"max_frames": params.evaluate.max_frames}
+    return Step("evaluate_oneshot", JUDGING_VERSION, judge, options, params.compute.render, assets)
 
 
 def weights_of(params: Params) -> dict[str, str]:

@@ -1,0 +1,221 @@
+"""Judging the one-shot model on people that it has never seen: GAGAvatar's Table 1, beside methods that need no training.
+
+An item is a test subject (self-reenactment: the first frame of its first clip is the photo, the others drive and are wanted) or
+a pair "photo<driver" (cross-reenactment: nothing is wanted of the picture, but that it looks like the photo and moves like the
+driver). All pictures are over black.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from avatar_models.baselines import copy_source, warp_by_landmarks
+from avatar_models.face_embedding import FaceEmbedder, load_sface
+from avatar_models.gagavatar.avatar import OneshotAvatar, avatar_of
+from avatar_models.gagavatar.storage import read_model
+from avatar_models.lpips import Lpips, load_lpips
+from avatar_models.reenactment import Footage, Likeness, landmarks_of, reenactment_figures
+from avatar_models.splatting import splat
+from pipelines.cache import Entry, EntryWriter
+from pipelines.devices import best_device
+from pipelines.evaluation import PAIR, distances, measured, panel, store_video
+from pipelines.fanout import Item, ItemRejected
+from pipelines.lpips_asset import LpipsFiles
+from pipelines.oneshot.pairs import Batch, Frames, Pairs, frames_of
+from pipelines.splits import spread, subject_splits
+from pipelines.subject import read_tables
+
+VERSION = 1
+MODEL = Path("models/oneshot")
+METHODS = ("gagavatar", "copy", "warp")
+"""The model; the photo itself; the photo pulled to the driver's landmarks, which are given to it."""
+PICTURE_FIGURES = ("psnr", "ssim", "lpips")
+FACE_FIGURES = ("akd", "aed", "apd", "csim")
+STRIP = 6  # frames of the film strip
+
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("subject_id", "driver_id", "method")),
+        ("frame", pa.int64()),
+        *((name, pa.float32()) for name in (*PICTURE_FIGURES, *FACE_FIGURES, "mouth")),
+    ],
+    metadata={"headwater.table": "oneshot-evaluation", "headwater.version": "1"},
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A photo, and frames that drive it. T frames."""
+
+    subject: str
+    driver: str
+    frames: Frames  # of the driver
+    batch: Batch  # T pairs: the photo, and the driver's frames
+    identity: Tensor  # (I,) of the photo's person
+    rows: NDArray[np.int64]  # (T,) of the driver's frames
+
+    @property
+    def own(self) -> bool:
+        return self.subject == self.driver
+
+
+class JudgeOneshot:
+    """Judges one test subject or one pair per call."""
+
+    def __init__(self, params: Mapping[str, Any], lpips_files: LpipsFiles | None = None, sface: str = "") -> None:
+        self.lpips_files, self.sface = lpips_files, sface
+        self.max_frames = int(params["max_frames"])
+        self.device = best_device()
+        self.data = read_tables()
+        self.head = self.data.head()
+        stored = read_model(MODEL, self.device)
+        self.model = stored.model.eval()
+        self.rig = self.head.rig.take(stored.vertices).to(self.device)
+
+    @cached_property
+    def lpips(self) -> Lpips | None:
+        return load_lpips(self.lpips_files.vgg16, self.lpips_files.linear).to(self.device) if self.lpips_files else None
+
+    @cached_property
+    def embedder(self) -> FaceEmbedder | None:
+        return load_sface(Path(self.sface)) if self.sface else None
+
+    def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
+        subject, _, driver = item.id.partition(PAIR)
+        scene = self.scene(subject, driver or subject)
+        made = self.made(scene)
+        tables, means = [], {}
+        for method, pictures in made.items():
+            rows, mean = self.judged(scene, method, pictures)
+            tables.append(rows)
+            means[method] = mean
+        out.write_table("metrics", pa.concat_tables(tables))
+        out.write_bytes("strip.png", film_strip(scene, made))
+        panels = (
+            np.concatenate([panel(photo), panel(wanted), panel(shown)], 1)
+            for photo, wanted, shown in zip(scene.batch.photos, scene.batch.targets, made["gagavatar"], strict=True)
+        )
+        clip = scene.frames.clip_ids[scene.frames.clip[scene.rows[0]]]
+        store_video(out, "video.mp4", panels, self.data.segments, clip)
+        return means
+
+    def scene(self, subject: str, driver: str) -> Scene:
+        """Raises ItemRejected for a subject without two good frames in a clip."""
+        own, other = self.frames(subject), self.frames(driver)
+        photo = 0
+        rows = np.arange(1, other.first[1]) if subject == driver else np.arange(other.first[1])
+        rows = spread(rows, self.max_frames)
+        size = self.model.sizes.image_size
+        driving = Pairs(other, self.data.frames, size).batch([(0, int(row)) for row in rows])
+        seen = Pairs(own, self.data.frames, size).batch([(photo, photo)])
+        count = len(rows)
+        batch = replace(
+            driving,
+            photos=seen.photos.expand(count, -1, -1, -1),
+            cameras=replace(
+                seen.cameras, K=seen.cameras.K.expand(count, -1, -1), viewmat=seen.cameras.viewmat.expand(count, -1, -1)
+            ),
+        )
+        return Scene(subject, driver, other, batch, seen.identity[0], rows)
+
+    def frames(self, subject: str) -> Frames:
+        found = frames_of(self.data, subject_splits(self.data.segments, self.data.tracks, subject, 0.0))
+        if not len(found):
+            raise ItemRejected("no_pairs", f"subject {subject}: no clip of it has two good frames")
+        return found
+
+    def made(self, scene: Scene) -> dict[str, Tensor]:
+        """Pictures (T, 3, S, S) in [0, 1] of each method, on the CPU."""
+        count = len(scene.batch)
+        photo, driven = scene.batch.photos[:1], as_bytes(scene.batch.targets)
+        source = as_bytes(photo)[0]
+        points, others = landmarks_of(source[None])[0, :, :2], landmarks_of(driven)[..., :2]
+        # Without a face there is nothing to pull the photo to.
+        warped = [
+            warp_by_landmarks(source, points, other) if np.isfinite(points).all() and np.isfinite(other).all() else source
+            for other in others
+        ]
+        return {
+            "gagavatar": self.rendered(scene),
+            "copy": as_images(copy_source(source, count)),
+            "warp": as_images(np.stack(warped)),
+        }
+
+    @torch.no_grad()
+    def rendered(self, scene: Scene) -> Tensor:
+        """What the model makes: the photo's person once, and of each frame what moves."""
+        batch = scene.batch.to(self.device)
+        person = self.model.person(batch.photos[:1], batch.cameras[:1])
+        avatar = avatar_of(self.model, person, self.rig, scene.identity.to(self.device))
+        conditions = torch.cat([batch.expression, batch.jaw, batch.eyes], 1)
+        return torch.cat([draw(avatar, condition, batch, k) for k, condition in enumerate(conditions)]).cpu()
+
+    def judged(self, scene: Scene, method: str, pictures: Tensor) -> tuple[pa.Table, dict[str, float | None]]:
+        """A row for each frame, and the means."""
+        batch, count = scene.batch, len(scene.batch)
+        known = batch.known[:, 0].numpy()
+        made = torch.where(batch.known, pictures, batch.targets)  # what the video does not show is not judged
+        columns: dict[str, Any] = dict.fromkeys((*PICTURE_FIGURES, *FACE_FIGURES, "mouth"), [None] * count)
+        if scene.own:
+            whole = np.full(known.shape, 255, np.uint8)
+            columns |= {name: values for name, values in measured(made, batch.targets, whole, known).items() if name in columns}
+            if self.lpips is not None:
+                columns |= distances(self.lpips, {"lpips": made}, batch.targets, known)
+        K = batch.views.K.double().numpy()
+        own, driver = (np.asarray(identity) for identity in (scene.identity, batch.identity[0]))
+        like = None if self.embedder is None else Likeness(self.embedder, self.like(scene))
+        faces = reenactment_figures(
+            Footage(as_bytes(made), K, own), Footage(as_bytes(batch.targets), K, driver), self.head, like
+        )
+        found = faces.means()
+        columns |= {"akd": faces.akd, "aed": faces.aed, "apd": faces.apd, "mouth": faces.mouth_made}
+        if faces.csim is not None:
+            columns["csim"] = faces.csim
+        means: dict[str, float | None] = {
+            name: float(np.mean(columns[name])) for name in PICTURE_FIGURES if columns[name][0] is not None
+        }
+        means |= {name: found[name] for name in (*FACE_FIGURES, "mouth_correlation", "no_face_made")}
+        columns |= {"subject_id": [scene.subject] * count, "driver_id": [scene.driver] * count, "method": [method] * count}
+        columns["frame"] = scene.frames.row[scene.rows]
+        table = pa.table({field.name: pa.array(columns[field.name], field.type, from_pandas=True) for field in SCHEMA}, SCHEMA)
+        return table, {name: None if value is None else round(value, 4) for name, value in means.items()}
+
+    def like(self, scene: Scene) -> NDArray[np.uint8]:
+        """Whom the made frames should look like."""
+        return as_bytes(scene.batch.targets if scene.own else scene.batch.photos[:1])
+
+
+def draw(avatar: OneshotAvatar, condition: Tensor, batch: Batch, index: int) -> Tensor:
+    """One picture (1, 3, S, S)."""
+    return avatar.picture(splat(avatar.gaussians(condition), batch.views[index : index + 1]).image)
+
+
+def as_bytes(pictures: Tensor) -> NDArray[np.uint8]:
+    """(T, 3, S, S) in [0, 1] -> (T, S, S, 3) uint8."""
+    return np.ascontiguousarray((pictures.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy())
+
+
+def as_images(pictures: NDArray[np.uint8]) -> Tensor:
+    """(T, S, S, 3) uint8 -> (T, 3, S, S) in [0, 1]."""
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255
+
+
+def film_strip(scene: Scene, made: Mapping[str, Tensor]) -> bytes:
+    """A PNG: the photo, and below each of some driving frames what each method makes of it."""
+    chosen = spread(np.arange(len(scene.batch)), STRIP)
+    rows: Sequence[Tensor] = [scene.batch.targets, *made.values()]
+    left = torch.cat([scene.batch.photos[0], torch.zeros_like(scene.batch.photos[0]).repeat(1, len(made), 1)], 1)
+    columns = [torch.cat([row[k] for row in rows], 1) for k in chosen]
+    strip = as_bytes(torch.cat([left, *columns], 2)[None].clamp(0, 1))[0]
+    return bytes(cv2.imencode(".png", strip[..., ::-1])[1].tobytes())
