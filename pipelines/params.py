@@ -214,7 +214,7 @@ class TrainHeadgas(Block):
         return self
 
 
-class TestSubjects(Block):
+class KeptOut(Block):
     """Who is kept out of training for judging: the one-shot model has to know what it has never seen."""
 
     share: Fraction = 0.2
@@ -250,7 +250,7 @@ class TrainOneshot(Block):
     """DINOv2's dinov2_vitb14_pretrain.pth for `published`: loaded, and kept as it is. Empty: the transformer learns too."""
     start_from: str = ""
     """A model's folder, such as `headwater import gagavatar` writes, whose weights are the first ones."""
-    test_subjects: TestSubjects = TestSubjects()
+    test_subjects: KeptOut = KeptOut()
     probes: Annotated[int, Field(ge=0)] = 5
     """How often pairs of test subjects are rendered while training goes on."""
     checkpoint_every: Annotated[int, Field(gt=0, multiple_of=10)] = 100

@@ -50,7 +50,7 @@ class Frames:
 def frames_of(data: Tables, splits: Sequence[ClipSplit]) -> Frames:
     """All good rows of clips as columns; clips with fewer than two have no pairs and are left out."""
     wanted = {split.clip_id: np.union1d(split.train, split.held_out) for split in splits}
-    tracks = data.tracks.filter(pc.is_in(data.tracks["clip_id"], pa.array(list(wanted)))).sort_by(
+    tracks = data.tracks.filter(pc.is_in(data.tracks["clip_id"], pa.array(list(wanted), pa.string()))).sort_by(
         [("clip_id", "ascending"), ("frame", "ascending")]
     )
     names = tracks["clip_id"].combine_chunks().dictionary_encode()
@@ -74,7 +74,7 @@ def frames_of(data: Tables, splits: Sequence[ClipSplit]) -> Frames:
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         column("K", 3, 3),
         column("viewmat", 4, 4),
-        column("expression", -1),
+        column("expression", len(data.tracks["expression"][0])),
         column("jaw", 3),
         column("eyes", 6),
         np.array([identities[name] for name, _, _ in kept], np.float32),

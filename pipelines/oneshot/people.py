@@ -6,10 +6,10 @@ import difflib
 import hashlib
 from collections.abc import Sequence
 
-from pipelines.params import ParamsError, TestSubjects
+from pipelines.params import KeptOut, ParamsError
 
 
-def train_and_test(subjects: Sequence[str], options: TestSubjects) -> tuple[list[str], list[str]]:
+def train_and_test(subjects: Sequence[str], options: KeptOut) -> tuple[list[str], list[str]]:
     """(training, test) subjects, both sorted. By share those with the smallest digests are kept out, so that one subject more
     moves few from one side to the other.
 

@@ -1,0 +1,68 @@
+"""A batch of pairs is what the tables hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from avatar_models.cameras import project
+from avatar_models.heads.procedural import procedural_head
+from avatar_models.people import make_person, perform
+from pipelines.oneshot.loader import read_ahead
+from pipelines.oneshot.pairs import Pairs, head_box
+from pipelines.oneshot.stream import pairs_of
+from pipelines.params import KeptOut
+from tests.pipelines.oneshot.made import FRAMES, PEOPLE, SIDE, setup
+
+
+def all_pairs(people: Path, size: int = SIDE) -> Pairs:
+    own = setup(people, test_subjects=KeptOut(share=0.0))
+    return Pairs(own.frames, own.data.frames, size)
+
+
+def test_photo_and_target_are_the_frames_that_were_asked_for(people: Path, tiny_model: None) -> None:
+    pairs = all_pairs(people)
+    frames = pairs.frames
+    bob = frames.clip_ids.index("bob")
+    first = int(frames.first[bob])
+    batch = pairs.batch([(first + 2, first), (first, first + 3)])
+    performance = perform(PEOPLE["bob"], FRAMES, 8.0)
+    torch.testing.assert_close(batch.expression.numpy(), performance.expression[[0, 3]].astype(np.float32))
+    torch.testing.assert_close(batch.photos[1], pairs.batch([(first + 1, first)]).targets[0])
+    assert torch.equal(batch.identity[0], torch.from_numpy(make_person(PEOPLE["bob"]).identity))
+
+
+def test_pictures_lie_over_black_and_show_the_head_where_its_vertices_are(people: Path, tiny_model: None) -> None:
+    pairs = all_pairs(people)
+    batch = pairs.batch([(0, 1)])
+    vertices = project(batch.vertices(procedural_head().rig), batch.views)[0]
+    left, top, right, _ = batch.boxes[0].tolist()
+    assert left <= vertices[:, 0].min() + 2 and vertices[:, 0].max() - 2 <= right and top <= vertices[:, 1].min() + 2
+    assert batch.targets[0, :, 1, 1].tolist() == [0, 0, 0] and batch.targets[0].max() > 0.4
+    assert batch.known.all()
+
+
+def test_smaller_pictures_have_cameras_to_match(people: Path, tiny_model: None) -> None:
+    batch, small = (all_pairs(people, size).batch([(0, 1)]) for size in (SIDE, SIDE // 2))
+    assert small.targets.shape == (1, 3, SIDE // 2, SIDE // 2)
+    head = procedural_head().rig
+    torch.testing.assert_close(project(small.vertices(head), small.views) * 2, project(batch.vertices(head), batch.views))
+
+
+def test_the_box_is_the_mattes() -> None:
+    matte = np.zeros((20, 20), np.uint8)
+    assert head_box(matte).tolist() == [0, 0, 20, 20]
+    matte[3:7, 10:15] = 255
+    assert head_box(matte).tolist() == [10, 3, 15, 7]
+
+
+def test_batches_come_in_order_however_many_threads_read(people: Path, tiny_model: None) -> None:
+    pairs = all_pairs(people)
+    wanted = list(pairs_of(range(9), 3, pairs.frames, 0))
+    for threads in (1, 3):
+        found = [batch.expression for batch in read_ahead(pairs, iter(wanted), threads)]
+        assert len(found) == 9
+        for expression, some in zip(found, wanted, strict=True):
+            assert torch.equal(expression, torch.from_numpy(pairs.frames.expression[[target for _, target in some]]))

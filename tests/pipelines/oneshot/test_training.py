@@ -1,0 +1,113 @@
+"""The one-shot model learns, goes on as if it had never stopped, and does not care how many share a batch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from avatar_models.gagavatar.storage import FACTS, read_model
+from pipelines.cache import Cache, Entry
+from pipelines.fanout import Item
+from pipelines.news import News
+from pipelines.oneshot.trainer import OneshotTrainer, Watch, train_here
+from pipelines.oneshot.training import TrainingDiverged
+from pipelines.params import Fleet
+from tests.pipelines.oneshot.made import OPTIONS, recipe, setup, weights
+
+
+def test_it_learns_and_says_so(people: Path, tiny_model: None, tmp_path: Path) -> None:
+    own, news = setup(people), News()
+    watch = Watch(own, news)
+    train_here(own, watch, tmp_path / "checkpoint.pt", 1)
+    losses = [point["loss"] for point in own.training.curve]
+    assert [point["step"] for point in own.training.curve] == [10, 20, 30, 40]
+    assert losses[-1] < 0.8 * losses[0]
+    assert [point["step"] for point in own.training.curve if "held_out_psnr" in point] == [20, 40]
+    told = news.take("model")
+    assert told is not None and told.said.startswith("step 40 of 40, loss") and len(told.points) == 4
+    assert told.files["progress.png"][:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("cut", [20, 33])
+def test_a_run_that_was_cut_ends_with_the_same_bits(people: Path, tiny_model: None, tmp_path: Path, cut: int) -> None:
+    whole = setup(people)
+    train_here(whole, Watch(whole, News()), tmp_path / "whole.pt", 1)
+
+    class Cut(Exception):
+        pass
+
+    first = setup(people)
+    step = first.training.one_step
+
+    def one_step_or_cut(*arguments):  # type: ignore[no-untyped-def]
+        if first.training.step == cut:
+            raise Cut
+        return step(*arguments)
+
+    first.training.one_step = one_step_or_cut  # type: ignore[method-assign]
+    with pytest.raises(Cut):
+        train_here(first, Watch(first, News()), tmp_path / "cut.pt", 1)
+    second = setup(people, seed=OPTIONS.seed)
+    train_here(second, Watch(second, News()), tmp_path / "cut.pt", 2)
+    assert torch.equal(weights(second), weights(whole))
+    assert second.training.curve == whole.training.curve
+
+
+def test_gradients_of_shares_add_up_to_those_of_the_batch(people: Path, tiny_model: None) -> None:
+    """What DDP averages over three processes, of which one has no second sample, is the gradient of the whole batch."""
+    whole = setup(people, batch=4)
+    pairs = list(zip([0, 1, 2, 3], [1, 2, 0, 4], strict=True))
+    pairs[3] = (3, 4)
+    whole.training.one_step(whole.pairs.batch(pairs))
+    wanted = [parameter.grad.clone() for parameter in whole.training.model.parameters() if parameter.grad is not None]
+    summed = [torch.zeros_like(gradient) for gradient in wanted]
+    for part in (pairs[0::3], pairs[1::3], pairs[2::3]):
+        own = setup(people, batch=4, clip_norm=1e9)
+        own.training.one_step(own.pairs.batch(part), share=len(part) * 3 / 4)
+        found = [parameter.grad for parameter in own.training.model.parameters() if parameter.grad is not None]
+        for total, gradient in zip(summed, found, strict=True):
+            total += gradient / 3
+    whole_norm = torch.cat([gradient.flatten() for gradient in wanted]).norm()
+    norm = torch.cat([gradient.flatten() for gradient in summed]).norm()
+    scale = min(1.0, OPTIONS.clip_norm / float(norm))
+    for total, gradient in zip(summed, wanted, strict=True):
+        torch.testing.assert_close(total * scale, gradient, atol=1e-5 * float(whole_norm), rtol=1e-4)
+
+
+def test_a_loss_that_is_not_finite_stops_training_with_its_name(people: Path, tiny_model: None) -> None:
+    own = setup(people)
+    with torch.no_grad():
+        own.training.model.lifting[0].convs[6].bias[-1] = float("inf")
+        own.training.model.lifting[0].convs[6].weight.fill_(float("nan"))
+    with pytest.raises((TrainingDiverged, ValueError), match="not finite"):
+        own.training.one_step(own.pairs.batch([(0, 1)]))
+
+
+def test_the_rate_falls_to_a_tenth_and_the_styles_is_a_tenth(people: Path, tiny_model: None) -> None:
+    training = setup(people).training
+    rates = []
+    for step in (0, OPTIONS.steps // 2, OPTIONS.steps):
+        training.step = step
+        training.set_rates()
+        rates.append([group["lr"] / OPTIONS.learning_rate for group in training.optimizer.param_groups])
+    torch.testing.assert_close(rates, [[1.0, 0.1], [0.55, 0.055], [0.1, 0.01]])
+
+
+def test_what_is_written_is_the_averaged_model_with_its_facts(people: Path, tiny_model: None, tmp_path: Path) -> None:
+    own = recipe(people)
+    cache, key = Cache(str(tmp_path / "cache")), "0" * 64
+    out = cache.writer(key)
+    summary = OneshotTrainer({}, own, Fleet(), "")(Item("model", "0"), None, out)
+    out.commit(summary, 0.0)
+    entry = cache.find(key)
+    assert isinstance(entry, Entry)
+    folder = tmp_path / "model"
+    for name in ("model.safetensors", FACTS):
+        entry.copy_to(name, folder / name)
+    stored = read_model(folder)
+    assert stored.facts["head"] == "procedural" and stored.facts["clips"] == 3 and len(stored.vertices) == 30
+    assert summary["steps"] == 40 and summary["held_out_psnr"] > 5
+    assert json.loads(entry.read_bytes("curve.json"))[-1]["step"] == 40
