@@ -25,7 +25,6 @@ from avatar_models.cameras import Camera
 from avatar_models.compression import Coding, CompressionError, compress, decompress, packed, unpacked
 from avatar_models.gaussians import Gaussians
 from avatar_models.kernels.arena import empty
-from avatar_models.splatting import splat
 
 FORMAT, COMPRESSED_FORMAT = 2, 3
 TENSORS, COMPRESSED_TENSORS, FACTS = "avatar.safetensors", "avatar.safetensors.z", "avatar.json"
@@ -38,7 +37,7 @@ class AvatarError(ValueError):
 
 
 class Avatar(Protocol):
-    """condition -> Gaussians in the head's frame."""
+    """condition -> Gaussians in the head's frame -> pictures."""
 
     condition_size: int
 
@@ -50,6 +49,10 @@ class Avatar(Protocol):
         """The Gaussians of conditions (B, E), one after the other: what is known ahead may be made together."""
         ...
 
+    def draw(self, gaussians: Gaussians, camera: Camera, background: Tensor) -> Tensor:
+        """The picture (1, 3, H, W) of its Gaussians that a camera (1) sees over a colour (3,). Values may leave [0, 1]."""
+        ...
+
 
 @torch.no_grad()
 def render(avatar: Avatar, camera: Camera, conditions: Tensor, background: Tensor) -> Tensor:
@@ -57,7 +60,7 @@ def render(avatar: Avatar, camera: Camera, conditions: Tensor, background: Tenso
     shape = len(camera), 3, camera.height, camera.width
     images = torch.empty(shape, device=background.device) if background.is_cuda else torch.from_numpy(empty(*shape))
     for index, gaussians in zip(range(len(camera)), avatar.each(conditions), strict=True):
-        image = splat(gaussians, camera[index : index + 1], background).image  # let go at once: the next one takes its memory
+        image = avatar.draw(gaussians, camera[index : index + 1], background)  # let go at once: the next one takes its memory
         torch.clamp(image[0], 0.0, 1.0, out=images[index])
     return images
 
@@ -142,14 +145,20 @@ def _read_compressed(folder: Path, how: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def load_avatar(folder: Path, device: str = "cpu") -> tuple[Avatar, dict[str, Any]]:
     """An avatar of any method, to be looked at on a device, and its facts. Raises AvatarError."""
-    from avatar_models.headgas import FrozenHeadGas, HeadGas
-
     method, tensors, facts = read_avatar(folder)
     if method == "headgas":
+        from avatar_models.headgas import FrozenHeadGas, HeadGas
+
         with _damage_told(folder, facts):
             model = HeadGas.from_tensors(tensors, facts["sizes"])
         return FrozenHeadGas(model.eval().to(device)), facts
-    raise AvatarError(f"{folder}: unknown avatar method {method!r}, this code knows headgas")
+    if method == "gagavatar":
+        from avatar_models.gagavatar.avatar import OneshotAvatar
+
+        there = {name: tensor.to(device) for name, tensor in tensors.items()}
+        with _damage_told(folder, facts):
+            return OneshotAvatar.from_tensors(there, facts["sizes"]), facts
+    raise AvatarError(f"{folder}: unknown avatar method {method!r}, this code knows headgas and gagavatar")
 
 
 @contextmanager

@@ -44,6 +44,8 @@ def compress_to_folder(folder: Path, output: Path, options: Smaller) -> list[str
         raise CompressError(f"--bits {options.bits}: there are codes of {' and '.join(map(str, CODES))} bits")
     before = open_avatar(folder)[0]
     method, tensors, facts = read_avatar(folder)
+    if method != "headgas":
+        raise CompressError(f"{folder}: an avatar of the method {method}; only headgas ones can be compressed")
     if "compression" in facts:
         raise CompressError(f"{folder}: is compressed already; compress the avatar that it was made from, with other options")
     model = HeadGas.from_tensors(tensors, facts["sizes"])

@@ -23,7 +23,10 @@ def export_to_file(folder: Path, output: Path, *, expressions: Sequence[str], co
     if output.suffix.lower() != ".ply":
         raise RenderError(f"{output}: an export is a .ply file")
     avatar, facts = open_avatar(folder)
-    gaussians = half_turn_about_x(avatar.gaussians(expression_condition(facts, expressions)))
+    gaussians = avatar.gaussians(expression_condition(facts, expressions))
+    if gaussians.quats is None:
+        raise RenderError(f"{folder}: a network draws its pictures, and no viewer knows its Gaussians' features; render it")
+    gaussians = half_turn_about_x(gaussians)
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(output) as temporary:
         (write_compressed_ply if compressed else write_ply)(temporary, gaussians)

@@ -88,8 +88,8 @@ def expression_condition(facts: dict[str, Any], expressions: Sequence[str]) -> t
 
 @torch.no_grad()
 def pictures(avatar: Avatar, camera: Camera, conditions: torch.Tensor, level: float) -> Iterator[NDArray[np.uint8]]:
-    """Pictures (H, W, 3) uint8, one at a time."""
+    """Pictures (H, W, 3) uint8, one at a time. Avatar, cameras and conditions are on one device."""
     for start in range(0, len(camera), TOGETHER):
         some = slice(start, start + TOGETHER)
-        images = render(avatar, camera[some], conditions[some], torch.full((3,), level))
-        yield from (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+        images = render(avatar, camera[some], conditions[some], torch.full((3,), level, device=conditions.device))
+        yield from (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
+from avatar_models.cameras import Camera, resized
 from avatar_models.gagavatar.branches import Attributes
 from avatar_models.gagavatar.model import GAGAvatar, Person, joined, shapes
 from avatar_models.gagavatar.renderer import StyleUNet
@@ -16,6 +18,7 @@ from avatar_models.gagavatar.settings import RGB
 from avatar_models.gagavatar.sizes import GagavatarSizes
 from avatar_models.gaussians import Gaussians
 from avatar_models.heads.skinning import Rig, pose
+from avatar_models.splatting import splat
 
 
 class OneshotAvatar:
@@ -47,6 +50,20 @@ class OneshotAvatar:
         return Gaussians(torch.cat([vertices, self.points]), None, None, own.opacities[0], own.colors[0], self._covariances)
 
     @torch.no_grad()
+    def draw(self, gaussians: Gaussians, camera: Camera, background: Tensor) -> Tensor:
+        """The picture (1, 3, H, W), made at the model's own size and resampled to the camera's where that is another.
+
+        Raises ValueError for a background (3,) that is not black: the renderer has learned to draw over no other.
+        """
+        if bool(background.any()):
+            raise ValueError(f"a one-shot avatar is drawn over black, not over {background.tolist()}")
+        side = self.sizes.image_size
+        made = self.picture(splat(gaussians, resized(camera, side, side)).image)
+        if (camera.height, camera.width) == (side, side):
+            return made
+        return interpolate(made, (camera.height, camera.width), mode="bicubic", align_corners=False, antialias=True)
+
+    @torch.no_grad()
     def picture(self, splatted: Tensor) -> Tensor:
         """Splatted features (B, C, S, S) over black -> pictures (B, 3, S, S) in [0, 1], over black."""
         coarse = splatted[:, :RGB]
@@ -61,7 +78,7 @@ class OneshotAvatar:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], sizes: Mapping[str, Any]) -> OneshotAvatar:
-        """The avatar that `tensors()` and `sizes.as_dict()` describe."""
+        """The avatar that `tensors()` and `sizes.as_dict()` describe, on the tensors' device."""
         own = GagavatarSizes.from_dict(sizes)
 
         def part(prefix: str) -> dict[str, Tensor]:
@@ -70,8 +87,9 @@ class OneshotAvatar:
         attributes = Attributes(**{name: tensor[None] for name, tensor in part("gaussians.").items()})
         renderer = None
         if own.renderer is not None:
-            renderer = StyleUNet(own.feature_dim, own.renderer).eval()
-            renderer.load_state_dict(part("renderer."))
+            with torch.device("meta"):  # no weights are drawn only to be replaced
+                renderer = StyleUNet(own.feature_dim, own.renderer).eval()
+            renderer.load_state_dict(part("renderer."), assign=True)
         return cls(own, attributes, tensors["points"], Rig(**part("rig.")), renderer)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from avatar_models import kernels
 from avatar_models.blending import steady_blend
+from avatar_models.cameras import Camera
 from avatar_models.gaussians import Gaussians
 from avatar_models.headgas.model import HeadGas
 from avatar_models.headgas.variants import Full, Rigged
@@ -27,6 +28,7 @@ from avatar_models.kernels import headgas as fused
 from avatar_models.kernels.arena import empty
 from avatar_models.kernels.lanes import ROWS
 from avatar_models.kernels.threads import run
+from avatar_models.splatting import splat
 
 TOGETHER = ROWS
 """Expressions that are worked out in one pass over the basis, where they are known ahead."""
@@ -49,6 +51,10 @@ class FrozenHeadGas:
     def gaussians(self, condition: Tensor) -> Gaussians:
         """Gaussians in the head's frame for one condition (E,)."""
         return next(self.each(condition[None]))
+
+    def draw(self, gaussians: Gaussians, camera: Camera, background: Tensor) -> Tensor:
+        """The picture (1, 3, H, W): splatting is all."""
+        return splat(gaussians, camera, background).image
 
     @torch.no_grad()
     def each(self, conditions: Tensor) -> Iterator[Gaussians]:

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from avatar_models.blending import Blend, blend
+from avatar_models.cameras import Camera
 from avatar_models.gaussians import Gaussians
 from avatar_models.headgas.variants import VARIANTS
+from avatar_models.splatting import splat
 
 POSITION_RATE = 6.4e-4
 """Learning rate of the means over the head's extent: four times 3DGS's, because runs here are short."""
@@ -108,6 +110,10 @@ class HeadGas(nn.Module):
     def each(self, conditions: Tensor) -> Iterator[Gaussians]:
         """The Gaussians of conditions (B, E), one after the other."""
         return (self.gaussians(condition) for condition in conditions)
+
+    def draw(self, gaussians: Gaussians, camera: Camera, background: Tensor) -> Tensor:
+        """The picture (1, 3, H, W): splatting is all."""
+        return splat(gaussians, camera, background).image
 
     def blended(self, e: Tensor, blend: Blend) -> Tensor:
         """(N, D) features f_i = F^T e_i + f_0 (equation 3)."""
