@@ -103,7 +103,8 @@ class ClipTracks:
     K: NDArray[np.float32]  # (N, 3, 3) pixels of the stored crop
     viewmat: NDArray[np.float32]  # (N, 4, 4)
     conditions: NDArray[np.float32]  # (N, E)
-    frames: NDArray[np.int64]
+    frames: NDArray[np.int64]  # (N,) index in the source video
+    times: NDArray[np.float64]  # (N,) seconds from the source video's first frame
     head: str
 
 
@@ -119,6 +120,7 @@ def clip_tracks(all_tracks: pa.Table, clip_id: str) -> ClipTracks:
         array("viewmat").reshape(-1, 4, 4),
         track_condition(array("expression"), array("jaw"), array("eyes")),
         rows["frame"].to_numpy(),
+        rows["time"].to_numpy(),
         rows["head"][0].as_py(),
     )
 

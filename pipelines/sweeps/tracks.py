@@ -7,16 +7,15 @@ changed comes from the cache, and what it computes is there for the stage afterw
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 
-from pipelines.cache import Cache, DamagedEntry, Entry, Failure
-from pipelines.fanout import FanOutResult, Item, ItemRejected, Step
-from pipelines.fanout.item import Work, chain_keys
+from pipelines.cache import Cache, Entry
+from pipelines.fanout import FanOutResult, Item, ItemRejected, Step, Work
+from pipelines.fanout.here import entries_here
 from pipelines.heads import load_head
 from pipelines.params import Params
 from pipelines.preprocess import clip_items, preprocess_steps, together_step
@@ -51,28 +50,8 @@ def own_tracks(cache: Cache, params: Params, catalog: pa.Table, root: Path) -> I
 
 
 def brought_through(cache: Cache, steps: Sequence[Step], item: Item, workers: dict[str, Work]) -> list[Entry] | None:
-    """The entry of each step for a clip, computed where it is not there; None for a clip that ends in quarantine.
-
-    `workers` keeps those that were needed, by the step's name.
-    """
-    entries: list[Entry] = []
-    for step, key in zip(steps, chain_keys(steps, item), strict=True):
-        found = cache.find(key)
-        if isinstance(found, Failure):
-            return None
-        if found is None:
-            if step.name not in workers:
-                workers[step.name] = step.worker(step.params)
-            start, writer = time.perf_counter(), cache.writer(key)
-            try:
-                summary = workers[step.name](item, entries[-1] if entries else None, writer)
-            except ItemRejected:
-                return None
-            except DamagedEntry as error:
-                cache.forget(error.key)  # the trial is tried again
-                raise
-            writer.commit(summary, time.perf_counter() - start)
-            found = cache.find(key)
-            assert isinstance(found, Entry)
-        entries.append(found)
-    return entries
+    """The entry of each step for a clip, computed where it is not there; None for a clip that ends in quarantine."""
+    try:
+        return entries_here(cache, steps, item, workers)
+    except ItemRejected:
+        return None
