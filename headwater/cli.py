@@ -78,6 +78,34 @@ def render(
 
 
 @app.command()
+def animate(
+    photos: Annotated[list[Path], typer.Argument(help="a photo of one person; several are shown side by side")],
+    driver: Annotated[str, typer.Option(help="the video of somebody who moves them, or a tracked segment's name")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="an .mp4 file")],
+    model: Annotated[Path, typer.Option(help="a one-shot model's folder")] = Path("models/oneshot"),
+    background: Annotated[str, typer.Option(help="black, white, another colour's name or #rrggbb")] = "black",
+    size: Annotated[int | None, typer.Option(help="side of each picture in pixels; the model's own if not given")] = None,
+    with_driver: Annotated[bool, typer.Option("--with-driver", help="show the driver as the first picture")] = False,
+    save_avatar: Annotated[Path | None, typer.Option(help="a new folder to keep the avatar in, for `headwater render`")] = None,
+) -> None:
+    """Make photos move and talk as somebody in a video does."""
+    from avatar_models.gagavatar.storage import ModelError
+    from headwater.animate import AnimateError, animate_to_file
+    from pipelines.main import EXPECTED
+    from pipelines.oneshot.photo import PhotoError
+
+    with writing(output, AnimateError, PhotoError, ModelError, *EXPECTED):
+        made = animate_to_file(
+            photos, driver, output, model=model, background=background, size=size, with_driver=with_driver,
+            save_avatar=save_avatar, console=console,
+        )  # fmt: skip
+    for line in made.told:
+        console.print(line, highlight=False, markup=False)
+    wrote = f"wrote {output}: {made.frames} frames, {made.size} x {made.size} each"
+    console.print(wrote, highlight=False, markup=False)
+
+
+@app.command()
 def export(
     avatar: Annotated[Path, typer.Argument(help="an avatar's folder, such as models/headgas/NAME")],
     output: Annotated[Path, typer.Option("-o", "--output", help="a .ply file")],

@@ -61,7 +61,7 @@ def probe_pictures(folder: Path) -> VideoFacts:
     """
     pictures = numbered_pictures(folder)
     numbers = np.array([number for number, _ in pictures], np.int64)
-    first = next((image for _, path in pictures if (image := _decode(path)) is not None), None)
+    first = next((image for _, path in pictures if (image := decode_picture(path)) is not None), None)
     if first is None:
         raise ProbeError("undecodable", "not one of its pictures can be decoded")
     height, width = first.shape[:2]
@@ -71,7 +71,7 @@ def probe_pictures(folder: Path) -> VideoFacts:
     return VideoFacts((numbers - numbers[0]) / RATE, 0, 0.0, width, height, 0, codec, False)
 
 
-def _decode(path: Path) -> NDArray[np.uint8] | None:
+def decode_picture(path: Path) -> NDArray[np.uint8] | None:
     """(H, W, 3) RGB, turned upright as its EXIF entry says; None for what is no picture."""
     try:
         data = np.frombuffer(path.read_bytes(), np.uint8)
@@ -93,7 +93,7 @@ class PicturesDecoder:
     def frames(self, indices: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yields (index, picture); pictures that cannot be decoded or that have another size are left out."""
         for index in indices:
-            picture = _decode(self.paths[index])
+            picture = decode_picture(self.paths[index])
             if picture is not None and picture.shape[:2] == (self.facts.height, self.facts.width):
                 yield index, picture
 

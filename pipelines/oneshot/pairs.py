@@ -17,7 +17,7 @@ from torch import Tensor
 
 from avatar_models.cameras import Camera, resized
 from avatar_models.heads.skinning import Rig, pose
-from pipelines.frames import FrameReader, composite, shrunk
+from pipelines.frames import FrameReader, StoredFrame, composite, shrunk
 from pipelines.splits import ClipSplit
 from pipelines.subject import Tables, above_neck
 
@@ -131,9 +131,9 @@ class Pairs:
         seen = [self.view(index, views[place : place + 1]) for place, index in enumerate(targets)]
         shown = [self.view(index, photo_cameras[place : place + 1]).image for place, index in enumerate(photos)]
         return Batch(
-            _images(shown),
+            images_of(shown),
             photo_cameras,
-            _images([view.image for view in seen]),
+            images_of([view.image for view in seen]),
             torch.from_numpy(np.stack([view.known for view in seen])[:, None]),
             torch.from_numpy(np.stack([view.box for view in seen])),
             views,
@@ -151,11 +151,16 @@ class Pairs:
         return resized(camera, self.size, self.size)
 
     def view(self, index: int, camera: Camera) -> View:
-        """A frame over black, without what lies below the neck."""
+        """A frame as one camera of the model's size sees it."""
         frames = self.frames
-        frame = shrunk(self.reader.decode(frames.clip_ids[frames.clip[index]], int(frames.row[index])), self.size)
-        matte = (frame.matte * above_neck(camera)[0]).astype(np.uint8)
-        return View(composite(frame.image, matte, 0.0), frame.known, head_box(matte))
+        return view_of(self.reader.decode(frames.clip_ids[frames.clip[index]], int(frames.row[index])), camera)
+
+
+def view_of(frame: StoredFrame, camera: Camera) -> View:
+    """A stored frame at the size of its camera (1), over black, without what lies below the neck."""
+    frame = shrunk(frame, camera.width)
+    matte = (frame.matte * above_neck(camera)[0]).astype(np.uint8)
+    return View(composite(frame.image, matte, 0.0), frame.known, head_box(matte))
 
 
 def head_box(matte: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -166,5 +171,5 @@ def head_box(matte: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
 
 
-def _images(pictures: Sequence[NDArray[np.float32]]) -> Tensor:
+def images_of(pictures: Sequence[NDArray[np.float32]]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
