@@ -31,6 +31,8 @@ class OneshotAvatar:
         self, sizes: GagavatarSizes, attributes: Attributes, points: Tensor, rig: Rig, renderer: StyleUNet | None
     ) -> None:
         self.sizes, self.attributes, self.points, self.rig, self.renderer = sizes, attributes, points, rig, renderer
+        if renderer is not None:
+            renderer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are faster so
         self.condition_size = len(rig.expression_basis) + 9
         self._covariances = shapes(attributes)[0]
 
