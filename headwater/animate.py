@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import ImageColor
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from avatar_models.cameras import Camera, resized
@@ -91,9 +92,9 @@ def animate_to_file(
 
     people = []
     for path in photos:
-        with console.status(f"looking at {path.name}"):
+        with console.status(f"looking at {escape(path.name)}"):
             people.append(photo_of(path, tracked_photo(path, params), stored, head, device))
-    with console.status(f"tracking {driver} (what was tracked before is found again)"):
+    with console.status(f"tracking {escape(driver)} (what was tracked before is found again)"):
         moving = find_driver(driver, params, head)
 
     rows, fps = even_rows(moving.segment.tracks.times)
