@@ -11,6 +11,7 @@ WINDOWS of the coarse picture's 256 go through the float64 reference rasteriser 
 
 from __future__ import annotations
 
+import importlib
 import sys
 import tempfile
 import types
@@ -75,6 +76,7 @@ def released_model(gagavatar: Path, dinov2: Path) -> nn.Module:
     module("diff_gaussian_rasterization_32d", GaussianRasterizationSettings=None, GaussianRasterizer=None)
     sys.path[:0] = [str(gagavatar), str(dinov2)]
 
+    importlib.import_module("core.libs")
     module("core.libs.utils_perceptual", FacePerceptualLoss=lambda **_: nn.Identity())
     module("core.libs.utils_lmdb", LMDBEngine=None)
     module("core.libs.flame_model", FLAMEModel=None)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -30,7 +31,8 @@ def show_status(console: Console) -> None:
     except YamlFileError as error:
         raise StatusError(str(error)) from None
     lock = Path("dvc.lock")
-    table = Table(Column("stage", no_wrap=True), "state", "items", "cached", "computed", "quarantined", "took")
+    names = (Column("stage", no_wrap=True), "state", "items", "cached", "computed", "quarantined", "took")
+    table = Table(*names, box=SIMPLE, pad_edge=False)  # fits 80 columns
     waiting, states = [], {}
     for name in stages:
         last = load_stage_state(name)
