@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from avatar_models.avatar import render
 from avatar_models.baselines import copy_source, warp_by_landmarks
 from avatar_models.face_embedding import FaceEmbedder, load_sface
-from avatar_models.gagavatar.avatar import OneshotAvatar, avatar_of
+from avatar_models.gagavatar.avatar import avatar_of
 from avatar_models.gagavatar.storage import read_model
 from avatar_models.lpips import Lpips, load_lpips
 from avatar_models.reenactment import Footage, Likeness, landmarks_of, reenactment_figures
-from avatar_models.splatting import splat
 from pipelines.cache import Entry, EntryWriter
 from pipelines.devices import best_device
 from pipelines.evaluation import PAIR, distances, measured, panel, store_video
@@ -159,7 +159,7 @@ class JudgeOneshot:
         person = self.model.person(batch.photos[:1], batch.cameras[:1])
         avatar = avatar_of(self.model, person, self.rig, scene.identity.to(self.device))
         conditions = torch.cat([batch.expression, batch.jaw, batch.eyes], 1)
-        return torch.cat([draw(avatar, condition, batch, k) for k, condition in enumerate(conditions)]).cpu()
+        return render(avatar, batch.views, conditions, torch.zeros(3, device=self.device)).cpu()
 
     def judged(self, scene: Scene, method: str, pictures: Tensor) -> tuple[pa.Table, dict[str, float | None]]:
         """A row for each frame, and the means."""
@@ -194,11 +194,6 @@ class JudgeOneshot:
     def like(self, scene: Scene) -> NDArray[np.uint8]:
         """Whom the made frames should look like."""
         return as_bytes(scene.batch.targets if scene.own else scene.batch.photos[:1])
-
-
-def draw(avatar: OneshotAvatar, condition: Tensor, batch: Batch, index: int) -> Tensor:
-    """One picture (1, 3, S, S)."""
-    return avatar.picture(splat(avatar.gaussians(condition), batch.views[index : index + 1]).image)
 
 
 def as_bytes(pictures: Tensor) -> NDArray[np.uint8]:
