@@ -228,12 +228,12 @@ class TrainOneshot(Block):
     """`small`: 128 pixels, for a CPU; `published`: the released model's, 512 pixels, 168 M parameters."""
     variant: Literal["full", "one_plane", "no_global_feature", "no_renderer"] = "full"
     """The method, or an ablation of its Table 3; the one without the lifting loss is lambda_lifting 0."""
-    max_vertices: PositiveInt = 5023
+    max_vertices: PositiveInt = 2500
     """Vertices of the head that carry Gaussians: all, or so many spread evenly."""
-    steps: PositiveInt = 300
+    steps: PositiveInt = 200
     batch: PositiveInt = 4
     """Pairs of a step, of all workers together."""
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 3e-4
     """Adam's, falling along a line to a tenth; the published training has 1e-4."""
     ema: Fraction = 0.999
     """Decay of the moving average of the weights, which is what is saved and judged."""

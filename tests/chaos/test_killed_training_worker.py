@@ -48,15 +48,15 @@ def is_worker(process: psutil.Process) -> bool:
     return "RayTrainWorker" in " ".join(process.info["cmdline"] or [])
 
 
-@pytest.mark.parametrize("kill", [False, True])
-def test_two_processes_learn_what_one_does(tmp_path: Path, kill: bool) -> None:
+def test_two_processes_of_which_one_is_killed_learn_what_one_does(tmp_path: Path) -> None:
     root = write_people(tmp_path / "project")
     changes = {"start_from": start_from(tmp_path / "first"), "steps": STEPS, "checkpoint_every": 10, "probes": 0}
     recipe = Recipe(OPTIONS.model_copy(update=changes).as_key(), "", str(root))
     alone = recipe.prepare("cpu")
     train_here(alone, Watch(alone, News()), tmp_path / "alone.pt", 1)
 
-    news, killed = News(), [] if kill else [0]
+    news = News()
+    killed: list[int] = []
     watcher = threading.Thread(target=kill_a_worker, args=(news, killed), daemon=True)
     watcher.start()
     with ray_cluster(min_cpus=3):

@@ -16,6 +16,8 @@ TINY = {
     "train_headgas.steps": 30,
     "train_headgas.num_gaussians": 400,
     "train_headgas.resolution": 64,
+    "train_oneshot.steps": 10,
+    "train_oneshot.max_vertices": 300,
     "evaluate.max_frames": 4,
     "evaluate.max_cross_pairs": 1,
 }
