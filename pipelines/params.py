@@ -94,7 +94,7 @@ class Catalog(Block):
 
 
 class Crop(Block):
-    size: PositiveInt = 256
+    side: PositiveInt = 256
     """Side of the stored square crop in pixels."""
     scale: PositiveFloat = 2.0
     """Side of the crop over the face box (larger side of the landmarks' bounding box)."""
@@ -194,7 +194,7 @@ class TrainHeadgas(Block):
     """Standard deviation of the noise on each step's condition, in standard deviations of the condition itself; Gaussians that
     ride on the surface are moved by it too."""
     resolution: PositiveInt = 128
-    """Side in pixels at which the crops are trained on; at most preprocess.crop.size."""
+    """Side in pixels at which the crops are trained on; at most preprocess.crop.side."""
     background: Literal["white", "black", "random"] = "white"
     """What the head's matte is composited over in training; random: another colour at each step, and white when judged."""
     probes: Annotated[int, Field(ge=0)] = 5
@@ -298,10 +298,10 @@ class Params(Block):
 
     @model_validator(mode="after")
     def _trained_on_what_is_stored(self) -> Params:
-        resolution, size = self.train_headgas.resolution, self.preprocess.crop.size
+        resolution, size = self.train_headgas.resolution, self.preprocess.crop.side
         if resolution > size:
             raise ValueError(
-                f"train_headgas.resolution = {resolution} is larger than the stored crops, preprocess.crop.size = {size}"
+                f"train_headgas.resolution = {resolution} is larger than the stored crops, preprocess.crop.side = {size}"
             )
         return self
 

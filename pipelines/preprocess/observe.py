@@ -138,7 +138,7 @@ class ObserveClip:
         observed = [observation for row in rows if (observation := seen.observations[row]) is not None]
         points = np.stack([observation.points for observation in observed])
         crop = self.options.crop
-        path = crop_path(points, seen.times[rows], scale=crop.scale, smooth_s=crop.smooth_s, size=crop.size)
+        path = crop_path(points, seen.times[rows], scale=crop.scale, smooth_s=crop.smooth_s, size=crop.side)
         shape: tuple[int, ...] = ()
         images: list[bytes] = []
         mattes: list[bytes] = []

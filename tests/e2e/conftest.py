@@ -11,7 +11,7 @@ from bench.workspace import Workspace, make_workspace
 
 TINY = {
     "source": {"kind": "procedural", "path": "demo/people.yaml", "watch": "demo/people.yaml"},
-    "preprocess.crop.size": 128,
+    "preprocess.crop.side": 128,
     "preprocess.gates.min_frames": 10,
     "train_headgas.steps": 30,
     "train_headgas.num_gaussians": 400,

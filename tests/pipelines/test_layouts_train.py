@@ -47,7 +47,7 @@ def params(kind: str) -> Params:
         {
             "source": {"kind": kind, "path": "raw", "watch": "raw"},
             "catalog": {"test_fraction": 0.0},  # the layouts say themselves what is held out
-            "preprocess": {"max_frames": TRAIN, "crop": {"size": 128}, "gates": {"min_frames": 5}},
+            "preprocess": {"max_frames": TRAIN, "crop": {"side": 128}, "gates": {"min_frames": 5}},
             "train_headgas": {"steps": 25, "num_gaussians": 300, "resolution": 64, "probes": 1, "checkpoint_every": 25},
             "compute": {"cache": "cache"},
         }

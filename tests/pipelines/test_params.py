@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipelines.dotted import flatten
 from pipelines.params import ParamsError, load_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,8 +25,8 @@ def test_the_projects_own_file_loads() -> None:
 
 
 def test_an_unknown_key_names_the_nearest(tmp_path: Path) -> None:
-    path = write_params(tmp_path, preprocess={"crop": {"sise": 256}})
-    with pytest.raises(ParamsError, match=r"unknown key 'preprocess.crop.sise'. Did you mean 'preprocess.crop.size'\?"):
+    path = write_params(tmp_path, preprocess={"crop": {"size": 256}})
+    with pytest.raises(ParamsError, match=r"unknown key 'preprocess.crop.size'. Did you mean 'preprocess.crop.side'\?"):
         load_params(path)
 
 
@@ -76,7 +77,7 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
 
 
 def test_no_avatar_is_trained_on_more_pixels_than_are_stored(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"train_headgas.resolution = 512 is larger .* preprocess.crop.size = 256"):
+    with pytest.raises(ParamsError, match=r"train_headgas.resolution = 512 is larger .* preprocess.crop.side = 256"):
         load_params(write_params(tmp_path, train_headgas={"resolution": 512}))
 
 
@@ -89,3 +90,13 @@ def test_profiles_set_the_same_keys_so_that_switching_leaves_nothing_behind() ->
         for name in ("demo", "laptop", "cluster", "paper")
     ]
     assert profiles[0] == profiles[1] == profiles[2] == profiles[3]
+
+
+def test_no_parameter_has_a_name_that_dvcs_run_cache_leaves_out() -> None:
+    """DVC takes `size` and `nfiles` anywhere in dvc.lock for facts of a file: where a parameter of that name changes, nothing runs
+    and the outs of another value come back."""
+    from dvc_data.hashfile.meta import Meta
+
+    own = load_params(ROOT / "params.yaml").model_dump()
+    names = {part for key in flatten(own) for part in key.split(".")}
+    assert names.isdisjoint({Meta.PARAM_SIZE, Meta.PARAM_NFILES})

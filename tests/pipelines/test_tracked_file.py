@@ -41,7 +41,7 @@ def test_the_same_bytes_elsewhere_are_found_in_the_cache(shared: Path, tmp_path:
     finally:
         torch.set_num_threads(threads)
     (segment,) = first.segments
-    side = params.preprocess.crop.size
+    side = params.preprocess.crop.side
     assert len(segment) == first.frames == 1 and segment.crop(0).image.shape == (side, side, 3)
     assert 0.2 < segment.camera.viewmat[0, 2, 3] < 3  # metres from the camera
 
