@@ -18,12 +18,13 @@ from pipelines.lineage import detector_hashes, package_versions
 from pipelines.params import Params
 from pipelines.probe import claims_another_rate
 from pipelines.report.charts import Line, line_chart
+from pipelines.report.oneshot import oneshot_section
 from pipelines.report.sweeps import sweep_sections
 from pipelines.report.tracking import segment_cards
 from pipelines.subject import read_tables
 
 EVALUATION = Path("data/evaluation")
-QUARANTINES = ("data/catalog", "data/tracks", "models/headgas", "data/evaluation")
+QUARANTINES = ("data/catalog", "data/tracks", "models/headgas", "models/oneshot", "data/evaluation", "data/evaluation_oneshot")
 
 
 def gather(params: Params) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def gather(params: Params) -> dict[str, Any]:
         "psnr_chart": psnr_chart(shown),
         "subjects": [(subject, of_subject[subject]) for subject in subjects],
         "overall": figures,
+        "oneshot": oneshot_section(params.report.max_subjects),
         "sweeps": sweep_sections(),
         "params": sorted(
             flatten(
