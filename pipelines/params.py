@@ -233,8 +233,10 @@ class TrainOneshot(Block):
     steps: PositiveInt = 200
     batch: PositiveInt = 4
     """Pairs of a step, of all workers together."""
-    learning_rate: PositiveFloat = 3e-4
+    learning_rate: PositiveFloat = 5e-4
     """Adam's, falling along a line to a tenth; the published training has 1e-4."""
+    momentum: Fraction = 0.9
+    """Adam's first beta; the published training has 0. The second is 0.99."""
     ema: Fraction = 0.999
     """Decay of the moving average of the weights, which is what is saved and judged."""
     clip_norm: PositiveFloat = 1.0

@@ -27,7 +27,7 @@ from pipelines.params import TrainOneshot
 
 SLOW = ("decoder.style.", "to_code.")
 """Parameters that learn at a tenth of the rate: the style MLP and what feeds it."""
-BETAS = (0.0, 0.99)
+SECOND_BETA = 0.99
 FINAL_RATE = 0.1
 """The learning rate falls along a line to this share of its start."""
 
@@ -53,7 +53,8 @@ class OneshotTraining:
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.features = features
         self.weights = Weights(options.lambda_box, options.lambda_perceptual, options.lambda_lifting)
-        self.optimizer = torch.optim.Adam(parameter_groups(self.model, options.learning_rate), betas=BETAS)
+        groups = parameter_groups(self.model, options.learning_rate)
+        self.optimizer = torch.optim.Adam(groups, betas=(options.momentum, SECOND_BETA))
         self.first_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.step = 0
         self.curve: list[dict[str, float]] = []
