@@ -85,7 +85,12 @@ def matrix_to_quaternion(matrix: Tensor) -> Tensor:
 
 def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
     """Quaternions (B, 4) wxyz of any norm but zero to rotation matrices (B, 3, 3)."""
-    w, x, y, z = (quaternion / quaternion.norm(dim=-1, keepdim=True)).unbind(-1)
+    return unit_quaternion_to_matrix(quaternion / quaternion.norm(dim=-1, keepdim=True))
+
+
+def unit_quaternion_to_matrix(quaternion: Tensor) -> Tensor:
+    """Unit quaternions (B, 4) wxyz to rotation matrices (B, 3, 3); others to what the formula makes of them."""
+    w, x, y, z = quaternion.unbind(-1)
     rows = [
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
         2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),

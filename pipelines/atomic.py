@@ -89,7 +89,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_bytes_atomic(path: Path, data: bytes) -> str:
+def write_bytes_atomic(path: Path, data: bytes | memoryview) -> str:
     """Writes data under path, all or nothing; returns its sha256."""
     with atomic_path(path, len(data)) as temporary:
         temporary.write_bytes(data)

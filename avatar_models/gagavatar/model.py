@@ -19,6 +19,7 @@ from avatar_models.gagavatar.renderer import StyleUNet
 from avatar_models.gagavatar.settings import FIXED, RGB, Setting
 from avatar_models.gagavatar.sizes import GagavatarSizes
 from avatar_models.gaussians import Gaussians
+from avatar_models.rotations import unit_quaternion_to_matrix
 from avatar_models.splatting import splat
 
 
@@ -48,6 +49,8 @@ class GAGAvatar(nn.Module):
     def __init__(self, sizes: GagavatarSizes, setting: Setting = FIXED) -> None:
         super().__init__()
         self.sizes, self.setting = sizes, setting
+        self.in_bfloat16 = False
+        """Whether the two large networks, encoder and renderer, compute in bfloat16; what lies between is geometry."""
         fused, width = sizes.encoder.fused, sizes.vertex_dim
         self.encoder = Encoder(sizes.encoder, sizes.plane_size)
         self.vertex_features = nn.Parameter(torch.randn(sizes.num_vertices, width))
@@ -63,7 +66,9 @@ class GAGAvatar(nn.Module):
 
     def person(self, photos: Tensor, cameras: Camera) -> Person:
         """What photos (B, 3, s, s) in [0, 1] over black say of B people, seen by cameras."""
-        F_local, F_id = self.encoder(photos, self.setting)
+        with self.mixed(photos):
+            F_local, F_id = self.encoder(photos, self.setting)
+        F_local, F_id = F_local.to(photos.dtype), F_id.to(photos.dtype)
         points, axis = plane(cameras, self.sizes.plane_size)
         direction = encoded(axis)
         lifted, places = [], []
@@ -84,11 +89,10 @@ class GAGAvatar(nn.Module):
         return attributes
 
     def gaussians(self, person: Person, vertices: Tensor) -> Iterator[Gaussians]:
-        """The Gaussians of each of B people, posed to vertices (B, V, 3) in metres, which give the precision too."""
+        """The Gaussians of each of B people, posed to vertices (B, V, 3) in metres."""
         attributes = joined([person.on_vertices, person.lifted])
         means = torch.cat([vertices, person.points], 1)
-        opacities, colors = (tensor.to(means.dtype) for tensor in (attributes.opacities, attributes.colors))
-        covariances = shapes(attributes).to(means.dtype)
+        opacities, colors, covariances = attributes.opacities, attributes.colors, shapes(attributes)
         for one in range(len(person)):
             yield Gaussians(means[one], None, None, opacities[one], colors[one], covariances[one])
 
@@ -100,7 +104,15 @@ class GAGAvatar(nn.Module):
     def pictures(self, features: Tensor) -> Pictures:
         """Pictures of splatted features (B, C, S, S)."""
         coarse = features[:, :RGB]
-        return Pictures(coarse, coarse if self.renderer is None else self.renderer(features))
+        if self.renderer is None:
+            return Pictures(coarse, coarse)
+        with self.mixed(features):
+            refined = self.renderer(features)
+        return Pictures(coarse, refined.to(features.dtype))
+
+    def mixed(self, x: Tensor) -> torch.autocast:
+        """In the block, bfloat16 where this model has it."""
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.in_bfloat16)
 
 
 def joined(parts: list[Attributes]) -> Attributes:
@@ -116,12 +128,6 @@ def joined(parts: list[Attributes]) -> Attributes:
 def shapes(attributes: Attributes) -> Tensor:
     """Covariances R S S^T R^T (B, N, 3, 3). R is the quaternion's formula as it stands: of unit ones the rotation, and of the
     released setting's short ones what 3DGS's rasteriser makes of them."""
-    w, x, y, z = attributes.quats.unbind(-1)
-    rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
-    R = torch.stack(rows, -1).unflatten(-1, (3, 3))
+    R = unit_quaternion_to_matrix(attributes.quats)
     RS = R * attributes.scales[..., None, :]
     return RS @ RS.mT

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from avatar_models.heads.embedding import LandmarkEmbedding
@@ -65,18 +64,9 @@ class Head:
 
         A fit of it finds expression and pose alone. Raises ValueError for another number of coefficients.
         """
-        rig = self.rig
         if identity.shape != (self.num_identity,):
             raise ValueError(f"identity must be ({self.num_identity},) for the head {self.name}, is {tuple(identity.shape)}")
-        identity = identity.to(rig.template)
-        shaped = replace(
-            rig,
-            template=rig.template + torch.einsum("i,ivk->vk", identity, rig.identity_basis),
-            identity_basis=rig.identity_basis[:0],
-            joints=rig.joints + torch.einsum("i,ijk->jk", identity, rig.joint_identity_basis),
-            joint_identity_basis=rig.joint_identity_basis[:0],
-        )
-        return replace(self, rig=shaped, identity_names=())
+        return replace(self, rig=self.rig.of(identity.to(self.rig.template)), identity_names=())
 
     def hash(self) -> str:
         """sha256 over the arrays of the model and its embedding: what a track was made with."""

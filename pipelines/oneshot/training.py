@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,7 @@ class OneshotTraining:
         self.forward: Forward = self.model
         """The model, or what wraps it to share gradients with other processes."""
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self.model.in_bfloat16 = options.precision == "bfloat16"
         self.features = features
         self.weights = Weights(options.lambda_box, options.lambda_perceptual, options.lambda_lifting)
         groups = parameter_groups(self.model, options.learning_rate)
@@ -68,11 +68,12 @@ class OneshotTraining:
         self.set_rates()
         self.model.train()
         vertices = batch.vertices(self.rig)
-        with autocast(self.device, options.precision):
+        try:
             pictures, person = self.forward(batch.photos, batch.cameras, vertices, batch.views)
-        pictures = Pictures(
-            *(torch.where(batch.known, made.float(), batch.targets) for made in (pictures.coarse, pictures.refined))
-        )
+        except ValueError as error:  # on a CPU the splatting looks at its Gaussians
+            raise TrainingDiverged(f"step {self.step}: {error}; lower train_oneshot.learning_rate") from None
+        coarse, refined = (torch.where(batch.known, made, batch.targets) for made in (pictures.coarse, pictures.refined))
+        pictures = Pictures(coarse, refined)
         terms = losses(pictures, person, batch.targets, batch.boxes, vertices, self.weights, self.features)
         bad = first_not_finite(terms)
         if bad is not None:
@@ -94,8 +95,7 @@ class OneshotTraining:
     def update_average(self) -> None:
         """Moves the average towards the weights, faster in the first steps."""
         decay = min(self.options.ema, (1 + self.step) / (10 + self.step))
-        for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-            average.lerp_(value, 1.0 - decay)
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1.0 - decay)
 
     @torch.no_grad()
     def rendered(self, batch: Batch) -> Tensor:
@@ -114,15 +114,15 @@ class OneshotTraining:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        self.step, self.curve = state["step"], state["curve"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.curve = state["step"], state["curve"]
 
     def save(self, path: Path) -> None:
         data = io.BytesIO()  # torch's own writer loses what the system says of a full disk
         torch.save(self.state(), data)
-        write_bytes_atomic(path, data.getvalue())
+        write_bytes_atomic(path, data.getbuffer())
 
     def load(self, path: Path) -> None:
         """Goes on from a checkpoint."""
@@ -136,8 +136,3 @@ def parameter_groups(model: GAGAvatar, rate: float) -> list[dict[str, Any]]:
     rest = [parameter for name, parameter in named if not any(part in name for part in SLOW)]
     groups = [{"params": rest, "lr": rate}, {"params": slow, "lr": rate * 0.1}]
     return [group for group in groups if group["params"]]
-
-
-def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
-    """bfloat16 where that is asked for; the splatting and the losses stay in float32."""
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16")

@@ -96,3 +96,25 @@ def test_the_published_sizes_have_as_many_gaussians_and_weights_as_the_paper_and
     # the released 168,917,174 less what its forward pass never reads: a mask token, one residual unit, seven toRGB
     unused = 768 + 2 * (256 * 256 * 9 + 256) + sum(3 * width + 3 for width in (256, 256, 256, 128, 64, 32, 16))
     assert sum(parameter.numel() for parameter in model.parameters()) == 168_917_174 - unused
+
+
+def test_bfloat16_leaves_geometry_alone() -> None:
+    """What is rounded is what the two networks say; planes and shapes are not."""
+    exact, rounded = tiny(), tiny()
+    rounded.in_bfloat16 = True
+    for model in (exact, rounded):
+        for branch in model.lifting:
+            torch.nn.init.zeros_(branch.convs[6].weight)
+            torch.nn.init.zeros_(branch.convs[6].bias)
+    of_each = [model.person(photos(2), cameras(2)) for model in (exact, rounded)]
+    assert torch.equal(of_each[0].points, of_each[1].points)
+    colors = [person.on_vertices.colors for person in of_each]
+    assert not torch.equal(*colors)
+    torch.testing.assert_close(*colors, atol=0.05, rtol=0)
+    pictures = [model.pictures(torch.rand(1, 7, SIDE, SIDE)) for model in (exact, rounded)]
+    assert all(made.refined.dtype == torch.float32 for made in pictures)
+
+
+def test_covariances_are_positive() -> None:
+    person = tiny().person(photos(1), cameras(1))
+    assert (torch.linalg.eigvalsh(shapes(person.lifted).double()) > 0).all()
