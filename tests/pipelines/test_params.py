@@ -93,8 +93,8 @@ def test_profiles_set_the_same_keys_so_that_switching_leaves_nothing_behind() ->
 
 
 def test_no_parameter_has_a_name_that_dvcs_run_cache_leaves_out() -> None:
-    """DVC takes `size` and `nfiles` anywhere in dvc.lock for facts of a file: where a parameter of that name changes, nothing runs
-    and the outs of another value come back."""
+    """DVC takes `size` and `nfiles` anywhere in dvc.lock for facts of a file: where a parameter of that name changes, nothing
+    runs and the outs of another value come back."""
     from dvc_data.hashfile.meta import Meta
 
     own = load_params(ROOT / "params.yaml").model_dump()
