@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -186,6 +187,7 @@ def overlay(
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -> None:
     """Open MLflow on every run of this project."""
+    from headwater.ui import UiError, command, serve
     from pipelines.params import ParamsError, load_params
     from pipelines.tracking import TrackingUnreachable, runs_page, tracking_uri
 
@@ -200,28 +202,13 @@ def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -
     if uri.startswith(("http://", "https://")):
         console.print(f"the runs are kept by the MLflow server at {uri}: open that address", highlight=False)
         return
-    try:
-        page = runs_page(params, f"http://127.0.0.1:{port}")
-    except TrackingUnreachable as error:
-        raise fail(str(error)) from None
-    console.print(
-        f"MLflow's page of the runs (Ctrl-C ends it; it takes some seconds to come up):\n{page}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    words = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    raise typer.Exit(run_program(words, {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}))
+    address = f"http://127.0.0.1:{port}"
+    console.print(f"MLflow on {address}, in up to half a minute (Ctrl-C ends it)", highlight=False)
+    with suppress(KeyboardInterrupt):
+        try:
+            serve(console, command(uri, port), address, runs_page(params, address))
+        except (TrackingUnreachable, UiError) as error:
+            raise fail(str(error)) from None
 
 
 @app.command()
