@@ -234,7 +234,7 @@ def sweep(
                 changed = apply_best(config, trial)
             for key, before, after in changed:
                 console.print(f"{key}: {before} -> {after}", highlight=False, markup=False)
-            console.print("params.yaml has the values. Next: dvc repro")
+            console.print("params.yaml has the values. Next: dvc repro" if changed else "params.yaml has these values already")
         else:
             with stoppable(f"what is finished is kept, and `headwater sweep {config}` goes on from there"):
                 run_and_show(console, config, storage)
