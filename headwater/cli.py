@@ -18,11 +18,12 @@ from headwater.layouts import Layout, Published
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Raw head videos in, drivable Gaussian head avatars out.")
 console = Console()
+EXPRESSIONS = "NAME=VALUE, may be repeated; the names are condition_names in avatar.json, and a wrong one lists them"
 
 
 @app.command()
 def status() -> None:
-    """What is done, what failed and why, what comes next."""
+    """What is done or old, what failed and why, what comes next."""
     from headwater.status import StatusError, show_status
 
     try:
@@ -64,7 +65,7 @@ def render(
     avatar: Annotated[Path, typer.Argument(help="an avatar's folder, such as models/headgas/NAME")],
     output: Annotated[Path, typer.Option("-o", "--output", help="an .mp4 or .png file")],
     driver: Annotated[str, typer.Option(help="a tracked segment that drives it (see data/tracks/segments.parquet)")] = "",
-    expression: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, may be given more than once")] = None,
+    expression: Annotated[list[str] | None, typer.Option(help=EXPRESSIONS)] = None,
     size: Annotated[int, typer.Option(min=32, max=4096, help="side of the picture in pixels")] = 512,
 ) -> None:
     """Render an avatar: driven by another clip, or with one expression."""
@@ -110,7 +111,7 @@ def animate(
 def export(
     avatar: Annotated[Path, typer.Argument(help="an avatar's folder, such as models/headgas/NAME")],
     output: Annotated[Path, typer.Option("-o", "--output", help="a .ply file")],
-    expression: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, may be given more than once")] = None,
+    expression: Annotated[list[str] | None, typer.Option(help=EXPRESSIONS)] = None,
     compressed: Annotated[bool, typer.Option(help="the compressed layout of SuperSplat, about a quarter of the size")] = False,
 ) -> None:
     """Write an avatar with one expression as a PLY file for Gaussian splatting viewers."""

@@ -344,6 +344,10 @@ def test_a_reason_is_handed_to_the_ablations(project: Path, monkeypatch: pytest.
     assert called == [(["ann"], ["timeout"]), (["ann"], None)]
 
 
+def test_render_says_how_to_learn_the_names_of_expressions() -> None:
+    assert "the names are condition_names in avatar.json" in run("render", "--help")[1].replace("│ ", "")
+
+
 def test_render_wants_one_way_to_be_driven(tmp_path: Path) -> None:
     assert "give either --driver" in run("render", str(tmp_path), "-o", "x.png")[1]
     assert "avatar.json is missing" in run("render", str(tmp_path), "-o", "x.png", "--expression", "a=1")[1]
