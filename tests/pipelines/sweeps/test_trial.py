@@ -72,3 +72,13 @@ def test_a_trial_that_was_stopped_goes_on_from_its_last_report(tmp_path: Path, m
     assert {**again.figures, "render_fps": 0} == {**whole.figures, "render_fps": 0}
     kept = Cache(str(tmp_path / "disturbed")).find(again.entry)
     assert isinstance(kept, Entry) and [row[1] for row in kept.summary["watched"]] == [25, 50]
+
+
+def test_a_trial_that_was_pruned_leaves_nothing_to_go_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    trial = trials(tmp_path / "cache")(TrialTask(0, {}))
+    next(trial)
+    assert {path.name for path in (tmp_path / "cache").rglob("*.*")} >= {"checkpoint.pt", "watched.json"}
+    trial.close()  # type: ignore[attr-defined]
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
