@@ -33,4 +33,4 @@ lint: install
 
 # what the stages made; your videos in data/raw and the runs in MLflow stay
 clean:
-	rm -rf data/catalog data/frames data/tracks data/evaluation models metrics plots report .headwater
+	rm -rf data/catalog data/frames data/tracks data/evaluation* models/* metrics plots/* dvc_plots report .headwater

@@ -64,11 +64,11 @@ def ablate(subjects: Sequence[str], steps: int, console: Console, retry: Collect
     say_lpips_is_off(params)
     names = [name for name in PRESETS if name != "no_perceptual" or not without_perceptual]
     rows = []
-    with stage_run("ablate", params) as run, ray_cluster():
+    with stage_run("ablate", params, "ablate") as run, ray_cluster():
         run.log_params({"subjects": ", ".join(item.id for item in items), "steps": steps or wanted.steps}, "ablate")
         run.log_assets(loaded(params))
-        for name in names:
-            console.print(f"{PRESETS[name].label}:", highlight=False)
+        for number, name in enumerate(names, 1):
+            console.print(f"row {number} of {len(names)}: {PRESETS[name].label}", highlight=False)
             rows.append(one_row(name, with_preset(params, name, steps), items, run, retry))
         if not any(row.figures for row in rows):
             raise AblationError(

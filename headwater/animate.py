@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import track
 
 from avatar_models.cameras import Camera, resized
-from avatar_models.gagavatar.storage import FACTS, StoredModel, read_model
+from avatar_models.gagavatar.storage import FACTS, ModelError, StoredModel, read_model
 from avatar_models.heads.interface import Head
 from avatar_models.tracking.matte import Matter
 from headwater.overlay import SourceGone, catalog_row
@@ -81,6 +81,7 @@ def animate_to_file(
     """
     color = color_of(background)
     check_output(output)
+    check_not_driver(output, driver)
     check_kept(save_avatar, photos)
     params = load_params()
     stored = open_model(model)
@@ -126,6 +127,12 @@ def check_output(output: Path) -> None:
         raise AnimateError(f"{output}: is a folder; name a file")
 
 
+def check_not_driver(output: Path, driver: str) -> None:
+    """Raises AnimateError where the video would take the place of the one that drives it."""
+    if output.exists() and Path(driver).exists() and output.samefile(driver):
+        raise AnimateError(f"{output}: is the driver itself; name another file")
+
+
 def check_kept(folder: Path | None, photos: Sequence[Path]) -> None:
     """Raises AnimateError where avatars of photos cannot be kept in a folder."""
     if folder is None:
@@ -158,13 +165,12 @@ def open_model(folder: Path) -> StoredModel:
 
 def model_head(folder: Path, stored: StoredModel, params: Params) -> Head:
     """The head of params.yaml, which is the model's. Raises AnimateError where it is another, HeadError."""
-    made_for, own = stored.facts["head"], params.preprocess.head
-    mend = "set preprocess.head and preprocess.head_file in params.yaml to it, or train a model with `dvc repro train_oneshot`"
-    if made_for != own:
-        raise AnimateError(f"{folder}: was made for the head {made_for}, preprocess.head is {own}; {mend}")
-    head = load_head(own, params.preprocess.head_file)
-    if stored.facts["head_hash"] not in ("", head.hash()):  # of published weights it is not known
-        raise AnimateError(f"{folder}: was made for another file of the head {made_for} than preprocess.head_file; {mend}")
+    head = load_head(params.preprocess.head, params.preprocess.head_file)
+    try:
+        stored.expect_head(head.name, head.hash(), str(folder))
+    except ModelError as error:
+        mend = "set preprocess.head and preprocess.head_file in params.yaml to it, or `dvc repro train_oneshot`"
+        raise AnimateError(f"{error}; {mend}") from None
     return head
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +18,12 @@ from headwater.layouts import Layout, Published
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Raw head videos in, drivable Gaussian head avatars out.")
 console = Console()
+EXPRESSIONS = "NAME=VALUE, may be repeated; the names are condition_names in avatar.json, and a wrong one lists them"
 
 
 @app.command()
 def status() -> None:
-    """What is done, what failed and why, what comes next."""
+    """What is done or old, what failed and why, what comes next."""
     from headwater.status import StatusError, show_status
 
     try:
@@ -63,7 +65,7 @@ def render(
     avatar: Annotated[Path, typer.Argument(help="an avatar's folder, such as models/headgas/NAME")],
     output: Annotated[Path, typer.Option("-o", "--output", help="an .mp4 or .png file")],
     driver: Annotated[str, typer.Option(help="a tracked segment that drives it (see data/tracks/segments.parquet)")] = "",
-    expression: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, may be given more than once")] = None,
+    expression: Annotated[list[str] | None, typer.Option(help=EXPRESSIONS)] = None,
     size: Annotated[int, typer.Option(min=32, max=4096, help="side of the picture in pixels")] = 512,
 ) -> None:
     """Render an avatar: driven by another clip, or with one expression."""
@@ -109,7 +111,7 @@ def animate(
 def export(
     avatar: Annotated[Path, typer.Argument(help="an avatar's folder, such as models/headgas/NAME")],
     output: Annotated[Path, typer.Option("-o", "--output", help="a .ply file")],
-    expression: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, may be given more than once")] = None,
+    expression: Annotated[list[str] | None, typer.Option(help=EXPRESSIONS)] = None,
     compressed: Annotated[bool, typer.Option(help="the compressed layout of SuperSplat, about a quarter of the size")] = False,
 ) -> None:
     """Write an avatar with one expression as a PLY file for Gaussian splatting viewers."""
@@ -186,6 +188,7 @@ def overlay(
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -> None:
     """Open MLflow on every run of this project."""
+    from headwater.ui import UiError, command, serve
     from pipelines.params import ParamsError, load_params
     from pipelines.tracking import TrackingUnreachable, runs_page, tracking_uri
 
@@ -200,28 +203,13 @@ def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -
     if uri.startswith(("http://", "https://")):
         console.print(f"the runs are kept by the MLflow server at {uri}: open that address", highlight=False)
         return
-    try:
-        page = runs_page(params, f"http://127.0.0.1:{port}")
-    except TrackingUnreachable as error:
-        raise fail(str(error)) from None
-    console.print(
-        f"MLflow's page of the runs (Ctrl-C ends it; it takes some seconds to come up):\n{page}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    words = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    raise typer.Exit(run_program(words, {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}))
+    address = f"http://127.0.0.1:{port}"
+    console.print(f"MLflow on {address}, in up to half a minute (Ctrl-C ends it)", highlight=False)
+    with suppress(KeyboardInterrupt):
+        try:
+            serve(console, command(uri, port), address, runs_page(params, address))
+        except (TrackingUnreachable, UiError) as error:
+            raise fail(str(error)) from None
 
 
 @app.command()
@@ -247,7 +235,7 @@ def sweep(
                 changed = apply_best(config, trial)
             for key, before, after in changed:
                 console.print(f"{key}: {before} -> {after}", highlight=False, markup=False)
-            console.print("params.yaml has the values. Next: dvc repro")
+            console.print("params.yaml has the values. Next: dvc repro" if changed else "params.yaml has these values already")
         else:
             with stoppable(f"what is finished is kept, and `headwater sweep {config}` goes on from there"):
                 run_and_show(console, config, storage)

@@ -23,6 +23,7 @@ MIN_FREE_GB = 5.0
 MIN_INODES = 100_000
 MIN_MEMORY_GB = 6.0
 State = Literal["ok", "warn", "fail"]
+MEND_PARAMS = "mend that line; `git checkout params.yaml` would mend it too, but your own values are lost then"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def examine() -> list[Finding]:
     try:
         params = load_params()
     except ParamsError as error:
-        return [*findings, Finding("params.yaml", "fail", str(error), "mend it, or: git checkout params.yaml")]
+        return [*findings, Finding("params.yaml", "fail", str(error), MEND_PARAMS)]
     findings.append(Finding("params.yaml", "ok", f"source {params.source.kind} at {params.source.path}"))
     return findings + [tried(check.__name__, partial(check, params)) for check in CHECKS_OF_PARAMS]
 

@@ -6,7 +6,10 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
+from typing import IO
 
 import typer
 from rich.console import Console
@@ -49,16 +52,42 @@ def writing(output: Path, *expected: type[Exception]) -> Iterator[None]:
             raise fail(f"{output}: cannot be written: {error.strerror or error}{at}") from None
 
 
-def run_program(words: Sequence[str], env: Mapping[str, str]) -> int:
-    """Runs a program and returns its status, 128 and the number for a signal that ended it.
+@dataclass(frozen=True)
+class Program:
+    """Another program, and whether Ctrl-C has been pressed while it ran."""
+
+    process: subprocess.Popen[bytes]
+    pressed: Event
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def status(self) -> int:
+        """Of a program that has ended; 128 and the number for a signal that ended it."""
+        code = self.process.returncode
+        return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def waited_for(words: Sequence[str], env: Mapping[str, str], output: IO[bytes] | None = None) -> Iterator[Program]:
+    """Runs a program beside the block and waits for it at the end; what it prints goes to `output`, where one is given.
 
     Ctrl-C reaches the program too, which may have much to put in order: it is waited for, however long that takes.
     """
+
+    pressed = Event()
     # A handler of our own and not SIG_IGN, which the program would inherit.
-    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.set())
     try:
-        with subprocess.Popen(words, env=env) as program:
-            code = program.wait()
+        with subprocess.Popen(words, env=env, stdout=output, stderr=output) as process:
+            yield Program(process, pressed)
     finally:
         signal.signal(signal.SIGINT, before)
-    return code if code >= 0 else 128 - code
+
+
+def run_program(words: Sequence[str], env: Mapping[str, str]) -> int:
+    """Runs a program and returns its status, 128 and the number for a signal that ended it. Ctrl-C as in waited_for."""
+    with waited_for(words, env) as program:
+        pass
+    return program.status

@@ -1,4 +1,4 @@
-"""What each stage has done, read from small files alone (dvc.yaml, dvc.lock, ledgers), so that it answers at once."""
+"""What each stage has done, read from small files alone (of DVC, params.yaml, ledgers), so that it answers at once."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
+from headwater.oldness import is_old, out_digests, stages_before
 from pipelines.fanout.ledger import DVC_STAGE, Ledger, load_ledger
-from pipelines.params import ParamsError, load_params
+from pipelines.params import PARAMS_FILE, ParamsError, load_params
 from pipelines.stage_state import StageState, load_stage_state
 from pipelines.yaml_files import YamlFileError, read_yaml
 
-COLOURS = {"done": "green", "running": "yellow", "failed": "red", "killed": "red", "to run": "default"}
+COLOURS = {"done": "green", "running": "yellow", "failed": "red", "killed": "red", "to run": "default", "old": "yellow"}
 
 
 class StatusError(ValueError):
@@ -30,14 +31,22 @@ def show_status(console: Console) -> None:
         stages, locked = declared_and_locked()
     except YamlFileError as error:
         raise StatusError(str(error)) from None
-    lock = Path("dvc.lock")
+    lock, problem = Path("dvc.lock"), problem_of_params()
+    values, digests = {} if problem else read_yaml(PARAMS_FILE), out_digests(locked)
     names = (Column("stage", no_wrap=True), "state", "items", "cached", "computed", "quarantined", "took")
     table = Table(*names, box=SIMPLE, pad_edge=False)  # fits 80 columns
-    waiting, states = [], {}
+    waiting: list[str] = []
+    states: dict[str, str] = {}
     for name in stages:
         last = load_stage_state(name)
         done = name in locked and all(Path(out["path"]).exists() for out in locked[name].get("outs", []))
-        state = states[name] = state_of(last, done, lock.stat().st_mtime if lock.exists() else 0.0)
+        state = state_of(last, done, lock.stat().st_mtime if lock.exists() else 0.0)
+        if state == "done" and (
+            any(states.get(before, "done") != "done" for before in stages_before(name, stages))
+            or (not problem and is_old(locked[name], digests, values))
+        ):
+            state = "old"
+        states[name] = state
         if state != "done":
             waiting.append(name)
         ledger = load_ledger(name)
@@ -50,15 +59,21 @@ def show_status(console: Console) -> None:
             console.print(f"{name} failed: {last.error}", highlight=False, markup=False)
         for reason, count in (ledger.reason_counts() if ledger else {}).items():
             console.print(f"{name}: {count} x {reason}; after mending: headwater retry {name} {reason}", highlight=False)
+    if problem:
+        console.print(f"nothing runs until this is mended: {problem}", highlight=False, markup=False)
+    elif waiting:
+        console.print(f"next: dvc repro ({', '.join(waiting)})")
+    else:
+        console.print("all stages have run with the values in params.yaml; `dvc repro` looks at videos and code too")
+
+
+def problem_of_params() -> str:
+    """Why params.yaml cannot be used, or nothing."""
     try:
         load_params()
     except ParamsError as error:
-        console.print(f"nothing runs until this is mended: {error}", highlight=False, markup=False)
-        return
-    if waiting:
-        console.print(f"next: dvc repro ({', '.join(waiting)})")
-    else:
-        console.print("all stages have run; `dvc repro` runs again what has changed since")
+        return str(error)
+    return ""
 
 
 def declared_and_locked() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -75,7 +90,7 @@ def declared_and_locked() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def state_of(last: StageState | None, done: bool, locked_at: float) -> str:
-    """done, to run, running, failed or killed.
+    """done, to run, running, failed or killed; that what is done is old is found elsewhere.
 
     A run that broke off is forgotten when all outs are there and dvc.lock is newer: then DVC brought them back itself.
     """

@@ -12,13 +12,14 @@ from rich.table import Table
 
 from headwater.profile import lay_over
 from pipelines.params import load_params
-from pipelines.sweeps.config import Sweep, SweepError, load_sweep
-from pipelines.sweeps.results import best_values, choose_trial, importance, result_files
+from pipelines.sweeps.config import Sweep, SweepError, load_sweep, value_of
+from pipelines.sweeps.results import best_values, choose_trial, importance, ranked_trials, result_files
 from pipelines.sweeps.study import address_of, open_storage, settled_trials, shown
 from pipelines.sweeps.sweep import SweepResult, run_sweep
 
 PARAMS = Path("params.yaml")
-SHOWN = 10
+BEST, OF_FRONT = 5, 10
+"""Trials in the table: of a single objective, and of a Pareto front."""
 
 
 def run_and_show(console: Console, path: Path, storage: str) -> None:
@@ -39,7 +40,7 @@ def show(console: Console, sweep: Sweep, result: SweepResult) -> None:
     console.print(f"study {sweep.name}: {len(trials)} trials ({states}), {result.kept} of them from before", highlight=False)
     if result.interrupted:
         numbers = ", ".join(map(str, result.interrupted))
-        console.print(f"queued again, since their driver was killed: trials {numbers}", highlight=False)
+        console.print(f"queued again, since the sweep was stopped while they ran: trials {numbers}", highlight=False)
     if result.trial_seconds:
         own = result.trial_seconds / result.slots
         console.print(
@@ -50,9 +51,9 @@ def show(console: Console, sweep: Sweep, result: SweepResult) -> None:
     if not result.best:
         console.print("no trial has completed yet; reasons of failures are in " + str(result_files(sweep.path).trials))
         return
-    title = "best trial" if len(sweep.file.objectives) == 1 else "Pareto front"
-    table = Table("trial", *sweep.file.objectives, *sweep.space, title=title)
-    for trial in result.best[:SHOWN]:
+    several = len(sweep.file.objectives) > 1
+    table = Table("trial", *sweep.file.objectives, *sweep.space, title="Pareto front" if several else "best trials")
+    for trial in ranked_trials(result.study)[: OF_FRONT if several else BEST]:
         table.add_row(
             str(trial.number),
             *(f"{value:.5g}" for value in trial.values),
@@ -62,10 +63,18 @@ def show(console: Console, sweep: Sweep, result: SweepResult) -> None:
     for name, shares in importance(result.study).items():
         told = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
         console.print(f"what {name} depends on: {told}", highlight=False)
-    words = " ".join(f"-S {key}={shlex.quote(str(value))}" for key, value in sorted(best_values(sweep).items()))
-    console.print(
-        f"{result_files(sweep.path).best} has the values of trial {result.best[0].number}. Next, one of:", highlight=False
-    )
+    say_what_next(console, sweep, result.best[0].number)
+
+
+def say_what_next(console: Console, sweep: Sweep, best: int) -> None:
+    """How to take over the values of the best trial, unless params.yaml has them."""
+    values, file = best_values(sweep), result_files(sweep.path).best
+    if values == {key: value_of(sweep.base, key) for key in values}:
+        first = f"nothing better in {sweep.file.objectives[0]} than params.yaml was found: trial {best} has its values"
+        console.print(first, highlight=False, soft_wrap=True)
+        return
+    console.print(f"{file} has the values of trial {best}. Next, one of:", highlight=False, soft_wrap=True)
+    words = " ".join(f"-S {key}={shlex.quote(str(value))}" for key, value in sorted(values.items()))
     console.print(f"  headwater sweep {sweep.path} --apply && dvc repro", highlight=False, soft_wrap=True)
     console.print(f"  dvc exp run {words}", highlight=False, soft_wrap=True)
 

@@ -17,6 +17,14 @@ def flatten(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def get_dotted(block: Mapping[str, Any], dotted: str) -> Any:
+    """The value or block under a dotted name, None where there is none."""
+    found: Any = block
+    for name in dotted.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
 def set_dotted(block: MutableMapping[str, Any], dotted: str, value: Any) -> None:
     """Sets a value in nested mappings under its dotted name. Raises KeyError where a mapping on the way is missing."""
     *way, last = dotted.split(".")

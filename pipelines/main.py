@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from avatar_models.avatar import AvatarError
+from avatar_models.face_embedding import FaceNetworkError
+from avatar_models.gagavatar.storage import ModelError
 from avatar_models.heads.storage import HeadFileError
 from avatar_models.perceptual import PerceptualWeightsError
 from avatar_models.tracking.landmarker_file import LandmarkerError
@@ -25,8 +27,8 @@ from pipelines.tracking import TrackingUnreachable
 from pipelines.yaml_files import YamlFileError
 
 EXPECTED = (
-    AvatarError, CacheUnusable, ClusterTooSmall, ClusterUnreachable, DamagedEntry, DiskFull, HeadError,
-    HeadFileError, LandmarkerError, ParamsError, PerceptualWeightsError, RunStopped,
+    AvatarError, CacheUnusable, ClusterTooSmall, ClusterUnreachable, DamagedEntry, DiskFull, FaceNetworkError, HeadError,
+    HeadFileError, LandmarkerError, ModelError, ParamsError, PerceptualWeightsError, RunStopped,
     SchemaError, SourceError, TooManyQuarantined, TrackingUnreachable, YamlFileError,
 )  # fmt: skip
 

@@ -214,6 +214,10 @@ class TrainHeadgas(Block):
         return self
 
 
+PICTURE_SIDES = {"small": 128, "published": 512}
+"""Pixels along a side of the one-shot model's pictures, by train_oneshot.sizes."""
+
+
 class KeptOut(Block):
     """Who is kept out of training for judging: the one-shot model has to know what it has never seen."""
 
@@ -251,12 +255,21 @@ class TrainOneshot(Block):
     backbone_weights: str = ""
     """DINOv2's dinov2_vitb14_pretrain.pth for `published`: loaded, and kept as it is. Empty: the transformer learns too."""
     start_from: str = ""
-    """A model's folder, such as `headwater import gagavatar` writes, whose weights are the first ones."""
+    """A model's folder, such as `headwater import gagavatar` writes, whose weights are the first ones. Its sizes, variant and
+    vertices are kept; those of this block then mean nothing."""
     test_subjects: KeptOut = KeptOut()
     probes: Annotated[int, Field(ge=0)] = 5
     """How often pairs of test subjects are rendered while training goes on."""
     checkpoint_every: Annotated[int, Field(gt=0, multiple_of=10)] = 100
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _weights_come_from_one_place(self) -> TrainOneshot:
+        if self.start_from and self.backbone_weights:
+            raise ValueError(
+                "train_oneshot.start_from has a transformer of its own: leave train_oneshot.backbone_weights empty"
+            )
+        return self
 
 
 class Evaluate(Block):
@@ -304,6 +317,16 @@ class Params(Block):
         if resolution > size:
             raise ValueError(
                 f"train_headgas.resolution = {resolution} is larger than the stored crops, preprocess.crop.side = {size}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _oneshot_pictures_are_stored(self) -> Params:
+        side, wanted = self.preprocess.crop.side, PICTURE_SIDES[self.train_oneshot.sizes]
+        if wanted > side:
+            raise ValueError(
+                f"train_oneshot.sizes = {self.train_oneshot.sizes} makes pictures of {wanted} pixels, more than the stored "
+                f"crops have, preprocess.crop.side = {side}"
             )
         return self
 

@@ -222,15 +222,15 @@ class Run:
 
 
 @contextmanager
-def stage_run(stage: str, params: Params) -> Iterator[Run]:
+def stage_run(stage: str, params: Params, command: str = REPRO) -> Iterator[Run]:
     """The nested run of one stage, with its parameters, inputs and lineage; system metrics are sampled while it runs.
 
-    Raises TrackingUnreachable before the stage begins.
+    Its parent is named after the `command` that began it, and the time. Raises TrackingUnreachable before the stage begins.
     """
     with stage_state(stage):
         client = connect(params)
         experiment_id = client.get_experiment_by_name(params.tracking.experiment).experiment_id
-        parent = _parent_run(client, experiment_id, params)
+        parent = _parent_run(client, experiment_id, params, command)
         try:
             tags = {STAGE_TAG: stage, KIND_TAG: STAGE, **lineage_tags()}
             run = start_run(client, experiment_id, stage, parent=parent.id, tags=tags)
@@ -288,7 +288,7 @@ def _system_metrics(run_id: str) -> Iterator[None]:
         monitor.finish()
 
 
-def _parent_run(client: Any, experiment_id: str, params: Params) -> Run:
+def _parent_run(client: Any, experiment_id: str, params: Params, command: str) -> Run:
     """The run of this `dvc repro`, marked as running; outside of dvc, a new one."""
     uri = tracking_uri(params)
     known = known_parent(uri)
@@ -296,7 +296,7 @@ def _parent_run(client: Any, experiment_id: str, params: Params) -> Run:
         client.update_run(known, "RUNNING")
         return Run(client, known, experiment_id)
     close_abandoned(client, experiment_id, uri)
-    name = os.environ.get("DVC_EXP_NAME") or f"repro {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    name = os.environ.get("DVC_EXP_NAME") or f"{command} {time.strftime('%Y-%m-%d %H:%M:%S')}"
     parent = start_run(client, experiment_id, name, parent=None, tags={KIND_TAG: REPRO, **lineage_tags()})
     remember_parent(parent.id, uri)
     parent.log_params({name: block for name, block in params.model_dump(mode="json").items() if name != "tracking"})

@@ -56,8 +56,8 @@ def assemble(result: FanOutResult) -> tuple[Means, Means]:
         entry = result.last(name)
         photo, _, driver = name.partition(PAIR)
         where = Path("cross") / photo / driver if driver else Path("self") / photo
-        entry.copy_to("video.mp4", FOLDER / where.with_suffix(".mp4"))
-        entry.copy_to("strip.png", FOLDER / where.with_suffix(".png"))
+        entry.copy_to("video.mp4", FOLDER / where.with_name(f"{where.name}.mp4"))
+        entry.copy_to("strip.png", FOLDER / where.with_name(f"{where.name}.png"))
         parts.append(entry.read_table("metrics"))
         (cross if driver else own)[name] = dict(entry.summary)
     tables.write_table(pa.concat_tables(parts), SCHEMA, FOLDER / "metrics.parquet")

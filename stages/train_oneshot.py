@@ -12,7 +12,7 @@ from pipelines import tables
 from pipelines.atomic import write_bytes_atomic
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.main import run_stage
-from pipelines.oneshot.items import MODEL, model_item, model_step
+from pipelines.oneshot.items import MODEL, model_item, model_step, say_what_is_off
 from pipelines.oneshot.trainer import PROGRESS
 from pipelines.params import load_params
 from pipelines.runs import stage_run
@@ -27,8 +27,6 @@ AS_LONG_AS_IT_TAKES_S = 365 * 86400.0
 def assemble(result: FanOutResult) -> list[dict[str, float]]:
     """Writes the model, its figures and its curve; returns the curve."""
     tables.write_table(result.quarantine_table(), tables.QUARANTINE, FOLDER / "quarantine.parquet")
-    if not result.entries:
-        return []
     entry = result.last(MODEL)
     for name in (TENSORS, FACTS):
         entry.copy_to(name, FOLDER / name)
@@ -48,6 +46,7 @@ def assemble(result: FanOutResult) -> list[dict[str, float]]:
 
 def main() -> None:
     params = load_params()
+    say_what_is_off(params)
     step = model_step(params)
     compute = params.compute.model_copy(update={"item_timeout_s": AS_LONG_AS_IT_TAKES_S})
     blocks = {"train_oneshot": params.model_dump(mode="json")["train_oneshot"]}
@@ -57,10 +56,9 @@ def main() -> None:
         )
         run.log_fan_out(result)
         run.log_assets(step.assets)
-        if curve:
-            with runs.finished(MODEL, curve) as child:
-                for picture in PICTURES.glob("*.png"):
-                    child.log_bytes(picture.read_bytes(), PROGRESS)
+        with runs.finished(MODEL, curve) as child:
+            for picture in PICTURES.glob("*.png"):
+                child.log_bytes(picture.read_bytes(), PROGRESS)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,14 @@ class StoredModel:
 
     model: GAGAvatar
     vertices: Tensor
-    facts: Mapping[str, Any]
+    facts: Mapping[str, Any]  # head, head_hash (empty where it is not known), and more
+
+    def expect_head(self, name: str, head_hash: str, where: str) -> None:
+        """Raises ModelError, which begins with `where`, for another head than the model was made for."""
+        if self.facts["head"] != name:
+            raise ModelError(f"{where}: was made for the head {self.facts['head']}, preprocess.head is {name}")
+        if self.facts["head_hash"] not in ("", head_hash):
+            raise ModelError(f"{where}: was made for another file of the head {name} than preprocess.head_file")
 
 
 def model_files(model: GAGAvatar, vertices: Tensor, facts: Mapping[str, Any]) -> dict[str, bytes]:
@@ -56,10 +63,14 @@ def read_model(folder: Path, device: str = "cpu") -> StoredModel:
         with torch.device("meta"):
             model = GAGAvatar(GagavatarSizes.from_dict(facts["sizes"]), SETTINGS[facts["setting"]])
         vertices = tensors.pop("vertices")
+        if missing := {"head", "head_hash"} - set(facts):
+            raise KeyError(*missing)
         model.load_state_dict(tensors, assign=True)
+    except ModelError:
+        raise
     except FileNotFoundError as error:
         raise ModelError(f"{folder}: not a model, {Path(error.filename or TENSORS).name} is missing") from None
-    except (KeyError, TypeError, RuntimeError, UnicodeDecodeError, json.JSONDecodeError, SafetensorError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the model is damaged ({' '.join(str(error).split())[:200]})") from None
     return StoredModel(model.to(device), vertices, facts)
 

@@ -33,7 +33,7 @@ from pipelines.evaluation import PAIR, distances, measured, panel, store_video
 from pipelines.fanout import Item, ItemRejected
 from pipelines.lpips_asset import LpipsFiles
 from pipelines.oneshot.pairs import Batch, Frames, Pairs, frames_of
-from pipelines.splits import spread, subject_splits
+from pipelines.splits import spread
 from pipelines.subject import read_tables
 
 VERSION = 1
@@ -130,7 +130,7 @@ class JudgeOneshot:
         return Scene(subject, driver, other, batch, seen.identity[0], rows)
 
     def frames(self, subject: str) -> Frames:
-        found = frames_of(self.data, subject_splits(self.data.segments, self.data.tracks, subject, 0.0))
+        found = frames_of(self.data, [subject])
         if not len(found):
             raise ItemRejected("no_pairs", f"subject {subject}: no clip of it has two good frames")
         return found

@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from avatar_models.gagavatar.storage import FACTS, TENSORS
+from avatar_models.gagavatar.storage import DINOV2_URL, FACTS, TENSORS
+from avatar_models.perceptual import VGG16_URL
 from pipelines import tables
 from pipelines.atomic import sha256_file
 from pipelines.csim_asset import csim_assets
@@ -19,23 +20,26 @@ from pipelines.lpips_asset import lpips_assets, lpips_files
 from pipelines.oneshot.evaluation import VERSION as JUDGING_VERSION
 from pipelines.oneshot.evaluation import JudgeOneshot
 from pipelines.oneshot.people import train_and_test
+from pipelines.oneshot.ray_train import OWN_CPUS
 from pipelines.oneshot.setup import Recipe
 from pipelines.oneshot.trainer import VERSION, OneshotTrainer
 from pipelines.params import Params, ParamsError, Workers
-from pipelines.perceptual_asset import ABSENT, content_of
+from pipelines.perceptual_asset import ABSENT, content_of, warn, why_absent
 from pipelines.splits import subjects_that_passed
 from pipelines.subject import TRACKS_FOLDER
 
 MODEL = "model"
-ELSEWHERE = ("checkpoint_every", "backbone_weights", "start_from")
-"""Options of which the content counts, or that change nothing."""
+ELSEWHERE = ("checkpoint_every", "backbone_weights", "start_from", "test_subjects")
+"""Options of which the content counts (who is trained on is in the item), or that change nothing."""
+OF_A_FRESH_MODEL = ("sizes", "variant", "max_vertices")
+"""Options that mean nothing where training starts from another run's model."""
 
 
 def model_item(params: Params, root: Path = Path()) -> Item:
-    """The item: it depends on all segments of all subjects, and on who is kept out. Raises ParamsError."""
+    """The item: it depends on the segments of those who are trained on. Raises ParamsError."""
     segments = tables.read_table(root / TRACKS_FOLDER / "segments.parquet", tables.SEGMENTS)
-    train, test = train_and_test(subjects_that_passed(segments), params.train_oneshot.test_subjects)
-    return Item(MODEL, digest([data_of(segments, train), data_of(segments, test)]))
+    train, _ = train_and_test(subjects_that_passed(segments), params.train_oneshot.test_subjects)
+    return Item(MODEL, digest(data_of(segments, train)))
 
 
 def data_of(segments: pa.Table, subjects: Sequence[str]) -> list[str]:
@@ -55,9 +59,10 @@ def model_step(params: Params, root: Path = Path()) -> Step:
     cache = params.compute.cache
     worker = partial(OneshotTrainer, recipe=recipe, fleet=fleet, storage=f"{cache}/oneshot" if "://" in cache else "")
     # With several processes the item's own only waits for them.
-    cpus, gpus = (fleet.num_cpus, fleet.num_gpus) if fleet.count == 1 else (0.1, 0.0)
+    cpus, gpus = (fleet.num_cpus, fleet.num_gpus) if fleet.count == 1 else (OWN_CPUS, 0.0)
     workers = Workers(num_cpus=cpus, num_gpus=gpus, count=1)
-    key = {name: value for name, value in options.items() if name not in ELSEWHERE}
+    idle = ELSEWHERE + (OF_A_FRESH_MODEL if params.train_oneshot.start_from else ())
+    key = {name: value for name, value in options.items() if name not in idle}
     return Step("train_oneshot", VERSION, worker, key, workers, assets)
 
 
@@ -82,6 +87,22 @@ def weights_of(params: Params) -> dict[str, str]:
         for name in (TENSORS, FACTS):
             found[name] = _needed(Path(options.start_from) / name, "start_from")
     return found
+
+
+def say_what_is_off(params: Params) -> None:
+    """Loudly, once: what a user would expect of the options and does not get. Raises PerceptualWeightsError."""
+    options = params.train_oneshot
+    if weights_of(params).get("vgg16") == ABSENT:
+        why = why_absent(params.train_headgas.perceptual_weights, "train_headgas.perceptual_weights")
+        warn(
+            f"the perceptual loss is OFF, lambda_perceptual = {options.lambda_perceptual} notwithstanding: {why}.",
+            f"Get {VGG16_URL} and name it there, or set lambda_perceptual: 0.",
+        )
+    if options.sizes == "published" and not options.backbone_weights and not options.start_from:
+        warn(
+            "the transformer of the published size is trained from nothing: train_oneshot.backbone_weights is empty.",
+            f"The published training has DINOv2's weights, {DINOV2_URL} (346 MB): name the file there.",
+        )
 
 
 def _needed(path: Path, option: str) -> str:

@@ -18,7 +18,6 @@ from torch import Tensor
 from avatar_models.cameras import Camera, resized
 from avatar_models.heads.skinning import Rig, pose
 from pipelines.frames import FrameReader, StoredFrame, composite, shrunk
-from pipelines.splits import ClipSplit
 from pipelines.subject import Tables, above_neck
 
 
@@ -47,38 +46,48 @@ class Frames:
         return int(other + (other >= index))
 
 
-def frames_of(data: Tables, splits: Sequence[ClipSplit]) -> Frames:
-    """All good rows of clips as columns; clips with fewer than two have no pairs and are left out."""
-    wanted = {split.clip_id: np.union1d(split.train, split.held_out) for split in splits}
-    tracks = data.tracks.filter(pc.is_in(data.tracks["clip_id"], pa.array(list(wanted), pa.string()))).sort_by(
-        [("clip_id", "ascending"), ("frame", "ascending")]
-    )
-    names = tracks["clip_id"].combine_chunks().dictionary_encode()
-    starts = np.flatnonzero(np.diff(names.indices.to_numpy(), prepend=-1))
-    order = names.dictionary.to_pylist()
+def frames_of(data: Tables, subjects: Sequence[str]) -> Frames:
+    """All good frames of the subjects' segments that passed. Segments with fewer than two have no pairs and are left out.
+
+    One pass over three columns: of a million frames the rest is read where it is kept.
+    """
+    passed = data.segments.filter(pc.and_(data.segments["passed"], pc.is_in(data.segments["subject_id"], _strings(subjects))))
+    wanted = set(passed["clip_id"].to_pylist())
+    encoded = data.tracks["clip_id"].combine_chunks().dictionary_encode()
+    names = np.array(encoded.dictionary.to_pylist(), object)
+    rank = np.empty(len(names), np.int64)
+    rank[np.argsort(names)] = np.arange(len(names))
+    names, clip = np.sort(names), rank[encoded.indices.to_numpy()]  # by name
+    order = np.lexsort((data.tracks["frame"].to_numpy(), clip))
+    row = np.arange(len(order)) - np.searchsorted(clip[order], clip[order])  # place in the clip's shard
+    of_wanted = np.array([name in wanted for name in names], bool)
+    good = data.tracks["good"].to_numpy()[order] & of_wanted[clip[order]]
+    enough = np.bincount(clip[order][good], minlength=len(names)) > 1
+    kept = good & enough[clip[order]]
+    places = pa.array(order[kept])
+    used, clip = np.unique(clip[order][kept], return_inverse=True)
     identities = dict(zip(data.identities["clip_id"].to_pylist(), data.identities["identity"].to_pylist(), strict=True))
-    kept = [(name, start, wanted[name]) for name, start in zip(order, starts, strict=True) if len(wanted[name]) > 1]
-    rows = [rows for _, _, rows in kept]
-    none = [np.empty(0, np.int64)]
-    places = np.concatenate([start + of_clip for _, start, of_clip in kept] or none)
 
     def column(name: str, *shape: int) -> NDArray[np.float32]:
-        values = tracks[name].take(pa.array(places)).combine_chunks().flatten().to_numpy()
+        values = data.tracks[name].take(places).combine_chunks().flatten().to_numpy()
         return values.reshape(len(places), *shape).astype(np.float32)
 
-    lengths = [len(of_clip) for of_clip in rows]
     return Frames(
-        [name for name, _, _ in kept],
-        np.repeat(np.arange(len(kept), dtype=np.int32), lengths),
-        np.concatenate(rows or none).astype(np.int32),
-        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        names[used].tolist(),
+        clip.astype(np.int32),
+        row[kept].astype(np.int32),
+        np.searchsorted(clip, np.arange(len(used) + 1)),
         column("K", 3, 3),
         column("viewmat", 4, 4),
         column("expression", len(data.tracks["expression"][0])),
         column("jaw", 3),
         column("eyes", 6),
-        np.array([identities[name] for name, _, _ in kept], np.float32),
+        np.array([identities[name] for name in names[used]], np.float32),
     )
+
+
+def _strings(values: Sequence[str]) -> pa.Array:
+    return pa.array(values, pa.string())
 
 
 @dataclass(frozen=True)
@@ -159,7 +168,7 @@ class Pairs:
 def view_of(frame: StoredFrame, camera: Camera) -> View:
     """A stored frame at the size of its camera (1), over black, without what lies below the neck."""
     frame = shrunk(frame, camera.width)
-    matte = (frame.matte * above_neck(camera)[0]).astype(np.uint8)
+    matte = (frame.matte * above_neck(camera)[0]).round().astype(np.uint8)
     return View(composite(frame.image, matte, 0.0), frame.known, head_box(matte))
 
 

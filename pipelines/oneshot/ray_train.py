@@ -14,19 +14,30 @@ import torch
 from pipelines.news import News
 from pipelines.oneshot.loop import Hooks, Place, Terms
 from pipelines.oneshot.setup import Recipe, device_here
+from pipelines.oneshot.training import TrainingDiverged, read_state
 from pipelines.params import Fleet
 
 STATE = "state.pt"
 LISTEN_EVERY_S = 1.0
-MAX_FAILURES = 20
-"""A process that was killed is started again; so, in vain, is one whose loss is not finite."""
+OWN_CPUS = 0.1  # of the process that waits for the others
+MAX_FAILURES = 20  # of processes, not counting those that a cluster takes away
+
+
+class FleetTooLarge(RuntimeError):
+    """The cluster has no room for the processes; the message says how much there is and what to lower."""
 
 
 class Mailbox:
-    """An actor that the first process posts its curve to, and the item's own process reads."""
+    """An actor that the first process posts its curve to, and the item's own process reads. And why training cannot go on."""
 
     def __init__(self) -> None:
         self.news = News()
+        self.reason = ""
+
+    def diverged(self, reason: str = "") -> str:
+        """Notes and gives the reason."""
+        self.reason = self.reason or reason
+        return self.reason
 
     def post(self, said: str, points: list[Mapping[str, float]], files: Mapping[str, bytes]) -> None:
         self.news.tell(said, points, files)
@@ -38,13 +49,14 @@ class Mailbox:
 def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, name: str, news: News) -> Mapping[str, Any]:
     """Trains and returns the last checkpoint's state. A run of the same name and storage goes on from its last checkpoint.
 
-    storage: a folder or URI that all nodes see. Raises Ray Train's TrainingFailedError once processes have failed
-    MAX_FAILURES times; those that a cluster takes away do not count.
+    storage: a folder or URI that all nodes see. Raises TrainingDiverged, FleetTooLarge, and Ray Train's TrainingFailedError
+    once processes have failed MAX_FAILURES times; those that a cluster takes away do not count.
     """
     import ray
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    expect_room(fleet, ray.cluster_resources())
     mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
     trainer = TorchTrainer(
         worker_loop,
@@ -66,12 +78,29 @@ def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, name: str, news: 
     listener.start()
     try:
         result = trainer.fit()
+    except Exception:
+        reason = ray.get(mailbox.diverged.remote())
+        if reason:
+            raise TrainingDiverged(reason) from None
+        raise
     finally:
         done.set()
         listener.join()
     with result.checkpoint.as_directory() as folder:
         state: Mapping[str, Any] = torch.load(Path(folder) / STATE, weights_only=True, map_location="cpu")
     return state
+
+
+def expect_room(fleet: Fleet, there: Mapping[str, float]) -> None:
+    """Raises FleetTooLarge where a cluster has no room for the fewest processes that are enough: Ray Train would wait."""
+    least = fleet.least or fleet.count
+    room = {"CPU": there.get("CPU", 0.0) - OWN_CPUS, "GPU": there.get("GPU", 0.0)}
+    for kind, each in (("CPU", fleet.num_cpus), ("GPU", fleet.num_gpus)):
+        if least * each > room[kind] + 1e-6:
+            raise FleetTooLarge(
+                f"compute.oneshot wants {least} processes of {each:g} {kind}s; the cluster has {room[kind]:g} for them: "
+                f"lower count or num_{kind.lower()}s, or set least"
+            )
 
 
 def _listen(mailbox: Any, news: News, done: threading.Event) -> None:
@@ -87,11 +116,15 @@ def _listen(mailbox: Any, news: News, done: threading.Event) -> None:
 
 def worker_loop(config: Mapping[str, Any]) -> None:
     """What each process does."""
+    import ray
     import ray.train
     from torch.nn.parallel import DistributedDataParallel
 
     from pipelines.oneshot.trainer import Watch, steps_through
 
+    reason = ray.get(config["mailbox"].diverged.remote())
+    if reason:  # it would come to the same again
+        raise TrainingDiverged(reason)
     context = ray.train.get_context()
     place = Place(context.get_world_rank(), context.get_world_size())
     setup = config["recipe"].prepare(device_here())
@@ -99,8 +132,8 @@ def worker_loop(config: Mapping[str, Any]) -> None:
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
-            training.load(Path(folder) / STATE)
-    training.forward = DistributedDataParallel(training.model)
+            training.load_state(read_state(Path(folder) / STATE, training.device))
+    training.forward = DistributedDataParallel(training.model, broadcast_buffers=False)
     first = place.rank == 0
     news = News()
     watch = Watch(setup, news)
@@ -122,7 +155,11 @@ def worker_loop(config: Mapping[str, Any]) -> None:
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
     hooks = Hooks(lambda terms: mean_of_all(terms, training.device), point, save, watch.probe if first else dict)
-    steps_through(setup, place, hooks, config["threads"])
+    try:
+        steps_through(setup, place, hooks, config["threads"])
+    except TrainingDiverged as error:
+        ray.get(config["mailbox"].diverged.remote(str(error)))
+        raise
 
 
 def mean_of_all(terms: Terms, device: str) -> Terms:

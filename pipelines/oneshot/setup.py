@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from avatar_models.gagavatar import FIXED, GAGAvatar
 from avatar_models.gagavatar.sizes import SIZES, VARIANTS
-from avatar_models.gagavatar.storage import ModelError, load_backbone, read_model
+from avatar_models.gagavatar.storage import load_backbone, read_model
 from avatar_models.heads.interface import Head
 from avatar_models.perceptual import load_vgg16
 from pipelines.oneshot.pairs import Frames, Pairs, frames_of
 from pipelines.oneshot.people import train_and_test
 from pipelines.oneshot.training import OneshotTraining
 from pipelines.params import TrainOneshot
-from pipelines.splits import spread, subject_splits, subjects_that_passed
+from pipelines.splits import spread, subjects_that_passed
 from pipelines.subject import Tables, read_tables
 
 PROBED = 6
@@ -36,6 +36,8 @@ class Setup:
     data: Tables
     frames: Frames
     probed: Pairs | None
+    watched: list[tuple[int, int]]
+    """The pairs of `probed` that are rendered now and then."""
     training: OneshotTraining
     chosen: Tensor  # (V,) vertices of the head that carry Gaussians
 
@@ -53,7 +55,7 @@ class Recipe:
     root: str
 
     def prepare(self, device: str) -> Setup:
-        """Raises ParamsError where nobody can be trained on, CheckpointError for weights that do not fit."""
+        """Raises ParamsError where nobody can be trained on, ModelError for weights that do not fit."""
         options = TrainOneshot.model_validate(dict(self.train_oneshot))
         data = read_tables(Path(self.root))
         train, test = train_and_test(subjects_that_passed(data.segments), options.test_subjects)
@@ -62,22 +64,22 @@ class Recipe:
         model, chosen = first_model(options, head)
         features = load_vgg16(Path(self.perceptual_weights)).to(device) if self.perceptual_weights else None
         training = OneshotTraining(options, model, head.rig.take(chosen), device, features)
-        frames = frames_of(data, [split for name in train for split in subject_splits(data.segments, data.tracks, name, 0.0)])
-        unseen = frames_of(data, [split for name in test for split in subject_splits(data.segments, data.tracks, name, 0.0)])
+        frames, unseen = frames_of(data, train), frames_of(data, test)
         probed = Pairs(unseen, data.frames, model.sizes.image_size) if len(unseen) else None
-        return Setup(options, data, frames, probed, training, chosen)
+        subjects = dict(zip(data.segments["clip_id"].to_pylist(), data.segments["subject_id"].to_pylist(), strict=True))
+        watched = probed_pairs(unseen, subjects)
+        # All that is read of the tracks is in the columns.
+        return Setup(options, replace(data, tracks=data.tracks.slice(0, 0)), frames, probed, watched, training, chosen)
 
 
 def first_model(options: TrainOneshot, head: Head) -> tuple[GAGAvatar, Tensor]:
-    """The model before training, and the vertices (V,) that carry its Gaussians: fresh, with DINOv2's weights, or those of
-    another run. Raises ModelError where that one was trained on another head."""
+    """The model before training, and the vertices (V,) that carry its Gaussians: fresh, with DINOv2's weights, or another
+    run's. Raises ModelError where that one was made for another head."""
     if options.start_from:
         stored = read_model(Path(options.start_from))
-        if stored.facts.get("head") != head.name or int(stored.vertices.max()) >= len(head.rig.template):
-            raise ModelError(
-                f"train_oneshot.start_from {options.start_from}: made for the head {stored.facts.get('head')!r}, "
-                f"and preprocess.head is {head.name!r}"
-            )
+        stored.expect_head(head.name, head.hash(), f"train_oneshot.start_from {options.start_from}")
+        if stored.facts.get("frozen_backbone"):
+            stored.model.encoder.vit.requires_grad_(False)
         return stored.model, stored.vertices
     chosen = spread_vertices(head, options.max_vertices)
     model = GAGAvatar(VARIANTS[options.variant](SIZES[options.sizes](len(chosen))), FIXED)
@@ -99,10 +101,12 @@ def spread_vertices(head: Head, most: int) -> Tensor:
     return torch.tensor(sorted(chosen))
 
 
-def probed_pairs(frames: Frames) -> list[tuple[int, int]]:
-    """(first frame, a later one) of some clips."""
-    clips = spread(np.arange(len(frames.clip_ids)), PROBED)
-    return [(int(frames.first[clip]), int(frames.first[clip] + 2 * frames.first[clip + 1]) // 3) for clip in clips]
+def probed_pairs(frames: Frames, subjects: Mapping[str, str]) -> list[tuple[int, int]]:
+    """(first frame, a later one) of the first clip of some subjects; `subjects` are the clips'."""
+    first_clips = {subjects[name]: clip for clip, name in reversed(list(enumerate(frames.clip_ids)))}
+    clips = [first_clips[subject] for subject in sorted(first_clips)]
+    chosen = spread(np.array(clips, np.int64), PROBED).tolist() if clips else []
+    return [(int(frames.first[clip]), int(frames.first[clip] + 2 * frames.first[clip + 1]) // 3) for clip in chosen]
 
 
 def device_here() -> str:

@@ -19,10 +19,10 @@ from pipelines.fanout import Item, ItemRejected
 from pipelines.news import News
 from pipelines.oneshot.loader import read_ahead
 from pipelines.oneshot.loop import CURVE_EVERY, Hooks, Place, run
-from pipelines.oneshot.ray_train import reading_threads, train_on_fleet
-from pipelines.oneshot.setup import Recipe, Setup, device_here, probed_pairs
+from pipelines.oneshot.ray_train import FleetTooLarge, reading_threads, train_on_fleet
+from pipelines.oneshot.setup import Recipe, Setup, device_here
 from pipelines.oneshot.stream import pairs_of
-from pipelines.oneshot.training import OneshotTraining
+from pipelines.oneshot.training import OneshotTraining, TrainingDiverged, read_state
 from pipelines.params import Fleet
 from pipelines.schedule import probe_steps
 
@@ -44,7 +44,7 @@ class Watch:
         """Mean PSNR in dB over a pair of each watched test subject; a picture is kept."""
         if self.setup.probed is None:
             return {}
-        batch = self.setup.probed.batch(probed_pairs(self.setup.probed.frames)).to(self.setup.training.device)
+        batch = self.setup.probed.batch(self.setup.watched).to(self.setup.training.device)
         made = self.setup.training.rendered(batch)
         if not self.pictures:
             self.pictures += [batch.photos.cpu(), batch.targets.cpu()]
@@ -81,13 +81,19 @@ class OneshotTrainer:
         if len(setup.frames) == 0:
             raise ItemRejected("no_training_frames", "no training subject has a clip with two good frames")
         watch = Watch(setup, out.news)
+        try:
+            self.train(setup, watch, out)
+        except (TrainingDiverged, FleetTooLarge) as error:  # trying again changes nothing
+            raise ItemRejected("diverged" if isinstance(error, TrainingDiverged) else "no_room", str(error)) from None
+        return write(setup, watch, out)
+
+    def train(self, setup: Setup, watch: Watch, out: EntryWriter) -> None:
         if self.fleet.count == 1:
             train_here(setup, watch, out.scratch / CHECKPOINT, reading_threads(self.fleet.num_cpus))
         else:
             state = train_on_fleet(self.recipe, self.fleet, self.storage or str(out.scratch), out.key, out.news)
             setup.training.load_state(state)
             setup.training.curve[-1].update(watch.probe())
-        return write(setup, watch, out)
 
 
 def train_here(setup: Setup, watch: Watch, checkpoint: Path, threads: int) -> None:
@@ -110,11 +116,15 @@ def steps_through(setup: Setup, place: Place, hooks: Hooks, threads: int) -> Non
 def resume(training: OneshotTraining, checkpoint: Path) -> None:
     """Goes on from a checkpoint where there is one; one that cannot be read (a power cut) is passed over."""
     try:
-        training.load(checkpoint)
+        state = read_state(checkpoint, training.device)
     except FileNotFoundError:
-        pass
+        return
+    except (OSError, MemoryError):  # the disk's or the machine's fault: what was learned is still there
+        raise
     except Exception as error:  # torch's reader raises whatever the damage leads it to
         print(f"{checkpoint}: the checkpoint cannot be read ({type(error).__name__}); training starts over", flush=True)
+        return
+    training.load_state(state)
 
 
 def write(setup: Setup, watch: Watch, out: EntryWriter) -> dict[str, Any]:
@@ -128,6 +138,7 @@ def write(setup: Setup, watch: Watch, out: EntryWriter) -> dict[str, Any]:
         "frames": len(setup.frames),
         "clips": len(setup.frames.clip_ids),
         "perceptual_loss": training.features is not None,
+        "frozen_backbone": not any(weight.requires_grad for weight in training.model.encoder.vit.parameters()),
     }
     for name, data in model_files(training.average, setup.chosen, facts).items():
         out.write_bytes(name, data)

@@ -124,9 +124,11 @@ class OneshotTraining:
         torch.save(self.state(), data)
         write_bytes_atomic(path, data.getbuffer())
 
-    def load(self, path: Path) -> None:
-        """Goes on from a checkpoint."""
-        self.load_state(torch.load(path, weights_only=True, map_location=self.device))
+
+def read_state(path: Path, device: str) -> dict[str, Any]:
+    """What :meth:`OneshotTraining.save` wrote."""
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location=device)
+    return state
 
 
 def parameter_groups(model: GAGAvatar, rate: float) -> list[dict[str, Any]]:

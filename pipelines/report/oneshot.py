@@ -34,7 +34,8 @@ def oneshot_section(most: int) -> dict[str, Any] | None:
         "names": [name for _, name, _ in there],
         "tables": tables,
         "strips": [
-            (path.stem, f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}") for path in strips[:most]
+            (path.name.removesuffix(".png"), f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}")
+            for path in strips[:most]
         ],
         "methods": METHODS,
     }

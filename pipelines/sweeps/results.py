@@ -40,11 +40,16 @@ def result_files(sweep_path: Path) -> ResultFiles:
 
 def best_trials(study: optuna.Study) -> list[FrozenTrial]:
     """The best trial; of several objectives the Pareto front, best of the first objective first."""
-    if not any(trial.state == TrialState.COMPLETE for trial in settled_trials(study)):
-        return []
+    return ranked_trials(study)[:1] if len(study.directions) == 1 else ranked_trials(study)
+
+
+def ranked_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Complete trials, of several objectives those of the Pareto front; best of the first objective first."""
+    complete = [trial for trial in settled_trials(study) if trial.state == TrialState.COMPLETE]
+    if complete and len(study.directions) > 1:
+        complete = study.best_trials
     maximise = study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
-    front = [study.best_trial] if len(study.directions) == 1 else study.best_trials
-    return sorted(front, key=lambda trial: (-trial.values[0] if maximise else trial.values[0], trial.number))
+    return sorted(complete, key=lambda trial: (-trial.values[0] if maximise else trial.values[0], trial.number))
 
 
 def importance(study: optuna.Study) -> dict[str, dict[str, float]]:

@@ -2,7 +2,8 @@
 
 All subjects advance together, so that a figure on the way is one of the whole trial. Avatars are kept in the cache under
 the train_headgas stage's own keys: `dvc repro` with the best values finds them there, and a trial that was killed goes on
-from its checkpoints. What a trial reported is kept too; run again, it says the same without training.
+from its last report, at which there is a checkpoint. What a trial reported is kept too; run again, it says the same without
+training.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import pyarrow.compute as pc
 
 from avatar_models.avatar import FACTS, TENSORS, AvatarError, load_avatar
 from pipelines import tables
+from pipelines.atomic import write_bytes_atomic
 from pipelines.cache import Cache, DamagedEntry, Entry, EntryWriter
 from pipelines.devices import best_device
 from pipelines.evaluation import compared, still, store_video
@@ -39,6 +41,7 @@ from pipelines.training import CURVE_EVERY, HeadGasTrainer, Training, TrainingDi
 from pipelines.training_items import training_items, training_step
 
 VERSION = 3
+CHECKPOINT = "checkpoint.pt"
 CATALOG = Path("data/catalog/catalog.parquet")
 VERDICTS = (AvatarError, SweepError, TrainingDiverged)
 """Errors that a trial's values are to blame for: trying again would change nothing."""
@@ -56,6 +59,22 @@ class Setup:
     own_tracks: bool
     folder: Path
     cache_uri: str
+
+
+class WatchedFile:
+    """What a trial has reported so far: [report, step, figures] in order, kept on this machine while it trains.
+
+    A worker that goes on from another's checkpoints does not come by the first reports again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[list[Any]] = json.loads(path.read_bytes()) if path.exists() else []
+
+    def add(self, seen: Watched) -> None:
+        before = [row for row in self.rows if row[0] < seen.report]
+        self.rows = [*before, [seen.report, seen.step, dict(seen.figures)]]
+        write_bytes_atomic(self.path, json.dumps(self.rows).encode())
 
 
 class HeadGasTrials:
@@ -107,29 +126,29 @@ class HeadGasTrials:
             yield Finished(known.summary["figures"], known.summary["curve"], key)
             return
         entries = {subject: self.cache.find(found) for subject, found in keys.items()}
-        watched: list[Watched] = []
+        writer = self.cache.writer(key)
+        watched = WatchedFile(writer.scratch / "watched.json")
         # With pruning, what a trial does on its way decides over others: it has to be known, also of avatars that are there.
         if self.setup.pruning or not all(isinstance(entry, Entry) for entry in entries.values()):
             trainer = step.worker(step.params)
             assert isinstance(trainer, HeadGasTrainer)
-            for seen in self._trained(trainer, keys, stops):
-                watched.append(seen)
-                yield seen
+            try:
+                for seen in self._trained(trainer, keys, stops):
+                    watched.add(seen)
+                    yield seen
+            except GeneratorExit:  # pruned: nobody will go on from here
+                shutil.rmtree(writer.scratch, ignore_errors=True)
+                raise
             entries = {subject: self.cache.find(found) for subject, found in keys.items()}
         there = {name: entry for name, entry in entries.items() if isinstance(entry, Entry)}
         own = self.data if root == Path() else read_tables(root)
-        writer = self.cache.writer(key)
         try:
             figures = self._judged(there, own, writer)
         except Exception:
             writer.discard()
             raise
         curve = mean_curve([json.loads(entry.read_bytes("curve.json")) for entry in there.values()])
-        summary = {
-            "watched": [[seen.report, seen.step, dict(seen.figures)] for seen in watched],
-            "figures": figures,
-            "curve": curve,
-        }
+        summary = {"watched": watched.rows, "figures": figures, "curve": curve}
         writer.commit(summary, time.perf_counter() - start)
         yield Finished(figures, curve, key)
 
@@ -156,6 +175,7 @@ class HeadGasTrials:
             for report, stop in stops:
                 for subject, training in running.items():
                     _advance(training, writers[subject], trainer.checkpoint_every, stop)
+                    training.save(writers[subject].scratch / CHECKPOINT)
                 if any(training.step > stop for training in running.values()):
                     continue  # a checkpoint is further on: this was reported before the worker that wrote it died
                 found = [self.yardstick.judge(running[name].model, watching[name], self.device).figures for name in keys]
@@ -198,7 +218,7 @@ class HeadGasTrials:
 
 
 def _advance(training: Training, writer: EntryWriter, checkpoint_every: int, until: int | None) -> None:
-    training.run(writer.scratch / "checkpoint.pt", checkpoint_every, until)
+    training.run(writer.scratch / CHECKPOINT, checkpoint_every, until)
 
 
 def mean_curve(curves: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:

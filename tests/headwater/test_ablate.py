@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from avatar_models.headgas import VARIANTS
-from headwater.ablate import AblationError, Row, chosen, one_row, show_table
+from headwater.ablate import AblationError, Row, ablate, chosen, one_row, show_table
 from pipelines.ablation import PRESETS, SHOWN, with_preset
 from pipelines.cache import Failure
 from pipelines.fanout import FanOutResult
@@ -86,6 +86,8 @@ class Recorder:
 
     def log_metrics(self, figures: object) -> None: ...
 
+    def log_params(self, block: object, prefix: str) -> None: ...
+
     def log_fan_out(self, result: object, prefix: str) -> None: ...
 
 
@@ -103,6 +105,20 @@ def test_each_run_tells_of_the_perceptual_loss_and_its_weights(monkeypatch: pyte
     found = one_row("full", own, [], run, ["timeout"])  # type: ignore[arg-type]
     assert run.tags["headwater.perceptual_loss"] == "false" == run.tags["headwater.lpips"] and run.assets == {"vgg16": "absent"}
     assert found.lost == {"bob": "timeout"} and asked["retry"] == ["timeout"]
+
+
+def test_the_row_at_work_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    @contextmanager
+    def run(*words: object) -> Iterator[Recorder]:
+        yield Recorder()
+
+    monkeypatch.setattr("headwater.ablate.load_params", params)
+    monkeypatch.setattr("headwater.ablate.chosen", lambda subjects: [])
+    monkeypatch.setattr("headwater.ablate.stage_run", run)
+    monkeypatch.setattr("headwater.ablate.ray_cluster", run)
+    monkeypatch.setattr("headwater.ablate.one_row", lambda name, *words: row(name, {"ann": 20.0}))
+    ablate([], 0, Console(width=100))
+    assert "row 2 of 6: delta mu, R" in capsys.readouterr().out
 
 
 def row(name: str, psnr: dict[str, float], **lost: str) -> Row:

@@ -110,6 +110,14 @@ def test_a_stage_is_nested_in_a_parent_and_a_subject_in_the_stage(params: Params
         model.predict(pd.DataFrame({"smile": [1.0]}))
 
 
+def test_a_run_is_named_after_the_command_that_began_it(params: Params) -> None:
+    for command in (["ablate"], []):
+        with stage_run("ablate", params, *command) as run:
+            pass
+        above = run.client.get_run(run.id).data.tags[repro.PARENT_TAG]
+        assert run.client.get_run(above).info.run_name.startswith(f"{command[0] if command else 'repro'} 20")
+
+
 def test_a_stage_that_fails_says_so_on_both_runs(params: Params) -> None:
     with pytest.raises(ValueError, match="boom"), stage_run("evaluate", params):
         raise ValueError("boom")

@@ -25,7 +25,9 @@ SIDE, FRAMES = 48, 4
 PEOPLE = {"ann": 1, "bob": 2, "cleo": 3, "dan": 4}
 BAD = 1
 """A frame of ann's that did not pass the gates."""
-OPTIONS = TrainOneshot.model_validate({"steps": 40, "batch": 2, "max_vertices": 30, "checkpoint_every": 20, "probes": 2})
+OPTIONS = TrainOneshot.model_validate(
+    {"steps": 40, "batch": 2, "max_vertices": 30, "checkpoint_every": 20, "probes": 2, "learning_rate": 3e-3}
+)
 
 
 def tiny_sizes(num_vertices: int) -> GagavatarSizes:

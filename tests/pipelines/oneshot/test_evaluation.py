@@ -22,7 +22,7 @@ def judge(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judg
     shutil.copytree(people / "data", tmp_path / "data")
     folder = tmp_path / "models" / "oneshot"
     folder.mkdir(parents=True)
-    for name, data in model_files(tiny(), torch.arange(TINY.num_vertices), {"head": "procedural"}).items():
+    for name, data in model_files(tiny(), torch.arange(TINY.num_vertices), {"head": "procedural", "head_hash": ""}).items():
         (folder / name).write_bytes(data)
     monkeypatch.chdir(tmp_path)
     return JudgeOneshot({"max_frames": 3})

@@ -12,6 +12,7 @@ from avatar_models.gagavatar.storage import FACTS, read_model
 from pipelines.cache import Cache, Entry
 from pipelines.fanout import Item
 from pipelines.news import News
+from pipelines.oneshot.ray_train import FleetTooLarge, expect_room
 from pipelines.oneshot.trainer import OneshotTrainer, Watch, train_here
 from pipelines.oneshot.training import TrainingDiverged
 from pipelines.params import Fleet
@@ -111,3 +112,12 @@ def test_what_is_written_is_the_averaged_model_with_its_facts(people: Path, tiny
     assert stored.facts["head"] == "procedural" and stored.facts["clips"] == 3 and len(stored.vertices) == 30
     assert summary["steps"] == 40 and summary["held_out_psnr"] > 5
     assert json.loads(entry.read_bytes("curve.json"))[-1]["step"] == 40
+
+
+def test_a_fleet_that_does_not_fit_is_told_before_it_waits() -> None:
+    fleet = Fleet(num_cpus=1.0, count=4, least=2)
+    expect_room(fleet, {"CPU": 2.1})
+    with pytest.raises(FleetTooLarge, match=r"wants 2 processes of 1 CPUs; the cluster has 1.9 for them"):
+        expect_room(fleet, {"CPU": 2.0})
+    with pytest.raises(FleetTooLarge, match=r"wants 3 processes of 1 GPUs; the cluster has 0"):
+        expect_room(Fleet(num_gpus=1.0, count=3), {"CPU": 8.0})
