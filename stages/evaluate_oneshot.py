@@ -37,8 +37,13 @@ Means = dict[str, dict[str, float]]
 
 def items(params: Params) -> list[Item]:
     """The test subjects, and the first `evaluate.max_cross_pairs` pairs of them."""
+    if not (MODEL / TENSORS).exists():
+        print("there is no one-shot model to judge: train_oneshot.steps is 0")
+        return []
     segments = tables.read_table(TRACKS_FOLDER / "segments.parquet", tables.SEGMENTS)
     _, test = train_and_test(subjects_that_passed(segments), params.train_oneshot.test_subjects)
+    if not test:
+        print("nobody is kept out of training, so nobody can judge the one-shot model: see train_oneshot.test_subjects")
     model = [sha256_file(MODEL / name) for name in (TENSORS, FACTS)]
     found = [Item(subject, digest([model, data_of(segments, [subject])])) for subject in test]
     for photo, driver in islice(cross_pairs(test), params.evaluate.max_cross_pairs):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from avatar_models.gagavatar.storage import FACTS, TENSORS
 from pipelines import tables
 from pipelines.atomic import write_bytes_atomic
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.main import run_stage
-from pipelines.oneshot.items import MODEL, model_item, model_step, say_what_is_off
+from pipelines.oneshot.items import model_item, model_step, say_what_is_off
 from pipelines.oneshot.trainer import PROGRESS
 from pipelines.params import load_params
 from pipelines.runs import stage_run
@@ -25,17 +27,20 @@ AS_LONG_AS_IT_TAKES_S = 365 * 86400.0
 
 
 def assemble(result: FanOutResult) -> list[dict[str, float]]:
-    """Writes the model, its figures and its curve; returns the curve."""
+    """Writes the model, its figures and its curve, where one was trained; returns the curve."""
     tables.write_table(result.quarantine_table(), tables.QUARANTINE, FOLDER / "quarantine.parquet")
-    entry = result.last(MODEL)
-    for name in (TENSORS, FACTS):
-        entry.copy_to(name, FOLDER / name)
     PICTURES.mkdir(parents=True, exist_ok=True)
-    if PROGRESS in entry.files:  # there is none without test subjects
-        entry.copy_to(PROGRESS, PICTURES / f"{MODEL}.png")
-    curve: list[dict[str, float]] = json.loads(entry.read_bytes("curve.json"))
-    write_bytes_atomic(METRICS, (json.dumps(entry.summary, indent=1, sort_keys=True) + "\n").encode())
-    names = list(dict.fromkeys(name for point in curve for name in point))
+    curve: list[dict[str, float]] = []
+    figures: Mapping[str, Any] = {}
+    for name in result.entries:
+        entry = result.last(name)
+        for file in (TENSORS, FACTS):
+            entry.copy_to(file, FOLDER / file)
+        if PROGRESS in entry.files:  # there is none without test subjects
+            entry.copy_to(PROGRESS, PICTURES / f"{name}.png")
+        curve, figures = json.loads(entry.read_bytes("curve.json")), entry.summary
+    write_bytes_atomic(METRICS, (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode())
+    names = list(dict.fromkeys(name for point in curve for name in point)) or ["step", "loss"]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
@@ -46,19 +51,24 @@ def assemble(result: FanOutResult) -> list[dict[str, float]]:
 
 def main() -> None:
     params = load_params()
-    say_what_is_off(params)
+    items = [model_item(params)] if params.train_oneshot.steps else []
+    if items:
+        say_what_is_off(params)
+    else:
+        print("train_oneshot.steps is 0: no one-shot model is trained")
     step = model_step(params)
     compute = params.compute.model_copy(update={"item_timeout_s": AS_LONG_AS_IT_TAKES_S})
     blocks = {"train_oneshot": params.model_dump(mode="json")["train_oneshot"]}
     with stage_run("train_oneshot", params) as run, subject_runs(run, blocks) as runs:
         result, curve = run_and_assemble(
-            "train_oneshot", [step], [model_item(params)], assemble, compute=compute, things="models", listener=runs
+            "train_oneshot", [step], items, assemble, compute=compute, things="models", listener=runs
         )
         run.log_fan_out(result)
         run.log_assets(step.assets)
-        with runs.finished(MODEL, curve) as child:
-            for picture in PICTURES.glob("*.png"):
-                child.log_bytes(picture.read_bytes(), PROGRESS)
+        for name in result.entries:
+            with runs.finished(name, curve) as child:
+                for picture in PICTURES.glob("*.png"):
+                    child.log_bytes(picture.read_bytes(), PROGRESS)
 
 
 if __name__ == "__main__":
