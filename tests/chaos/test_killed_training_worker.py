@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-import time
+import json
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from avatar_models.gagavatar.storage import model_files
-from pipelines.cluster import ray_cluster
-from pipelines.news import News
-from pipelines.oneshot.ray_train import train_on_fleet
+from pipelines.cache import Failure
+from pipelines.fanout import Item, Step, fan_out
+from pipelines.news import News, Told
+from pipelines.oneshot.ray_train import OWN_CPUS
 from pipelines.oneshot.setup import Recipe
-from pipelines.oneshot.trainer import Watch, train_here
-from pipelines.params import Fleet
+from pipelines.oneshot.trainer import OneshotTrainer, Watch, train_here
+from pipelines.params import Compute, Fleet, Workers
 from tests.avatar_models.gagavatar.tiny import TINY, tiny
 from tests.pipelines.oneshot.made import OPTIONS, write_people
 
@@ -31,17 +32,20 @@ def start_from(folder: Path) -> str:
     return str(folder)
 
 
-def kill_a_worker(news: News, killed: list[int]) -> None:
-    """Kills one of Ray Train's processes once training has passed its first checkpoint."""
-    seen = 0.0
-    while not killed:
-        told = news.take("")
-        seen = max([seen, *(point["step"] for point in told.points)]) if told is not None else seen
-        if seen >= 20:
+class KillsAWorker:
+    """Listens, and kills one of Ray Train's processes once training has passed its first checkpoint."""
+
+    def __init__(self) -> None:
+        self.killed: list[int] = []
+
+    def heard(self, told: Told) -> None:
+        if not self.killed and any(point["step"] >= 20 for point in told.points):
             victim = next(process for process in psutil.process_iter(["cmdline"]) if is_worker(process))
-            killed.append(victim.pid)
+            self.killed.append(victim.pid)
             victim.kill()
-        time.sleep(0.1)
+
+    def failed(self, failure: Failure) -> None:
+        raise AssertionError(failure.message)
 
 
 def is_worker(process: psutil.Process) -> bool:
@@ -55,17 +59,15 @@ def test_two_processes_of_which_one_is_killed_learn_what_one_does(tmp_path: Path
     alone = recipe.prepare("cpu")
     train_here(alone, Watch(alone, News()), tmp_path / "alone.pt", 1)
 
-    news = News()
-    killed: list[int] = []
-    watcher = threading.Thread(target=kill_a_worker, args=(news, killed), daemon=True)
-    watcher.start()
-    with ray_cluster(min_cpus=3):
-        state = train_on_fleet(recipe, Fleet(num_cpus=1.0, count=2), str(tmp_path / "fleet"), "run", news)
-    watcher.join(1)
-    assert len(killed) == 1
+    worker = partial(OneshotTrainer, recipe=recipe, fleet=Fleet(num_cpus=0.9, count=2), storage="")
+    step = Step("train_oneshot", 1, worker, {}, Workers(num_cpus=OWN_CPUS, count=1))
+    listener = KillsAWorker()
+    compute = Compute(cache=str(tmp_path / "cache"))
+    result = fan_out("train_oneshot", [step], [Item("model", "0")], compute=compute, listener=listener)
+    assert len(listener.killed) == 1 and not result.quarantined
 
-    curve = state["curve"]
+    curve = json.loads(result.last("model").read_bytes("curve.json"))
     assert [point["step"] for point in curve] == list(range(10, STEPS + 1, 10))
     for point, wanted in zip(curve, alone.training.curve, strict=True):
-        # Sums of two halves round otherwise, and Adam without momentum makes steps of a weight's full rate out of that.
-        assert point["loss"] == pytest.approx(wanted["loss"], rel=1e-3)
+        # Sums of two halves round otherwise, and Adam makes steps of a weight's full rate out of that.
+        assert point["loss"] == pytest.approx(wanted["loss"], rel=1e-2)
