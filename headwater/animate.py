@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -37,6 +38,9 @@ from pipelines.video import Sound, fits_mp4, sound_codec, write_video
 SIZES = range(32, 4097)
 MAX_WIDTH = 16384
 """Pixels of a row of panels: H.264's largest picture."""
+
+DARK, SPECK, EDGE = 12, 0.01, 0.004
+"""Levels that still count as black; the share of a picture that is too small for a head; an edge's softness, of the height."""
 
 Picture = NDArray[np.uint8]
 
@@ -259,13 +263,26 @@ def pixels_per_metre(camera: Camera) -> torch.Tensor:
 
 
 def over(shown: Iterable[Picture], color: NDArray[np.float32]) -> Iterator[Picture]:
-    """Pictures over black, over another colour (3,) in [0, 1]: what is the person is found in each of them."""
+    """Pictures over black, over another colour (3,) in [0, 1]: what is the person is found in each of them.
+
+    The network knows people with shoulders and sees some in the dark: what was not drawn is no person.
+    """
     if not color.any():
         yield from shown
         return
     with closing(Matter()) as matter:
         for picture in shown:
-            yield (composite(picture, matter.matte(picture), color) * 255).round().astype(np.uint8)
+            alpha = np.minimum(matter.matte(picture), drawn(picture))
+            yield (composite(picture, alpha, color) * 255).round().astype(np.uint8)
+
+
+def drawn(picture: Picture) -> NDArray[np.uint8]:
+    """(H, W) what a picture (H, W, 3) shows before black, its dark insides (an open mouth, eyes) included; soft at the edge."""
+    lit = (picture.max(2) > DARK).astype(np.uint8)
+    outlines, _ = cv2.findContours(lit, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    large = [outline for outline in outlines if cv2.contourArea(outline) > SPECK * lit.size]
+    filled = cv2.drawContours(np.zeros_like(lit), large, -1, 255, cv2.FILLED)
+    return np.asarray(cv2.GaussianBlur(filled, (0, 0), EDGE * len(lit)), np.uint8)
 
 
 def sound_for(driver: Driver, fps: float) -> tuple[Sound | None, list[str]]:

@@ -16,7 +16,7 @@ from avatar_models.avatar import load_avatar
 from avatar_models.cameras import project, resized
 from avatar_models.gagavatar.storage import model_files
 from avatar_models.heads.procedural import procedural_head
-from headwater.animate import AnimateError, check_kept, check_output, check_size, color_of, even_rows, over, zoomed
+from headwater.animate import AnimateError, check_kept, check_output, check_size, color_of, drawn, even_rows, over, zoomed
 from headwater.cli import app
 from headwater.overlay import CATALOG
 from pipelines import tables
@@ -217,3 +217,14 @@ def test_a_person_over_black_is_put_over_a_colour(shared: Path) -> None:
     assert black is person
     (blue,) = over([person], np.array([0, 0, 1], np.float32))
     assert blue[10, 5, 2] > 200 and np.abs(blue[120:140, 120:140].astype(int) - photo[120:140, 120:140]).mean() < 5
+
+
+def test_what_was_not_drawn_is_no_person_and_a_dark_mouth_is() -> None:
+    picture = np.zeros((200, 200, 3), np.uint8)
+    cv2.circle(picture, (100, 90), 60, (180, 140, 120), cv2.FILLED)
+    cv2.circle(picture, (100, 115), 15, (0, 0, 0), cv2.FILLED)
+    cv2.circle(picture, (10, 190), 2, (255, 255, 255), cv2.FILLED)  # a speck
+    alpha = drawn(picture)
+    assert alpha[90, 100] == 255 and alpha[115, 100] == 255
+    assert alpha[180, 100] == 0 and alpha[190, 10] == 0
+    assert 0 < alpha[90, 160] < 255
