@@ -116,8 +116,14 @@ def reenactment_figures(
     if made.pictures.shape != wanted.pictures.shape:
         raise ValueError(f"made frames {made.pictures.shape} are compared with as many alike, not {wanted.pictures.shape}")
     seen, meant = (track_known(own, head, task) for own in (made, wanted))
+    csim = None if likeness is None else identity_similarity(made.pictures, seen.points, likeness, task)
+    return compared(seen, meant, made.pictures.shape[1], csim)
+
+
+def compared(seen: Tracked, meant: Tracked, size: int, csim: Array | None = None) -> Reenactment:
+    """The figures of what is seen of made frames and of wanted ones, pictures of size x size."""
     return Reenactment(
-        size=made.pictures.shape[1],
+        size=size,
         akd=keypoint_distance(seen.points, meant.points),
         aed=mean_difference(seen.expression, meant.expression),
         apd=mean_difference(seen.rotation, meant.rotation),
@@ -125,7 +131,7 @@ def reenactment_figures(
         mouth_wanted=mouth_opening(meant.points),
         found_made=seen.found,
         found_wanted=meant.found,
-        csim=None if likeness is None else identity_similarity(made.pictures, seen.points, likeness, task),
+        csim=csim,
     )
 
 

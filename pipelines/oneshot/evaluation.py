@@ -26,7 +26,7 @@ from avatar_models.face_embedding import FaceEmbedder, load_sface
 from avatar_models.gagavatar.avatar import avatar_of
 from avatar_models.gagavatar.storage import read_model
 from avatar_models.lpips import Lpips, load_lpips
-from avatar_models.reenactment import Footage, Likeness, landmarks_of, reenactment_figures
+from avatar_models.reenactment import Footage, Likeness, Tracked, compared, identity_similarity, landmarks_of, track_known
 from pipelines.cache import Entry, EntryWriter
 from pipelines.devices import best_device
 from pipelines.evaluation import PAIR, distances, measured, panel, store_video
@@ -96,8 +96,9 @@ class JudgeOneshot:
         scene = self.scene(subject, driver or subject)
         made = self.made(scene)
         tables, means = [], {}
+        meant = track_known(Footage(as_bytes(scene.batch.targets), *self.known(scene, scene.batch.identity[0])), self.head)
         for method, pictures in made.items():
-            rows, mean = self.judged(scene, method, pictures)
+            rows, mean = self.judged(scene, method, pictures, meant)
             tables.append(rows)
             means[method] = mean
         out.write_table("metrics", pa.concat_tables(tables))
@@ -161,7 +162,11 @@ class JudgeOneshot:
         conditions = torch.cat([batch.expression, batch.jaw, batch.eyes], 1)
         return render(avatar, batch.views, conditions, torch.zeros(3, device=self.device)).cpu()
 
-    def judged(self, scene: Scene, method: str, pictures: Tensor) -> tuple[pa.Table, dict[str, float | None]]:
+    def known(self, scene: Scene, identity: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """K of the frames, and whose head it is: what a tracker has to know."""
+        return scene.batch.views.K.double().numpy(), identity.numpy()
+
+    def judged(self, scene: Scene, method: str, pictures: Tensor, meant: Tracked) -> tuple[pa.Table, dict[str, float | None]]:
         """A row for each frame, and the means."""
         batch, count = scene.batch, len(scene.batch)
         known = batch.known[:, 0].numpy()
@@ -172,12 +177,11 @@ class JudgeOneshot:
             columns |= {name: values for name, values in measured(made, batch.targets, whole, known).items() if name in columns}
             if self.lpips is not None:
                 columns |= distances(self.lpips, {"lpips": made}, batch.targets, known)
-        K = batch.views.K.double().numpy()
-        own, driver = (np.asarray(identity) for identity in (scene.identity, batch.identity[0]))
-        like = None if self.embedder is None else Likeness(self.embedder, self.like(scene))
-        faces = reenactment_figures(
-            Footage(as_bytes(made), K, own), Footage(as_bytes(batch.targets), K, driver), self.head, like
-        )
+        seen = track_known(Footage(as_bytes(made), *self.known(scene, scene.identity)), self.head)
+        csim = None
+        if self.embedder is not None:
+            csim = identity_similarity(as_bytes(made), seen.points, Likeness(self.embedder, self.like(scene)))
+        faces = compared(seen, meant, made.shape[-1], csim)
         found = faces.means()
         columns |= {"akd": faces.akd, "aed": faces.aed, "apd": faces.apd, "mouth": faces.mouth_made}
         if faces.csim is not None:
