@@ -14,13 +14,14 @@ from pipelines import tables
 from pipelines.atomic import write_bytes_atomic
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.main import run_stage
+from pipelines.oneshot.evaluation import MODEL
 from pipelines.oneshot.items import model_item, model_step, say_what_is_off
 from pipelines.oneshot.trainer import PROGRESS
 from pipelines.params import load_params
 from pipelines.runs import stage_run
 from pipelines.subject_runs import subject_runs
 
-FOLDER, METRICS, CURVE = Path("models/oneshot"), Path("metrics/train_oneshot.json"), Path("plots/oneshot_curve.csv")
+METRICS, CURVE = Path("metrics/train_oneshot.json"), Path("plots/oneshot_curve.csv")
 PICTURES = Path("plots/oneshot_progress")
 AS_LONG_AS_IT_TAKES_S = 365 * 86400.0
 """In place of compute.item_timeout_s, which is meant for a clip or a subject."""
@@ -28,14 +29,14 @@ AS_LONG_AS_IT_TAKES_S = 365 * 86400.0
 
 def assemble(result: FanOutResult) -> list[dict[str, float]]:
     """Writes the model, its figures and its curve, where one was trained; returns the curve."""
-    tables.write_table(result.quarantine_table(), tables.QUARANTINE, FOLDER / "quarantine.parquet")
+    tables.write_table(result.quarantine_table(), tables.QUARANTINE, MODEL / "quarantine.parquet")
     PICTURES.mkdir(parents=True, exist_ok=True)
     curve: list[dict[str, float]] = []
     figures: Mapping[str, Any] = {}
     for name in result.entries:
         entry = result.last(name)
         for file in (TENSORS, FACTS):
-            entry.copy_to(file, FOLDER / file)
+            entry.copy_to(file, MODEL / file)
         if PROGRESS in entry.files:  # there is none without test subjects
             entry.copy_to(PROGRESS, PICTURES / f"{name}.png")
         curve, figures = json.loads(entry.read_bytes("curve.json")), entry.summary

@@ -94,9 +94,9 @@ class JudgeOneshot:
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         subject, _, driver = item.id.partition(PAIR)
         scene = self.scene(subject, driver or subject)
-        made = self.made(scene)
         tables, means = [], {}
-        meant = track_known(Footage(as_bytes(scene.batch.targets), *self.known(scene, scene.batch.identity[0])), self.head)
+        meant = self.meant(scene)
+        made = self.made(scene, meant)
         for method, pictures in made.items():
             rows, mean = self.judged(scene, method, pictures, meant)
             tables.append(rows)
@@ -136,12 +136,11 @@ class JudgeOneshot:
             raise ItemRejected("no_pairs", f"subject {subject}: no clip of it has two good frames")
         return found
 
-    def made(self, scene: Scene) -> dict[str, Tensor]:
+    def made(self, scene: Scene, meant: Tracked) -> dict[str, Tensor]:
         """Pictures (T, 3, S, S) in [0, 1] of each method, on the CPU."""
         count = len(scene.batch)
-        photo, driven = scene.batch.photos[:1], as_bytes(scene.batch.targets)
-        source = as_bytes(photo)[0]
-        points, others = landmarks_of(source[None])[0, :, :2], landmarks_of(driven)[..., :2]
+        source = as_bytes(scene.batch.photos[:1])[0]
+        points, others = landmarks_of(source[None])[0, :, :2], meant.points[..., :2]
         # Without a face there is nothing to pull the photo to.
         warped = [
             warp_by_landmarks(source, points, other) if np.isfinite(points).all() and np.isfinite(other).all() else source
@@ -161,6 +160,10 @@ class JudgeOneshot:
         avatar = avatar_of(self.model, person, self.rig, scene.identity.to(self.device))
         conditions = torch.cat([batch.expression, batch.jaw, batch.eyes], 1)
         return render(avatar, batch.views, conditions, torch.zeros(3, device=self.device)).cpu()
+
+    def meant(self, scene: Scene) -> Tracked:
+        """What is seen of the driving frames."""
+        return track_known(Footage(as_bytes(scene.batch.targets), *self.known(scene, scene.batch.identity[0])), self.head)
 
     def known(self, scene: Scene, identity: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """K of the frames, and whose head it is: what a tracker has to know."""

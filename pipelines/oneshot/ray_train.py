@@ -14,8 +14,9 @@ import torch
 from pipelines.news import News
 from pipelines.oneshot.loop import Hooks, Place, Terms
 from pipelines.oneshot.setup import Recipe, device_here
-from pipelines.oneshot.training import TrainingDiverged, read_state
+from pipelines.oneshot.training import read_state
 from pipelines.params import Fleet
+from pipelines.training import TrainingDiverged
 
 STATE = "state.pt"
 LISTEN_EVERY_S = 1.0

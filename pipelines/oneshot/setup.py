@@ -17,6 +17,7 @@ from avatar_models.gagavatar.sizes import SIZES, VARIANTS
 from avatar_models.gagavatar.storage import load_backbone, read_model
 from avatar_models.heads.interface import Head
 from avatar_models.perceptual import load_vgg16
+from pipelines.devices import best_device
 from pipelines.oneshot.pairs import Frames, Pairs, frames_of
 from pipelines.oneshot.people import train_and_test
 from pipelines.oneshot.training import OneshotTraining
@@ -112,4 +113,4 @@ def probed_pairs(frames: Frames, subjects: Mapping[str, str]) -> list[tuple[int,
 def device_here() -> str:
     """The device of this process, whose share of the cores is OMP_NUM_THREADS."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return best_device()

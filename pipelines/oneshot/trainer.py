@@ -22,9 +22,10 @@ from pipelines.oneshot.loop import CURVE_EVERY, Hooks, Place, run
 from pipelines.oneshot.ray_train import FleetTooLarge, reading_threads, train_on_fleet
 from pipelines.oneshot.setup import Recipe, Setup, device_here
 from pipelines.oneshot.stream import pairs_of
-from pipelines.oneshot.training import OneshotTraining, TrainingDiverged, read_state
+from pipelines.oneshot.training import OneshotTraining, read_state
 from pipelines.params import Fleet
 from pipelines.schedule import probe_steps
+from pipelines.training import TrainingDiverged, as_bytes
 
 VERSION = 1
 PROGRESS = "progress.png"
@@ -57,7 +58,7 @@ class Watch:
     def picture(self) -> bytes:
         """A PNG, a row per watched subject: photo, target, and what was made at each probe."""
         strip = torch.cat([torch.cat(list(column), 1) for column in self.pictures], 2)  # (3, rows S, columns S)
-        pixels = (strip.clamp(0, 1).permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+        pixels = as_bytes(strip.clamp(0, 1)).numpy()
         return bytes(cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
 
     def tell(self) -> None:

@@ -23,16 +23,13 @@ from avatar_models.perceptual import Vgg16Features
 from pipelines.atomic import write_bytes_atomic
 from pipelines.oneshot.pairs import Batch
 from pipelines.params import TrainOneshot
+from pipelines.training import TrainingDiverged
 
 SLOW = ("decoder.style.", "to_code.")
 """Parameters that learn at a tenth of the rate: the style MLP and what feeds it."""
 SECOND_BETA = 0.99
 FINAL_RATE = 0.1
 """The learning rate falls along a line to this share of its start."""
-
-
-class TrainingDiverged(RuntimeError):
-    """A loss term became NaN or infinite; the message names the step and the term."""
 
 
 Forward = Callable[..., tuple[Pictures, Person]]

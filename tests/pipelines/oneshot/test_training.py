@@ -14,8 +14,8 @@ from pipelines.fanout import Item
 from pipelines.news import News
 from pipelines.oneshot.ray_train import FleetTooLarge, expect_room
 from pipelines.oneshot.trainer import OneshotTrainer, Watch, train_here
-from pipelines.oneshot.training import TrainingDiverged
 from pipelines.params import Fleet
+from pipelines.training import TrainingDiverged
 from tests.pipelines.oneshot.made import OPTIONS, recipe, setup, weights
 
 
