@@ -230,7 +230,7 @@ class KeptOut(Block):
 class TrainOneshot(Block):
     sizes: Literal["small", "published"] = "small"
     """`small`: 128 pixels, for a CPU; `published`: the released model's, 512 pixels, 168 M parameters."""
-    variant: Literal["full", "one_plane", "no_global_feature", "no_renderer"] = "full"
+    variant: Literal["full", "one_plane", "no_global_feature", "no_renderer", "no_photo_colors"] = "full"
     """The method, or an ablation of its Table 3; the one without the lifting loss is lambda_lifting 0."""
     max_vertices: PositiveInt = 2500
     """Vertices of the head that carry Gaussians: all, or so many spread evenly."""

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from avatar_models.gagavatar.settings import Setting, activated
+from avatar_models.gagavatar.settings import RGB, Setting, activated
 
 MAX_SCALE = 0.01
 """Metres."""
+
+BLACK = 0.01
+"""The darkest colour that a Gaussian's starts from, and one less the lightest: further out a sigmoid learns nothing."""
 
 FREQUENCIES = 4  # of the direction's encoding
 DIRECTION_DIM = 3 * (2 * FREQUENCIES + 1)
@@ -79,12 +82,17 @@ class LiftingBranch(nn.Module):
             nn.Conv2d(hidden, feature_dim + 1 + 3 + 4 + 1, 1),
         )  # fmt: skip
 
-    def forward(self, features: Tensor, direction: Tensor, setting: Setting) -> tuple[Attributes, Tensor]:
-        """Features (B, inputs, S, S), encoded direction (B, D) -> attributes of S^2 Gaussians row by row, and lifts (B, S^2)
-        in [0, 1]."""
+    def forward(
+        self, features: Tensor, direction: Tensor, setting: Setting, first_colors: Tensor | None = None
+    ) -> tuple[Attributes, Tensor]:
+        """Features (B, inputs, S, S), encoded direction (B, D), colours (B, 3, S, S) that the Gaussians' start from ->
+        attributes of S^2 Gaussians row by row, and lifts (B, S^2) in [0, 1]."""
         direction = direction[:, :, None, None].expand(-1, -1, *features.shape[2:])
         out = self.convs(torch.cat([features, direction], 1))
         colors, opacities, scales, quats, lifts = out.split([self.feature_dim, 1, 3, 4, 1], 1)
+        if first_colors is not None:
+            rgb, rest = colors.split([RGB, self.feature_dim - RGB], 1)
+            colors = torch.cat([rgb + torch.logit(first_colors, BLACK), rest], 1)
         attributes = Attributes(
             colors=_rows(setting.lifted_colors(colors)),
             opacities=_rows(torch.sigmoid(opacities))[..., 0],

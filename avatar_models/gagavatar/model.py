@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from avatar_models.cameras import Camera
 from avatar_models.gagavatar.branches import Attributes, ExpressionBranch, LiftingBranch, encoded
 from avatar_models.gagavatar.encoder import Encoder
-from avatar_models.gagavatar.lifting import MAX_OFFSET, plane
+from avatar_models.gagavatar.lifting import MAX_OFFSET, plane, sampled
 from avatar_models.gagavatar.renderer import StyleUNet
 from avatar_models.gagavatar.settings import FIXED, RGB, Setting
 from avatar_models.gagavatar.sizes import GagavatarSizes
@@ -71,9 +71,10 @@ class GAGAvatar(nn.Module):
         F_local, F_id = F_local.to(photos.dtype), F_id.to(photos.dtype)
         points, axis = plane(cameras, self.sizes.plane_size)
         direction = encoded(axis)
+        first_colors = sampled(photos, self.sizes.plane_size) if self.sizes.photo_colors else None
         lifted, places = [], []
         for branch, (at_0, at_1) in zip(self.lifting, self.sizes.planes, strict=True):
-            attributes, lift = branch(F_local, direction, self.setting)
+            attributes, lift = branch(F_local, direction, self.setting, first_colors)
             offset = MAX_OFFSET * (at_0 + (at_1 - at_0) * lift)
             lifted.append(attributes)
             places.append(points + offset[..., None] * axis[:, None])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def from_released(state: Mapping[str, Any], where: str, sizes: GagavatarSizes | 
     Raises CheckpointError for a tensor that is missing, of another shape, or not known.
     """
     with torch.device("meta"):
-        model = GAGAvatar(sizes or published(), RELEASED)
+        model = GAGAvatar(replace(sizes or published(), photo_colors=False), RELEASED)
     wanted = model.state_dict()
     names = {ours: released_name(ours) for ours in wanted}
     missing = sorted(set(names.values()) - set(state))

@@ -49,6 +49,7 @@ class GagavatarSizes:
     head_hidden: int  # of the layers that give attributes
     planes: tuple[tuple[float, float], ...] = TWO_PLANES
     global_feature: bool = True
+    photo_colors: bool = False  # whether a lifted point's colour starts from the photo's, which the paper does not do
 
     @property
     def num_gaussians(self) -> int:
@@ -73,14 +74,14 @@ def published(num_vertices: int = 5023) -> GagavatarSizes:
     """The released model's: 168.9 M parameters, 180,255 Gaussians on FLAME."""
     encoder = EncoderSizes(518, 14, 768, 12, 12, (256, 512, 1024, 1024), 256)
     renderer = RendererSizes((256, 256, 256, 256, 128, 64, 32, 16), 512, 8)
-    return GagavatarSizes(num_vertices, 512, encoder, renderer, 296, 32, 256, 128)
+    return GagavatarSizes(num_vertices, 512, encoder, renderer, 296, 32, 256, 128, photo_colors=True)
 
 
 def small(num_vertices: int) -> GagavatarSizes:
     """Trains on two cores: 128 pixels, planes of 64 x 64, a transformer of its own."""
     encoder = EncoderSizes(128, 8, 192, 6, 6, (48, 64, 96, 96), 64)
     renderer = RendererSizes((64, 64, 64, 48, 32, 12), 64, 4)
-    return GagavatarSizes(num_vertices, 128, encoder, renderer, 64, 32, 64, 64)
+    return GagavatarSizes(num_vertices, 128, encoder, renderer, 64, 32, 64, 64, photo_colors=True)
 
 
 SIZES: dict[str, Callable[[int], GagavatarSizes]] = {"published": published, "small": small}
@@ -90,5 +91,7 @@ VARIANTS: dict[str, Callable[[GagavatarSizes], GagavatarSizes]] = {
     "one_plane": lambda sizes: replace(sizes, planes=ONE_PLANE),
     "no_global_feature": lambda sizes: replace(sizes, global_feature=False),
     "no_renderer": lambda sizes: replace(sizes, renderer=None),
+    "no_photo_colors": lambda sizes: replace(sizes, photo_colors=False),
 }
-"""The method and its ablations (Table 3); the one without the lifting loss is a weight of zero."""
+"""The method and its ablations: those of Table 3, where the one without the lifting loss is a weight of zero, and the paper's
+own colours of lifted points."""

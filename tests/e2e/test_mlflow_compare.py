@@ -6,12 +6,12 @@ Screenshots are left in pytest's folder of the test.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,20 +58,20 @@ def address(browser: Any, finished: Workspace) -> Iterator[str]:
         port = probe.getsockname()[1]
     server = finished.command("headwater", "ui", "--port", str(port))
     try:
-        yield wait_for_page(server, finished.folder / "command.log", port)
+        yield wait_for_page(server, finished.folder / "command.log")
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(20)
 
 
-def wait_for_page(server: subprocess.Popen[str], log: Path, port: int) -> str:
+def wait_for_page(server: subprocess.Popen[str], log: Path) -> str:
+    """The address that `headwater ui` gives once MLflow answers."""
     for _ in range(240):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-            return next(line for line in log.read_text().splitlines() if line.startswith("http://127.0.0.1"))
-        except OSError:
-            assert server.poll() is None, log.read_text()
-            time.sleep(0.25)
+        found = re.search(r"^it answers: (\S+)$", log.read_text(), re.MULTILINE)
+        if found:
+            return found[1]
+        assert server.poll() is None, log.read_text()
+        time.sleep(0.25)
     pytest.fail(f"MLflow did not come up: {log.read_text()}")
 
 
