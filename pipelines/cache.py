@@ -31,6 +31,8 @@ from pipelines.news import News
 log = logging.getLogger(__name__)
 ABANDONED_S = 3600.0
 """A file that has been written to for the last time so long ago has no writer any more."""
+UNFINISHED = "scratch"
+"""The folder in a cache with what is kept of entries that are being made."""
 
 
 class DamagedEntry(RuntimeError):
@@ -241,9 +243,20 @@ class EntryWriter:
 
     @property
     def scratch(self) -> Path:
-        """A folder on this machine that outlives a crash, for work that resumes; removed when the entry is there."""
+        """A folder on this machine that outlives a crash, for work that resumes here; removed when the entry is there."""
         self._scratch.mkdir(parents=True, exist_ok=True)
         return self._scratch
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keeps bytes for work that resumes on whichever machine; removed when the entry is there."""
+        self.store.put(f"{unfinished(self.key)}/{name}", data)
+
+    def kept(self, name: str) -> bytes | None:
+        """What was kept under a name."""
+        try:
+            return self.store.get(f"{unfinished(self.key)}/{name}")
+        except FileNotFoundError:
+            return None
 
     def write_bytes(self, name: str, data: bytes) -> None:
         self.store.put(f"{_folder(self.key)}/{name}", data)
@@ -269,6 +282,7 @@ class EntryWriter:
         self.store.put(_manifest(self.key), _sealed(body))
         self.store.remove_unfinished(_folder(self.key))
         shutil.rmtree(self._scratch, ignore_errors=True)
+        self.store.remove_folder(unfinished(self.key))
 
 
 class Cache:
@@ -297,9 +311,8 @@ class Cache:
         return Entry(key, self.store, body["summary"], body["files"], body["seconds"])
 
     def writer(self, key: str) -> EntryWriter:
-        local = self.store.local_path("scratch")
-        scratch = (local if local is not None else Path(".headwater/scratch").resolve()) / key
-        return EntryWriter(self.store, key, scratch)
+        local = self.store.local_path(unfinished(key))
+        return EntryWriter(self.store, key, local if local is not None else Path(".headwater", unfinished(key)).resolve())
 
     def remember_failure(self, key: str, failure: Failure) -> None:
         """Scratch is kept: a retry with more time goes on from it."""
@@ -310,6 +323,11 @@ class Cache:
         """Removes an entry or a failure."""
         self.store.remove(_manifest(key))
         self.store.remove_folder(_folder(key))
+
+
+def unfinished(key: str) -> str:
+    """The folder in the store for what is kept of an entry that is being made."""
+    return f"{UNFINISHED}/{key}"
 
 
 def _folder(key: str) -> str:

@@ -64,6 +64,8 @@ class Fleet(Block):
     """They share each batch. One works by itself; more are started, joined and replaced by Ray Train."""
     least: Annotated[int, Field(ge=0)] = 0
     """Fewest processes that training goes on with where the cluster has no room for all; 0: as many as `count`."""
+    profile_steps: Annotated[int, Field(ge=0)] = 0
+    """So many steps of a training are profiled; the trace and a table of operations are with its run in MLflow."""
 
     @model_validator(mode="after")
     def _least_of_count(self) -> Fleet:

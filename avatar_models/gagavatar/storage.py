@@ -59,7 +59,8 @@ def read_model(folder: Path, device: str = "cpu") -> StoredModel:
         facts = json.loads((folder / FACTS).read_text())
         if facts["format"] != FORMAT:
             raise ModelError(f"{folder}: model format {facts['format']}, this code reads {FORMAT}; train it again")
-        tensors = load_file(folder / TENSORS)
+        # Copied, since in the file they lie where products may round otherwise than with a trained model's own.
+        tensors = {name: tensor.clone() for name, tensor in load_file(folder / TENSORS).items()}
         with torch.device("meta"):
             model = GAGAvatar(GagavatarSizes.from_dict(facts["sizes"]), SETTINGS[facts["setting"]])
         vertices = tensors.pop("vertices")

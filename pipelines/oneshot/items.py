@@ -13,6 +13,7 @@ from avatar_models.gagavatar.storage import DINOV2_URL, FACTS, TENSORS
 from avatar_models.perceptual import VGG16_URL
 from pipelines import tables
 from pipelines.atomic import sha256_file
+from pipelines.cache import UNFINISHED, absolute_uri
 from pipelines.csim_asset import csim_assets
 from pipelines.fanout import Item, Step
 from pipelines.keys import digest
@@ -56,8 +57,7 @@ def model_step(params: Params, root: Path = Path()) -> Step:
     perceptual = params.train_headgas.perceptual_weights if assets.get("vgg16", ABSENT) != ABSENT else ""
     recipe = Recipe(options, str(Path(perceptual).resolve()) if perceptual else "", str(root.resolve()))
     fleet = params.compute.oneshot
-    cache = params.compute.cache
-    worker = partial(OneshotTrainer, recipe=recipe, fleet=fleet, storage=f"{cache}/oneshot" if "://" in cache else "")
+    worker = partial(OneshotTrainer, recipe=recipe, fleet=fleet, storage=f"{absolute_uri(params.compute.cache)}/{UNFINISHED}")
     # With several processes the item's own only waits for them.
     cpus, gpus = (fleet.num_cpus, fleet.num_gpus) if fleet.count == 1 else (OWN_CPUS, 0.0)
     workers = Workers(num_cpus=cpus, num_gpus=gpus, count=1)

@@ -34,6 +34,8 @@ class Hooks:
 
     mean: Callable[[Terms], Terms]
     """Of what each process found, by its share."""
+    step: Callable[[], None]
+    """A step was made."""
     point: Callable[[], None]
     """A point was added to the curve."""
     checkpoint: Callable[[], None]
@@ -49,6 +51,7 @@ def run(training: OneshotTraining, batches: Iterator[Batch], place: Place, hooks
         share = place.share(training.step, options.batch)
         found = training.one_step(batch.to(training.device), share)
         recent.append({name: value * share for name, value in found.items()})
+        hooks.step()
         last = training.step == options.steps
         if training.step % CURVE_EVERY == 0 or last:
             own = {name: float(np.mean([terms[name] for terms in recent])) for name in recent[-1]}

@@ -13,6 +13,7 @@ import torch
 
 from pipelines.news import News
 from pipelines.oneshot.loop import Hooks, Place, Terms
+from pipelines.oneshot.profiling import profiled
 from pipelines.oneshot.setup import Recipe, device_here
 from pipelines.oneshot.training import read_state
 from pipelines.params import Fleet
@@ -61,7 +62,7 @@ def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, name: str, news: 
     mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
     trainer = TorchTrainer(
         worker_loop,
-        train_loop_config={"recipe": recipe, "threads": reading_threads(fleet.num_cpus), "mailbox": mailbox},
+        train_loop_config={"recipe": recipe, "fleet": fleet, "mailbox": mailbox},
         scaling_config=ScalingConfig(
             num_workers=(fleet.least, fleet.count) if 0 < fleet.least < fleet.count else fleet.count,
             use_gpu=fleet.num_gpus > 0,
@@ -88,8 +89,7 @@ def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, name: str, news: 
         done.set()
         listener.join()
     with result.checkpoint.as_directory() as folder:
-        state: Mapping[str, Any] = torch.load(Path(folder) / STATE, weights_only=True, map_location="cpu")
-    return state
+        return read_state((Path(folder) / STATE).read_bytes(), "cpu")
 
 
 def expect_room(fleet: Fleet, there: Mapping[str, float]) -> None:
@@ -133,7 +133,7 @@ def worker_loop(config: Mapping[str, Any]) -> None:
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
-            training.load_state(read_state(Path(folder) / STATE, training.device))
+            training.load_state(read_state((Path(folder) / STATE).read_bytes(), training.device))
     training.forward = DistributedDataParallel(training.model, broadcast_buffers=False)
     first = place.rank == 0
     news = News()
@@ -152,12 +152,14 @@ def worker_loop(config: Mapping[str, Any]) -> None:
             ray.train.report(metrics)
             return
         with tempfile.TemporaryDirectory() as folder:
-            training.save(Path(folder) / STATE)
+            (Path(folder) / STATE).write_bytes(training.checkpoint())
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
-    hooks = Hooks(lambda terms: mean_of_all(terms, training.device), point, save, watch.probe if first else dict)
+    fleet: Fleet = config["fleet"]
     try:
-        steps_through(setup, place, hooks, config["threads"])
+        with profiled(fleet.profile_steps if first else 0, news) as step:
+            hooks = Hooks(lambda terms: mean_of_all(terms, training.device), step, point, save, watch.probe if first else dict)
+            steps_through(setup, place, hooks, reading_threads(fleet.num_cpus))
     except TrainingDiverged as error:
         ray.get(config["mailbox"].diverged.remote(str(error)))
         raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,6 +18,7 @@ from pipelines.fanout import Item, ItemRejected
 from pipelines.news import News
 from pipelines.oneshot.loader import read_ahead
 from pipelines.oneshot.loop import CURVE_EVERY, Hooks, Place, run
+from pipelines.oneshot.profiling import profiled
 from pipelines.oneshot.ray_train import FleetTooLarge, reading_threads, train_on_fleet
 from pipelines.oneshot.setup import Recipe, Setup, device_here
 from pipelines.oneshot.stream import pairs_of
@@ -27,7 +27,7 @@ from pipelines.params import Fleet
 from pipelines.schedule import probe_steps
 from pipelines.training import TrainingDiverged, as_bytes
 
-VERSION = 1
+VERSION = 2
 PROGRESS = "progress.png"
 CHECKPOINT = "checkpoint.pt"
 
@@ -72,7 +72,7 @@ class Watch:
 
 
 class OneshotTrainer:
-    """Trains the model. One item, one actor. `storage` is where Ray Train's checkpoints lie; empty: the item's own folder."""
+    """Trains the model. One item, one actor. `storage` is where Ray Train's checkpoints lie: a folder or URI of all nodes."""
 
     def __init__(self, params: Mapping[str, Any], recipe: Recipe, fleet: Fleet, storage: str) -> None:
         self.recipe, self.fleet, self.storage = recipe, fleet, storage
@@ -90,19 +90,24 @@ class OneshotTrainer:
 
     def train(self, setup: Setup, watch: Watch, out: EntryWriter) -> None:
         if self.fleet.count == 1:
-            train_here(setup, watch, out.scratch / CHECKPOINT, reading_threads(self.fleet.num_cpus))
+            train_here(setup, watch, out, self.fleet)
         else:
-            state = train_on_fleet(self.recipe, self.fleet, self.storage or str(out.scratch), out.key, out.news)
+            state = train_on_fleet(self.recipe, self.fleet, self.storage, out.key, out.news)
             setup.training.load_state(state)
             setup.training.curve[-1].update(watch.probe())
 
 
-def train_here(setup: Setup, watch: Watch, checkpoint: Path, threads: int) -> None:
+def train_here(setup: Setup, watch: Watch, out: EntryWriter, fleet: Fleet) -> None:
     """Trains in this process, from the checkpoint on where there is one."""
     training = setup.training
-    resume(training, checkpoint)
-    hooks = Hooks(mean=lambda terms: terms, point=watch.tell, checkpoint=lambda: training.save(checkpoint), probe=watch.probe)
-    steps_through(setup, Place(), hooks, threads)
+    resume(training, out.kept(CHECKPOINT))
+
+    def save() -> None:
+        out.keep(CHECKPOINT, training.checkpoint())
+
+    with profiled(fleet.profile_steps, out.news) as step:
+        hooks = Hooks(mean=lambda terms: terms, step=step, point=watch.tell, checkpoint=save, probe=watch.probe)
+        steps_through(setup, Place(), hooks, reading_threads(fleet.num_cpus))
 
 
 def steps_through(setup: Setup, place: Place, hooks: Hooks, threads: int) -> None:
@@ -114,16 +119,16 @@ def steps_through(setup: Setup, place: Place, hooks: Hooks, threads: int) -> Non
     run(setup.training, read_ahead(setup.pairs, wanted, threads), place, hooks, probes)
 
 
-def resume(training: OneshotTraining, checkpoint: Path) -> None:
+def resume(training: OneshotTraining, checkpoint: bytes | None) -> None:
     """Goes on from a checkpoint where there is one; one that cannot be read (a power cut) is passed over."""
+    if checkpoint is None:
+        return
     try:
         state = read_state(checkpoint, training.device)
-    except FileNotFoundError:
-        return
-    except (OSError, MemoryError):  # the disk's or the machine's fault: what was learned is still there
+    except MemoryError:  # the machine's fault: what was learned is still there
         raise
     except Exception as error:  # torch's reader raises whatever the damage leads it to
-        print(f"{checkpoint}: the checkpoint cannot be read ({type(error).__name__}); training starts over", flush=True)
+        print(f"the checkpoint cannot be read ({type(error).__name__}); training starts over", flush=True)
         return
     training.load_state(state)
 

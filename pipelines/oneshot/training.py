@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +19,6 @@ from avatar_models.gagavatar.model import Person, Pictures
 from avatar_models.heads.skinning import Rig
 from avatar_models.losses import first_not_finite
 from avatar_models.perceptual import Vgg16Features
-from pipelines.atomic import write_bytes_atomic
 from pipelines.oneshot.pairs import Batch
 from pipelines.params import TrainOneshot
 from pipelines.training import TrainingDiverged
@@ -116,15 +114,16 @@ class OneshotTraining:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.curve = state["step"], state["curve"]
 
-    def save(self, path: Path) -> None:
-        data = io.BytesIO()  # torch's own writer loses what the system says of a full disk
+    def checkpoint(self) -> bytes:
+        """The state as a file's bytes."""
+        data = io.BytesIO()
         torch.save(self.state(), data)
-        write_bytes_atomic(path, data.getbuffer())
+        return data.getvalue()
 
 
-def read_state(path: Path, device: str) -> dict[str, Any]:
-    """What :meth:`OneshotTraining.save` wrote."""
-    state: dict[str, Any] = torch.load(path, weights_only=True, map_location=device)
+def read_state(checkpoint: bytes, device: str) -> dict[str, Any]:
+    """What :meth:`OneshotTraining.checkpoint` made."""
+    state: dict[str, Any] = torch.load(io.BytesIO(checkpoint), weights_only=True, map_location=device)
     return state
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from avatar_models.gagavatar.storage import model_files
-from pipelines.cache import Failure
+from pipelines.cache import UNFINISHED, Cache, Failure
 from pipelines.fanout import Item, Step, fan_out
 from pipelines.news import News, Told
 from pipelines.oneshot.ray_train import OWN_CPUS
@@ -57,9 +57,10 @@ def test_two_processes_of_which_one_is_killed_learn_what_one_does(tmp_path: Path
     changes = {"start_from": start_from(tmp_path / "first"), "steps": STEPS, "checkpoint_every": 10, "probes": 0}
     recipe = Recipe(OPTIONS.model_copy(update=changes).as_key(), "", str(root))
     alone = recipe.prepare("cpu")
-    train_here(alone, Watch(alone, News()), tmp_path / "alone.pt", 1)
+    train_here(alone, Watch(alone, News()), Cache(str(tmp_path / "alone")).writer("0"), Fleet())
 
-    worker = partial(OneshotTrainer, recipe=recipe, fleet=Fleet(num_cpus=0.9, count=2), storage="")
+    storage = tmp_path / "cache" / UNFINISHED
+    worker = partial(OneshotTrainer, recipe=recipe, fleet=Fleet(num_cpus=0.9, count=2), storage=str(storage))
     step = Step("train_oneshot", 1, worker, {}, Workers(num_cpus=OWN_CPUS, count=1))
     listener = KillsAWorker()
     compute = Compute(cache=str(tmp_path / "cache"))
@@ -71,3 +72,4 @@ def test_two_processes_of_which_one_is_killed_learn_what_one_does(tmp_path: Path
     for point, wanted in zip(curve, alone.training.curve, strict=True):
         # Sums of two halves round otherwise, and Adam makes steps of a weight's full rate out of that.
         assert point["loss"] == pytest.approx(wanted["loss"], rel=1e-2)
+    assert not list(storage.iterdir())  # its checkpoints are not needed any more

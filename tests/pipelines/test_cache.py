@@ -54,6 +54,14 @@ def test_failures_are_remembered_and_forgotten(cache: Cache) -> None:
     assert cache.find(KEY) is None
 
 
+def test_what_is_kept_outlives_the_writer_and_goes_with_the_commit(cache: Cache) -> None:
+    cache.writer(KEY).keep("checkpoint", b"half way")
+    writer = cache.writer(KEY)
+    assert writer.kept("checkpoint") == b"half way" and writer.kept("another") is None
+    writer.commit({}, 0.0)
+    assert cache.writer(KEY).kept("checkpoint") is None
+
+
 def test_what_a_killed_writer_left_goes_with_the_next_commit(tmp_path: Path) -> None:
     cache = Cache(str(tmp_path))
     left = tmp_path / KEY[:2] / KEY / ".a.0123.tmp"

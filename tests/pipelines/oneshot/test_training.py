@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from avatar_models.gagavatar.storage import FACTS, read_model
-from pipelines.cache import Cache, Entry
+from pipelines.cache import Cache, Entry, EntryWriter
 from pipelines.fanout import Item
 from pipelines.news import News
 from pipelines.oneshot.ray_train import FleetTooLarge, expect_room
@@ -19,15 +20,18 @@ from pipelines.training import TrainingDiverged
 from tests.pipelines.oneshot.made import OPTIONS, recipe, setup, weights
 
 
+def writer(folder: Path, key: str = "0") -> EntryWriter:
+    return Cache(str(folder / "cache")).writer(key)
+
+
 def test_it_learns_and_says_so(people: Path, tiny_model: None, tmp_path: Path) -> None:
-    own, news = setup(people), News()
-    watch = Watch(own, news)
-    train_here(own, watch, tmp_path / "checkpoint.pt", 1)
+    own, out = setup(people), writer(tmp_path)
+    train_here(own, Watch(own, out.news), out, Fleet())
     losses = [point["loss"] for point in own.training.curve]
     assert [point["step"] for point in own.training.curve] == [10, 20, 30, 40]
     assert losses[-1] < 0.8 * losses[0]
     assert [point["step"] for point in own.training.curve if "held_out_psnr" in point] == [20, 40]
-    told = news.take("model")
+    told = out.news.take("model")
     assert told is not None and told.said.startswith("step 40 of 40, loss") and len(told.points) == 4
     assert told.files["progress.png"][:4] == b"\x89PNG"
 
@@ -35,7 +39,7 @@ def test_it_learns_and_says_so(people: Path, tiny_model: None, tmp_path: Path) -
 @pytest.mark.parametrize("cut", [20, 33])
 def test_a_run_that_was_cut_ends_with_the_same_bits(people: Path, tiny_model: None, tmp_path: Path, cut: int) -> None:
     whole = setup(people)
-    train_here(whole, Watch(whole, News()), tmp_path / "whole.pt", 1)
+    train_here(whole, Watch(whole, News()), writer(tmp_path, "whole"), Fleet())
 
     class Cut(Exception):
         pass
@@ -50,11 +54,30 @@ def test_a_run_that_was_cut_ends_with_the_same_bits(people: Path, tiny_model: No
 
     first.training.one_step = one_step_or_cut  # type: ignore[method-assign]
     with pytest.raises(Cut):
-        train_here(first, Watch(first, News()), tmp_path / "cut.pt", 1)
+        train_here(first, Watch(first, News()), writer(tmp_path), Fleet())
     second = setup(people, seed=OPTIONS.seed)
-    train_here(second, Watch(second, News()), tmp_path / "cut.pt", 2)
+    train_here(second, Watch(second, News()), writer(tmp_path), Fleet(num_cpus=2.0))
     assert torch.equal(weights(second), weights(whole))
     assert second.training.curve == whole.training.curve
+
+
+def test_a_checkpoint_that_cannot_be_read_is_passed_over(
+    people: Path, tiny_model: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, out = setup(people, steps=10), writer(tmp_path)
+    out.keep("checkpoint.pt", b"half of it")
+    train_here(own, Watch(own, News()), out, Fleet())
+    assert own.training.step == 10 and "training starts over" in capsys.readouterr().out
+
+
+def test_some_steps_are_profiled_where_that_is_asked_for(people: Path, tiny_model: None, tmp_path: Path) -> None:
+    own, out = setup(people, steps=10), writer(tmp_path)
+    train_here(own, Watch(own, News()), out, Fleet(profile_steps=2))
+    told = out.news.take("model")
+    assert told is not None and "addmm" in told.files["profile.txt"].decode()
+    trace = json.loads(gzip.decompress(told.files["profile.json.gz"]))
+    steps = {event["name"] for event in trace["traceEvents"] if event["name"].startswith("ProfilerStep")}
+    assert steps == {"ProfilerStep#5", "ProfilerStep#6"}
 
 
 def test_gradients_of_shares_add_up_to_those_of_the_batch(people: Path, tiny_model: None) -> None:
