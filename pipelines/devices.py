@@ -8,3 +8,8 @@ import torch
 def best_device() -> str:
     """`cuda` where this process has a GPU, or `cpu`. Ray hides the GPUs from a worker that has reserved none."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether a device computes in bfloat16 at speed. A CPU without AVX-512 takes a hundred times as long as in float32."""
+    return device == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -14,6 +14,7 @@ from torch import Tensor
 from avatar_models.gagavatar.storage import model_files
 from avatar_models.metrics import psnr_inside
 from pipelines.cache import Entry, EntryWriter
+from pipelines.devices import has_bfloat16
 from pipelines.fanout import Item, ItemRejected
 from pipelines.news import News
 from pipelines.oneshot.loader import read_ahead
@@ -81,6 +82,8 @@ class OneshotTrainer:
         setup = self.recipe.prepare(device_here())
         if len(setup.frames) == 0:
             raise ItemRejected("no_training_frames", "no training subject has a clip with two good frames")
+        if setup.options.precision == "bfloat16" and not has_bfloat16(setup.training.device):
+            raise ItemRejected("no_bfloat16", "this processor has no bfloat16 (AVX-512): set train_oneshot.precision: float32")
         watch = Watch(setup, out.news)
         try:
             self.train(setup, watch, out)

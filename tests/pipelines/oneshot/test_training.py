@@ -11,8 +11,9 @@ import torch
 
 from avatar_models.gagavatar.storage import FACTS, read_model
 from pipelines.cache import Cache, Entry, EntryWriter
-from pipelines.fanout import Item
+from pipelines.fanout import Item, ItemRejected
 from pipelines.news import News
+from pipelines.oneshot import trainer
 from pipelines.oneshot.ray_train import FleetTooLarge, expect_room
 from pipelines.oneshot.trainer import OneshotTrainer, Watch, train_here
 from pipelines.params import Fleet
@@ -135,6 +136,14 @@ def test_what_is_written_is_the_averaged_model_with_its_facts(people: Path, tiny
     assert stored.facts["head"] == "procedural" and stored.facts["clips"] == 3 and len(stored.vertices) == 30
     assert summary["steps"] == 40 and summary["held_out_psnr"] > 5
     assert json.loads(entry.read_bytes("curve.json"))[-1]["step"] == 40
+
+
+def test_a_processor_without_bfloat16_is_not_made_to_imitate_it(
+    people: Path, tiny_model: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "has_bfloat16", lambda device: False)
+    with pytest.raises(ItemRejected, match="set train_oneshot.precision: float32"):
+        OneshotTrainer({}, recipe(people, precision="bfloat16"), Fleet(), "")(Item("model", "0"), None, writer(tmp_path))
 
 
 def test_a_fleet_that_does_not_fit_is_told_before_it_waits() -> None:
