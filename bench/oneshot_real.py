@@ -28,7 +28,6 @@ def main() -> None:
     changes = {**laptop_profile(), "preprocess.head": "ict", "preprocess.head_file": str(HEAD)}
     changes |= {
         "train_oneshot.steps": steps,
-        "train_oneshot.precision": "bfloat16",
         "train_oneshot.test_subjects.names": UNSEEN,
     }
     changes |= {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in sys.argv[3:])}
