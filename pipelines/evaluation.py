@@ -29,6 +29,7 @@ from pipelines.fanout import Item, ItemRejected, Step, Work
 from pipelines.frames import composite
 from pipelines.lpips_asset import LpipsFiles, lpips_assets, lpips_files
 from pipelines.params import Params
+from pipelines.png import png_bytes
 from pipelines.splits import spread
 from pipelines.subject import Shots, clip_tracks, load_shots, read_tables, subject_clips
 from pipelines.video import write_video
@@ -270,7 +271,7 @@ def still(wanted: torch.Tensor, made: torch.Tensor) -> bytes:
     """A PNG of the middle frame, compared."""
     middle = len(wanted) // 2
     (picture,) = compared(wanted[middle : middle + 1], made[middle : middle + 1])
-    return bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+    return png_bytes(picture)
 
 
 def store_video(out: EntryWriter, name: str, frames: Iterator[NDArray[np.uint8]], segments: pa.Table, clip_id: str) -> None:

@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import torch
@@ -33,6 +32,7 @@ from pipelines.evaluation import PAIR, distances, measured, panel, store_video
 from pipelines.fanout import Item, ItemRejected
 from pipelines.lpips_asset import LpipsFiles
 from pipelines.oneshot.pairs import Batch, Frames, Pairs, frames_of
+from pipelines.png import png_bytes
 from pipelines.splits import spread
 from pipelines.subject import read_tables
 
@@ -220,4 +220,4 @@ def film_strip(scene: Scene, made: Mapping[str, Tensor]) -> bytes:
     left = torch.cat([scene.batch.photos[0], torch.zeros_like(scene.batch.photos[0]).repeat(1, len(made), 1)], 1)
     columns = [torch.cat([row[k] for row in rows], 1) for k in chosen]
     strip = as_bytes(torch.cat([left, *columns], 2)[None].clamp(0, 1))[0]
-    return bytes(cv2.imencode(".png", strip[..., ::-1])[1].tobytes())
+    return png_bytes(strip)
