@@ -18,8 +18,9 @@ from headwater.assets import state_of
 from pipelines import tables
 from pipelines.ablation import figures_of, judge_step
 from pipelines.cache import Cache
-from pipelines.evaluation import FIGURES, LPIPS, METRICS_SCHEMA, distances
+from pipelines.evaluation import FIGURES, LPIPS, distances
 from pipelines.fanout import FanOutResult, Item
+from pipelines.judging import METRICS_SCHEMA
 from pipelines.lpips_asset import lpips_assets, lpips_files, named_files, say_lpips_is_off
 from pipelines.params import Evaluate, Params, Source, TrainHeadgas
 from pipelines.perceptual_asset import ABSENT
@@ -94,7 +95,7 @@ def test_it_is_in_every_figure_where_its_files_are_there(project: Path, weights:
         assert (values > 0).all()
         for found in (shown[name], kept[name], over_subjects(means)[name], figures_of(result)["ann"][name]):
             assert found == pytest.approx(values.mean(), abs=1e-4)
-    assert set(shown) == {*FIGURES, *LPIPS}
+    assert set(shown) == {*FIGURES, *LPIPS, "no_face_made"}  # of pictures as small as these no face is found
 
 
 def test_it_is_of_what_is_judged_alone(weights: tuple[Path, Path]) -> None:

@@ -41,7 +41,7 @@ def test_the_first_frame_is_the_photo_and_the_others_are_wanted(judge: JudgeOnes
     scene = judge.scene("bob", "bob")
     assert scene.own and scene.rows.tolist() == [1, 2, 3]
     assert all(torch.equal(photo, scene.batch.photos[0]) for photo in scene.batch.photos)
-    made = judge.made(scene, judge.meant(scene))
+    made = judge.made(scene, judge.seen(scene))
     assert list(made) == list(METHODS)
     assert all(pictures.shape == (FRAMES - 1, 3, SIDE, SIDE) for pictures in made.values())
     assert torch.equal(made["copy"][2], made["copy"][0])
