@@ -147,9 +147,12 @@ def track_known(footage: Footage, head: Head, task: bytes | None = None) -> Trac
 
 
 def landmarks_of(pictures: Pictures, task: bytes | None = None) -> Points:
-    """The detector's landmarks (T, 478, 3) in pictures (T, H, W, 3), in pixels; NaN for a picture in which it finds no face."""
+    """The detector's landmarks (T, 478, 3) in pictures (T, H, W, 3), in pixels; NaN for a picture in which it finds no face.
+
+    Pictures are of heads: a face that fills a small part of one is not looked for.
+    """
     points = np.full((len(pictures), NUM_LANDMARKS, 3), np.nan, np.float32)
-    with closing(FaceTracker(SECONDS_APART, task=task)) as tracker:
+    with closing(FaceTracker(SECONDS_APART, task=task, small_faces=False)) as tracker:
         for t, picture in enumerate(pictures):
             seen = tracker.observe(np.ascontiguousarray(picture), t * SECONDS_APART)
             if seen is not None:

@@ -46,7 +46,7 @@ from pipelines.png import png_bytes
 from pipelines.splits import spread
 from pipelines.subject import read_tables
 
-VERSION = 1
+VERSION = 2
 MODEL = Path("models/oneshot")
 METHODS = ("gagavatar", "copy", "warp")
 """The model; the photo itself; the photo pulled to the driver's landmarks, which are given to it."""
