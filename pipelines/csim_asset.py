@@ -85,29 +85,29 @@ def say_csim_is_off(evaluate: Evaluate) -> None:
 
     Raises FaceNetworkError for a file of no use.
     """
-    there, named = csim_file(evaluate), csim_named(evaluate)
+    there = csim_file(evaluate)
     if there is not None:
         there.load()
+    say = {"sface": _say_of_sface, "arcface": _say_of_arcface}[evaluate.csim_network]
     for content in csim_assets(evaluate).values():
-        if evaluate.csim_network == "sface":
-            if content == ABSENT:
-                warn_off("CSIM", named, named)
-            elif content != SFACE_SHA256:
-                warn_not_published("CSIM is not SFace's (evaluate.csim_network can be arcface too)", named, content)
-        elif content == ABSENT:
-            warn(
-                f"CSIM is OFF, {named.parameter} = {named.path} notwithstanding: {why_absent(named.path, named.parameter)}.",
-                f"Name an ONNX file of a network of the ArcFace kind there, or set {named.parameter}: ''.",
-            )
-        elif content == SFACE_SHA256:
-            warn(
-                f"CSIM feeds SFace with ArcFace's colours: {named.path} is OpenCV's SFace.",
-                "Set evaluate.csim_network: sface.",
-            )
-        else:
-            print(
-                f"CSIM is of {named.path}, a network of the ArcFace kind (sha256 {content}); there is no single published "
-                "one, so it compares with figures of this file alone.",
-                file=sys.stderr,
-                flush=True,
-            )
+        say(csim_named(evaluate), content)
+
+
+def _say_of_sface(file: Named, content: str) -> None:
+    if content == ABSENT:
+        warn_off("CSIM", file, file)
+    elif content != SFACE_SHA256:
+        warn_not_published("CSIM is not SFace's (evaluate.csim_network can be arcface too)", file, content)
+
+
+def _say_of_arcface(file: Named, content: str) -> None:
+    if content == ABSENT:
+        warn(
+            f"CSIM is OFF, {file.parameter} = {file.path} notwithstanding: {why_absent(file.path, file.parameter)}.",
+            f"Name an ONNX file of a network of the ArcFace kind there, or set {file.parameter}: ''.",
+        )
+    elif content == SFACE_SHA256:
+        warn(f"CSIM feeds SFace with ArcFace's colours: {file.path} is OpenCV's SFace.", "Set evaluate.csim_network: sface.")
+    else:
+        told = f"CSIM is of {file.path}, a network of the ArcFace kind (sha256 {content}); there is no single published one, "
+        print(f"{told}so it compares with figures of this file alone.", file=sys.stderr, flush=True)
