@@ -61,24 +61,24 @@ class OnnxEmbedder:
 
 def load_sface(path: Path) -> OnnxEmbedder:
     """OpenCV's SFace, which takes colours from 0 to 255. Raises FaceNetworkError, FileNotFoundError."""
-    return _load(path, 0.0, 1.0)
+    return _load(path, 0.0, 1.0, f"get {SFACE_URL}")
 
 
 def load_arcface(path: Path) -> OnnxEmbedder:
     """A network of the ArcFace kind, which takes colours from -1 to 1. Raises FaceNetworkError, FileNotFoundError."""
-    return _load(path, 127.5, 1 / 127.5)
+    return _load(path, 127.5, 1 / 127.5, "take a network of the ArcFace kind that recognises faces, as ONNX")
 
 
-def _load(path: Path, mean: float, scale: float) -> OnnxEmbedder:
+def _load(path: Path, mean: float, scale: float, way_out: str) -> OnnxEmbedder:
     content = np.frombuffer(path.read_bytes(), np.uint8)
     try:
         made = OnnxEmbedder(cv2.dnn.readNetFromONNX(content), mean, scale)
         length = len(made(np.zeros((SIDE, SIDE, 3), np.uint8)))
     except cv2.error as error:
         why = f"OpenCV cannot run it ({str(error).strip().splitlines()[-1][:120]})"
-        raise FaceNetworkError(f"{path}: not an ONNX network for faces of {SIDE} x {SIDE}: {why}; get {SFACE_URL}") from None
+        raise FaceNetworkError(f"{path}: not an ONNX network for faces of {SIDE} x {SIDE}: {why}; {way_out}") from None
     if length < 2:
-        raise FaceNetworkError(f"{path}: gives {length} number for a face, no direction; get {SFACE_URL}")
+        raise FaceNetworkError(f"{path}: gives {length} number for a face, no direction; {way_out}")
     return made
 
 

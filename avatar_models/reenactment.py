@@ -55,10 +55,10 @@ class Footage:
 
 @dataclass(frozen=True)
 class Likeness:
-    """Whom the made frames should look like: the wanted frames, or in cross reenactment the source picture alone."""
+    """Whom the made frames should look like: the wanted frames, or in cross reenactment pictures of the source."""
 
     embed: FaceEmbedder
-    pictures: Pictures  # (T or 1, H, W, 3) RGB
+    vectors: Array  # (T or 1, D) unit vectors of those pictures' faces; NaN where there is none
 
 
 @dataclass(frozen=True)
@@ -104,26 +104,27 @@ class Reenactment:
         }
 
 
+def likeness_to(embed: FaceEmbedder, pictures: Pictures, points: NDArray[np.floating]) -> Likeness:
+    """Likeness to the faces of pictures (T or 1, H, W, 3) at landmarks (T or 1, 478, 2 or 3) in pixels."""
+    return Likeness(embed, embeddings(embed, pictures, points))
+
+
 def reenactment_figures(
-    made: Footage, wanted: Footage, head: Head, likeness: Likeness | None = None, task: bytes | None = None
+    made: Footage, meant: Tracked, head: Head, likeness: Likeness | None = None, task: bytes | None = None
 ) -> Reenactment:
-    """Compares made frames with as many wanted ones of the same size, frame by frame.
+    """Compares made frames with what is seen of as many wanted ones of the same size, frame by frame.
 
-    In self reenactment both show one person; in cross reenactment the wanted frames are the driver's, `made.identity` is the
-    source's and `likeness` has the source picture. `task` are the bytes of a FaceLandmarker, for its points.
-    Raises ValueError for shapes that do not go together.
+    The wanted frames are looked at once (`track_known`), whatever is compared with them. In self reenactment both show one
+    person; in cross reenactment the wanted frames are the driver's, `made.identity` is the source's and `likeness` is to
+    pictures of the source. `task` are the bytes of a FaceLandmarker, for its points. Raises ValueError for numbers of frames
+    that do not go together.
     """
-    if made.pictures.shape != wanted.pictures.shape:
-        raise ValueError(f"made frames {made.pictures.shape} are compared with as many alike, not {wanted.pictures.shape}")
-    seen, meant = (track_known(own, head, task) for own in (made, wanted))
-    csim = None if likeness is None else identity_similarity(made.pictures, seen.points, likeness, task)
-    return compared(seen, meant, made.pictures.shape[1], csim)
-
-
-def compared(seen: Tracked, meant: Tracked, size: int, csim: Array | None = None) -> Reenactment:
-    """The figures of what is seen of made frames and of wanted ones, pictures of size x size."""
+    if len(made.pictures) != len(meant.points):
+        raise ValueError(f"{len(made.pictures)} made frames are compared with as many wanted ones, not {len(meant.points)}")
+    seen = track_known(made, head, task)
+    csim = None if likeness is None else identity_similarity(made.pictures, seen.points, likeness)
     return Reenactment(
-        size=size,
+        size=made.pictures.shape[1],
         akd=keypoint_distance(seen.points, meant.points),
         aed=mean_difference(seen.expression, meant.expression),
         apd=mean_difference(seen.rotation, meant.rotation),
@@ -146,9 +147,12 @@ def track_known(footage: Footage, head: Head, task: bytes | None = None) -> Trac
 
 
 def landmarks_of(pictures: Pictures, task: bytes | None = None) -> Points:
-    """The detector's landmarks (T, 478, 3) in pictures (T, H, W, 3), in pixels; NaN for a picture in which it finds no face."""
+    """The detector's landmarks (T, 478, 3) in pictures (T, H, W, 3), in pixels; NaN for a picture in which it finds no face.
+
+    Pictures are of heads: a face that fills a small part of one is not looked for.
+    """
     points = np.full((len(pictures), NUM_LANDMARKS, 3), np.nan, np.float32)
-    with closing(FaceTracker(SECONDS_APART, task=task)) as tracker:
+    with closing(FaceTracker(SECONDS_APART, task=task, small_faces=False)) as tracker:
         for t, picture in enumerate(pictures):
             seen = tracker.observe(np.ascontiguousarray(picture), t * SECONDS_APART)
             if seen is not None:
@@ -210,15 +214,14 @@ def correlation(values: Array, others: Array) -> float | None:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def identity_similarity(pictures: Pictures, points: Points, likeness: Likeness, task: bytes | None = None) -> Array:
+def identity_similarity(pictures: Pictures, points: Points, likeness: Likeness) -> Array:
     """CSIM (T,) of pictures (T, H, W, 3), landmarks (T, 478, 3), to whom they should look like; NaN where a face is missing.
 
     Raises ValueError for a number of pictures to be like that is neither one nor theirs.
     """
-    if len(likeness.pictures) not in (1, len(pictures)):
-        raise ValueError(f"likeness to {len(likeness.pictures)} pictures: give one, or {len(pictures)} like the made frames")
-    others = embeddings(likeness.embed, likeness.pictures, landmarks_of(likeness.pictures, task))
-    return cosine_similarity(embeddings(likeness.embed, pictures, points), others)
+    if len(likeness.vectors) not in (1, len(pictures)):
+        raise ValueError(f"likeness to {len(likeness.vectors)} pictures: give one, or {len(pictures)} like the made frames")
+    return cosine_similarity(embeddings(likeness.embed, pictures, points), likeness.vectors)
 
 
 def _mean(values: Array) -> float | None:

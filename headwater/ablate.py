@@ -12,6 +12,7 @@ from rich.table import Table
 
 from pipelines.ablation import PRESETS, SHOWN, figures_of, judge_step, with_preset
 from pipelines.cluster import ray_cluster
+from pipelines.csim_asset import csim_assets, csim_tag, say_csim_is_off
 from pipelines.evaluation import LPIPS
 from pipelines.fanout import Item, run_and_assemble
 from pipelines.lpips_asset import ON_TAG as LPIPS_TAG
@@ -62,6 +63,7 @@ def ablate(subjects: Sequence[str], steps: int, console: Console, retry: Collect
     if wanted.lambda_perceptual > 0:
         say_what_is_off(wanted)
     say_lpips_is_off(params)
+    say_csim_is_off(params.evaluate)
     names = [name for name in PRESETS if name != "no_perceptual" or not without_perceptual]
     rows = []
     with stage_run("ablate", params, "ablate") as run, ray_cluster():
@@ -96,7 +98,7 @@ def chosen(subjects: Sequence[str]) -> list[Item]:
 
 def loaded(params: Params) -> dict[str, str]:
     """The model files of training and judging."""
-    return perceptual_asset(params.train_headgas) | lpips_assets(params)
+    return perceptual_asset(params.train_headgas) | lpips_assets(params) | csim_assets(params.evaluate)
 
 
 def one_row(name: str, params: Params, items: Sequence[Item], run: Run, retry: Collection[str] | None) -> Row:
@@ -112,6 +114,7 @@ def one_row(name: str, params: Params, items: Sequence[Item], run: Run, retry: C
             trained = result.entries[subject][0].summary
             switched = {LPIPS_TAG: "lpips" in found, PERCEPTUAL_TAG: bool(trained["perceptual_loss"])}
             words = {tag: str(on).lower() for tag, on in switched.items()}
+            words |= csim_tag(params.evaluate)
             child.set_tags({"headwater.ablation": name, "headwater.subject": subject, **words})
             child.log_assets(loaded(params))
             child.log_metrics(found)

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from avatar_models.heads.procedural import procedural_head
-from pipelines.csim_asset import csim_file
+from pipelines.csim_asset import csim_named
 from pipelines.lineage import detector_hashes
 from pipelines.lpips_asset import Named, named_files
 from pipelines.params import PARAMS_FILE, Evaluate, TrainHeadgas, load_params
@@ -66,7 +66,8 @@ def is_intact(asset: Asset) -> bool:
 LICENCES = {
     "vgg16": "BSD-3-Clause (torchvision)",
     "lpips_vgg": "BSD-2-Clause (PerceptualSimilarity)",
-    "sface": "Apache-2.0 (OpenCV Zoo)",
+    "csim_sface": "Apache-2.0 (OpenCV Zoo)",
+    "csim_arcface": "a network of your own, under its own licence",
 }
 """Of the files that a user may add."""
 
@@ -78,6 +79,8 @@ def state_of(file: Named) -> tuple[bool, str]:
     path, content = escape(file.path), content_of(file.path)
     if content == ABSENT:
         return False, f"[red]{path}: no such file; {file.parameter} names it[/red]"
+    if not file.sha256:
+        return True, f"[green]ok[/green]: {path}, sha256 {content}"
     if content != file.sha256:
         return True, f"[yellow]{path}: not the published file, its sha256 is {content}[/yellow]"
     return True, f"[green]ok[/green]: {path}"
@@ -87,10 +90,11 @@ def show_added(console: Console, train: TrainHeadgas, evaluate: Evaluate) -> boo
     """Prints the files that a user may add, with address and sha256; returns whether those that are named are there."""
     good = True
     console.print("Files that you may add, for the perceptual loss and LPIPS (docs/headgas.md) and for CSIM:")
-    for name, file in {**named_files(train, evaluate), "sface": csim_file(evaluate)}.items():
+    for name, file in {**named_files(train, evaluate), f"csim_{evaluate.csim_network}": csim_named(evaluate)}.items():
         there, state = state_of(file)
         good &= there
-        for line in (f"{name}, {LICENCES[name]}: {state}", f"  {file.url}", f"  sha256 {file.sha256}"):
+        published = (f"  {file.url}", f"  sha256 {file.sha256}") if file.sha256 else ()
+        for line in (f"{name}, {LICENCES[name]}: {state}", *published):
             console.print(line, highlight=False, soft_wrap=True)
     return good
 

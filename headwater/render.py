@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from avatar_models.cameras import Camera, resized
 from headwater.avatars import open_avatar
 from pipelines.atomic import write_bytes_atomic
 from pipelines.evaluation import driven_camera
+from pipelines.png import png_bytes
 from pipelines.subject import clip_tracks, find_segment, read_tables
 from pipelines.video import write_video
 
@@ -46,7 +46,7 @@ def render_to_file(folder: Path, output: Path, *, driver: str, expressions: Sequ
         return write_video(output, pictures(avatar, camera, conditions, level), fps)
     condition = expression_condition(facts, expressions)
     picture = next(pictures(avatar, resized(own_camera(facts), size, size), condition[None], level))
-    write_bytes_atomic(output, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+    write_bytes_atomic(output, png_bytes(picture))
     return 1
 
 

@@ -12,8 +12,11 @@ import numpy as np
 
 from avatar_models.avatar import FACTS, TENSORS, load_avatar
 from pipelines.cache import Entry, EntryWriter
-from pipelines.evaluation import LPIPS, METRICS_SCHEMA, JudgeAvatar, judging_step
+from pipelines.csim_asset import CsimFile
+from pipelines.evaluation import LPIPS
+from pipelines.faces import FACE_MEANS
 from pipelines.fanout import FanOutResult, Item, Step
+from pipelines.judging import METRICS_SCHEMA, JudgeAvatar, judging_step
 from pipelines.lpips_asset import LpipsFiles
 from pipelines.params import Params
 
@@ -51,8 +54,10 @@ def with_preset(params: Params, name: str, steps: int = 0) -> Params:
 class JudgeTrained:
     """Judges the avatar that the step before trained, on its subject's held-out frames."""
 
-    def __init__(self, params: Mapping[str, Any], lpips_files: LpipsFiles | None = None) -> None:
-        self.judge = JudgeAvatar(params, lpips_files)
+    def __init__(
+        self, params: Mapping[str, Any], lpips_files: LpipsFiles | None = None, csim_file: CsimFile | None = None
+    ) -> None:
+        self.judge = JudgeAvatar(params, lpips_files, csim_file)
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         assert upstream is not None
@@ -68,12 +73,16 @@ def judge_step(params: Params) -> Step:
 
 
 def figures_of(result: FanOutResult) -> dict[str, dict[str, float]]:
-    """By subject, over the held-out frames: SHOWN, LPIPS where it is on, and the mean squared error that the paper calls L2."""
+    """By subject, over the held-out frames: SHOWN, LPIPS where it is on, what faces tell, and the mean squared error that the
+    paper calls L2.
+    """
     found = {}
     for subject in result.entries:
-        table = result.last(subject).read_table("metrics").cast(METRICS_SCHEMA)
+        entry = result.last(subject)
+        table = entry.read_table("metrics").cast(METRICS_SCHEMA)
         shown = (*SHOWN, *(name for name in LPIPS if not table[name].null_count))
         figures = {name: np.array(table[name], np.float64) for name in shown}
         l2 = 10 ** (-figures["psnr"] / 10)
-        found[subject] = {"l2": float(l2.mean()), **{name: float(values.mean()) for name, values in figures.items()}}
+        faces = {name: entry.summary[name] for name in FACE_MEANS if entry.summary.get(name) is not None}
+        found[subject] = {"l2": float(l2.mean()), **{name: float(values.mean()) for name, values in figures.items()}, **faces}
     return found

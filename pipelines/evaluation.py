@@ -1,14 +1,13 @@
-"""Judging avatars: held-out frames (self-reenactment), and one subject's expressions on another's avatar.
+"""What judging avatars is made of: which frames are looked at, where they are rendered, how pictures are compared and shown.
 
-An item is a subject, or a pair "target<driver". Beside the avatar's figures stand those of a baseline that needs no
-training: the training frame whose head pose and expression are nearest.
+`judging.py` puts it together. Beside the avatar's figures stand those of a baseline that needs no training: the training frame
+whose head pose and expression are nearest.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property, partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,23 @@ import torch
 from numpy.typing import NDArray
 
 from avatar_models.alignment import align
-from avatar_models.avatar import BACKGROUNDS, Avatar, load_avatar, render
+from avatar_models.avatar import Avatar, render
 from avatar_models.cameras import Camera, resized
-from avatar_models.lpips import Lpips, load_lpips
+from avatar_models.lpips import Lpips
 from avatar_models.metrics import psnr_inside, ssim_inside
-from pipelines.cache import Entry, EntryWriter
-from pipelines.devices import best_device
-from pipelines.fanout import Item, ItemRejected, Step, Work
+from pipelines.cache import EntryWriter
 from pipelines.frames import composite
-from pipelines.lpips_asset import LpipsFiles, lpips_assets, lpips_files
-from pipelines.params import Params
+from pipelines.png import png_bytes
 from pipelines.splits import spread
-from pipelines.subject import Shots, clip_tracks, load_shots, read_tables, subject_clips
+from pipelines.subject import Shots, load_shots
 from pipelines.video import write_video
 
-VERSION = 6
 MAX_PSNR = 100.0  # dB: of equal pictures, a still video's
-COMPARED = 400
-"""Training frames among which the nearest is looked for."""
 MODELS = Path("models/headgas")
 SUBJECTS = Path("data/evaluation/subjects.json")
 """Each subject's figures; the metrics that DVC shows are their means."""
+PAIRS = SUBJECTS.with_name("pairs.json")
+"""Each pair's, by "target<driver"; a subject's figures that begin with cross_ are their means over its drivers."""
 PAIR = "<"
 VIDEO_SIDE = 256  # each panel of a video, pixels
 ERROR_GAIN = 4.0
@@ -50,104 +45,6 @@ FIGURES = (*MEASURES, *(f"aligned_{name}" for name in MEASURES), *(f"baseline_{n
 """Of the avatar in the tracked poses, in poses that were moved to fit it, and of the nearest training frame."""
 LPIPS = ("lpips", "aligned_lpips")
 """Of the whole picture over the background, in both kinds of poses; null where its weights are not there."""
-
-METRICS_SCHEMA = pa.schema(
-    [
-        *(("subject_id", pa.string()), ("clip_id", pa.string()), ("frame", pa.int64())),
-        *((name, pa.float32()) for name in (*FIGURES, *LPIPS)),
-    ],
-    metadata={"headwater.table": "evaluation", "headwater.version": "2"},
-)
-
-
-class JudgeAvatar:
-    """Evaluates one subject or one pair per call."""
-
-    def __init__(self, params: Mapping[str, Any], lpips_files: LpipsFiles | None = None) -> None:
-        self.lpips_files = lpips_files
-        self.test_fraction = float(params["test_fraction"])
-        self.max_frames = int(params["max_frames"])
-        self.size = int(params["resolution"])
-        self.align_steps = int(params["align_steps"])
-        self.level = BACKGROUNDS[params["background"]]
-        self.data = read_tables()
-        self.device = best_device()
-        torch.set_num_threads(1)
-
-    @cached_property
-    def lpips(self) -> Lpips | None:
-        """Read with the first subject; pairs need none."""
-        return load_lpips(self.lpips_files.vgg16, self.lpips_files.linear).to(self.device) if self.lpips_files else None
-
-    def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
-        target, _, driver = item.id.partition(PAIR)
-        avatar, facts = load_avatar(MODELS / target, self.device)
-        if driver:
-            return self.cross(avatar, facts, driver, out)
-        return self.own(avatar, target, out)
-
-    def own(self, avatar: Avatar, subject: str, out: EntryWriter) -> dict[str, Any]:
-        """Figures of each held-out frame, and a video: input, avatar, error."""
-        clips = subject_clips(self.data, subject, self.test_fraction)
-        held_out = load_some(self.data, first([(clip.clip_id, clip.held_out) for clip in clips], self.max_frames), self.size)
-        if held_out is None:
-            raise ItemRejected("no_held_out_frames", f"subject {subject}: none of its last frames passed the gates")
-        known = load_some(self.data, evenly([(clip.clip_id, clip.train) for clip in clips], COMPARED), self.size)
-        assert known is not None  # it was trained
-        wanted = pictures(held_out, self.level)
-        made = render_shots(avatar, held_out.camera, held_out.conditions, self.level, self.device)
-        aligned = render_aligned(avatar, held_out, self.level, self.align_steps, self.device)
-        nearest = nearest_frames(held_out, known)
-        copied, both = pictures(known, self.level)[nearest], held_out.judged & known.judged[nearest]
-        rows: dict[str, Any] = {
-            "subject_id": [subject] * len(held_out),
-            "clip_id": held_out.clip_ids,
-            "frame": held_out.frames,
-            **measured(made, wanted, held_out.mattes, held_out.judged),
-            **prefixed("aligned", measured(aligned, wanted, held_out.mattes, held_out.judged)),
-            **prefixed("baseline", measured(copied, wanted, held_out.mattes, both)),
-            **dict.fromkeys(LPIPS, [None] * len(held_out)),
-        }
-        if self.lpips is not None:
-            rows |= distances(self.lpips, {"lpips": made, "aligned_lpips": aligned}, wanted, held_out.judged)
-        table = pa.table(
-            {name: pa.array(values, METRICS_SCHEMA.field(name).type) for name, values in rows.items()},
-            schema=METRICS_SCHEMA,
-        )
-        out.write_table("metrics", table)
-        store_video(out, "video.mp4", compared(wanted, made), self.data.segments, held_out.clip_ids[0])
-        out.write_bytes("still.png", still(wanted, made))
-        shown = (*FIGURES, *(LPIPS if self.lpips is not None else ()))
-        return {name: round(float(np.mean(rows[name])), 4) for name in shown}
-
-    def cross(self, avatar: Avatar, facts: Mapping[str, Any], driver: str, out: EntryWriter) -> dict[str, Any]:
-        """A video: the driver's input, and the target's avatar with the driver's expression and head rotation."""
-        clips = subject_clips(self.data, driver, self.test_fraction)
-        shots = load_some(self.data, first([(clip.clip_id, clip.held_out) for clip in clips], self.max_frames), self.size)
-        if shots is None:
-            raise ItemRejected("no_held_out_frames", f"driver {driver}: none of its last frames passed the gates")
-        head = clip_tracks(self.data.tracks, clips[0].clip_id).head
-        if head != facts["head"]:
-            raise ItemRejected("other_head", f"driver {driver} was tracked with head {head}, the avatar with {facts['head']}")
-        camera = driven_camera(facts["camera"], shots.camera, self.size)
-        made = render_shots(avatar, camera, shots.conditions, self.level, self.device)
-        panels = (np.concatenate([panel(w), panel(m)], 1) for w, m in zip(pictures(shots, self.level), made, strict=True))
-        store_video(out, "video.mp4", panels, self.data.segments, shots.clip_ids[0])
-        return {"frames": len(shots)}
-
-
-def judging_step(name: str, worker: Callable[..., Work], params: Params) -> Step:
-    """A step of a worker like JudgeAvatar. Where LPIPS's files lie stays out of the key; their content is in it."""
-    options = {
-        "test_fraction": params.catalog.test_fraction,
-        "max_frames": params.evaluate.max_frames,
-        "align_steps": params.evaluate.align_steps,
-        "resolution": params.train_headgas.resolution,
-        "background": params.train_headgas.background,
-    }
-    judge = partial(worker, lpips_files=lpips_files(params))
-    return Step(name, VERSION, judge, options, params.compute.render, lpips_assets(params))
-
 
 ClipRows = list[tuple[str, NDArray[np.int64]]]
 """Segments and which of their frames."""
@@ -270,7 +167,7 @@ def still(wanted: torch.Tensor, made: torch.Tensor) -> bytes:
     """A PNG of the middle frame, compared."""
     middle = len(wanted) // 2
     (picture,) = compared(wanted[middle : middle + 1], made[middle : middle + 1])
-    return bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+    return png_bytes(picture)
 
 
 def store_video(out: EntryWriter, name: str, frames: Iterator[NDArray[np.uint8]], segments: pa.Table, clip_id: str) -> None:

@@ -22,6 +22,7 @@ PARAMS_FILE = Path("params.yaml")
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
+CsimNetwork = Literal["sface", "arcface"]
 
 
 class ParamsError(ValueError):
@@ -283,8 +284,11 @@ class Evaluate(Block):
     lpips_weights: str = ""
     """LPIPS's own weights, vgg.pth of version 0.1 (docs/headgas.md): with train_headgas.perceptual_weights they give the
     figures lpips and aligned_lpips. Empty: no such figures."""
-    sface_weights: str = ""
-    """OpenCV's face_recognition_sface_2021dec.onnx, for CSIM of the one-shot avatar's reenactment. Empty: no such figure."""
+    csim_weights: str = ""
+    """The ONNX file of a network that recognises faces, for CSIM of all avatars' reenactments. Empty: no such figure."""
+    csim_network: CsimNetwork = "sface"
+    """What the file is: OpenCV's SFace (face_recognition_sface_2021dec.onnx), or a network of the ArcFace kind, which is fed
+    other colours."""
     max_cross_pairs: Annotated[int, Field(ge=0)] = 8
     """Cross-reenactment videos at most. Each avatar is driven by the next subject, then by the one after, until all pairs are
     there: three subjects have six."""

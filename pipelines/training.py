@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -38,6 +37,7 @@ from pipelines.first_points import first_points
 from pipelines.frames import composite
 from pipelines.news import News
 from pipelines.params import TrainHeadgas
+from pipelines.png import png_bytes
 from pipelines.schedule import density_rules, frame_of_step, is_on_plateau, probe_steps, rate_factors, rng_of_step, sh_degree
 from pipelines.splits import spread
 from pipelines.subject import Shots, Tables, load_shots, read_tables, subject_clips, subject_identity
@@ -316,7 +316,7 @@ class Training:
         middle = len(shots) // 2
         wanted = composite(shots.images[middle], shots.mattes[middle], self.level)
         panels = [torch.from_numpy((wanted * 255).round().astype(np.uint8)), *self.probes]
-        return bytes(cv2.imencode(".png", torch.cat(panels, 1).numpy()[..., ::-1])[1].tobytes())
+        return png_bytes(torch.cat(panels, 1).numpy())
 
     def save(self, path: Path) -> None:
         state = {

@@ -12,7 +12,7 @@ import pyarrow as pa
 from avatar_models.gagavatar.storage import FACTS, TENSORS
 from pipelines import tables
 from pipelines.atomic import sha256_file, write_bytes_atomic
-from pipelines.csim_asset import say_csim_is_off
+from pipelines.csim_asset import csim_tag, say_csim_is_off, write_csim_record
 from pipelines.evaluation import PAIR
 from pipelines.fanout import FanOutResult, Item, run_and_assemble
 from pipelines.keys import digest
@@ -96,11 +96,14 @@ def main() -> None:
         result, (own, cross) = run_and_assemble(
             "evaluate_oneshot", [step], items(params), assemble, compute=params.compute, things="subjects and pairs"
         )
+        write_csim_record(FOLDER, params.evaluate)
         run.log_fan_out(result)
         run.log_assets(step.assets)
+        run.set_tags(csim_tag(params.evaluate))
         blocks = {name: params.model_dump(mode="json")[name] for name in ("train_oneshot", "evaluate")}
         for method in METHODS:
             with run.child(method, blocks) as child:
+                child.set_tags(csim_tag(params.evaluate))
                 child.log_metrics(own[method])
                 child.log_metrics({f"cross_{name}": value for name, value in cross[method].items()})
         run.log_artifact(FOLDER)

@@ -140,12 +140,18 @@ class FaceTracker:
     The largest face is taken up; while it is lost for less than `max_gap_s`, only a face near its last place is
     accepted, so that it is not exchanged for another person. Make a new tracker for each clip: the models carry state
     from frame to frame (a new one costs 0.1 s). With the bytes of a FaceLandmarker `task` the landmarks are that model's.
+    `small_faces`: whether tiles are searched too where no face is found, which takes ten times as long.
     """
 
     def __init__(
-        self, max_gap_s: float, region: tuple[float, float, float, float] | None = None, task: bytes | None = None
+        self,
+        max_gap_s: float,
+        region: tuple[float, float, float, float] | None = None,
+        task: bytes | None = None,
+        small_faces: bool = True,
     ) -> None:
         self.max_gap_s = max_gap_s
+        self.small_faces = small_faces
         self._task = task
         self.region = region  # x0 y0 x1 y1: faces are searched inside it only
         with quiet_native_log():
@@ -238,7 +244,7 @@ class FaceTracker:
     def _search(self, picture: Image, time: float) -> Face | None:
         part, left, top = self._searched_part(picture)
         faces = [face for face in self._finder.all(part) if face.score >= SEARCH_SCORE]
-        if not faces and time >= self._tiles_due:
+        if not faces and self.small_faces and time >= self._tiles_due:
             self._tiles_due = time + TILE_INTERVAL_S
             faces = self._finder.in_tiles(part)
         faces = [Face(face.box + (left, top, left, top), face.score) for face in faces]

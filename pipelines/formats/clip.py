@@ -17,6 +17,7 @@ from avatar_models.cameras import Camera
 from avatar_models.heads.interface import Head
 from pipelines.formats.fields import FormatError
 from pipelines.frames import StoredFrame, whole_frame
+from pipelines.png import png_bytes
 from pipelines.splits import split_rows
 from pipelines.subject import HEAD_FILE, Tables, above_neck, find_segment, subject_identity
 
@@ -161,9 +162,7 @@ def over(picture: StoredFrame, level: int) -> NDArray[np.uint8]:
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     """Writes a picture (H, W) or (H, W, 3 or 4), RGB or RGBA. Raises OSError; OpenCV's own writer is silent of a full disk."""
-    if image.ndim == 3:
-        image = image[..., [2, 1, 0, *range(3, image.shape[2])]]
-    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    path.write_bytes(png_bytes(image))
 
 
 def joints(head: Head, clip: TrackedClip) -> Array:

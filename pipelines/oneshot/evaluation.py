@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import torch
@@ -22,33 +21,43 @@ from torch import Tensor
 
 from avatar_models.avatar import render
 from avatar_models.baselines import copy_source, warp_by_landmarks
-from avatar_models.face_embedding import FaceEmbedder, load_sface
+from avatar_models.face_embedding import FaceEmbedder
 from avatar_models.gagavatar.avatar import avatar_of
 from avatar_models.gagavatar.storage import read_model
 from avatar_models.lpips import Lpips, load_lpips
-from avatar_models.reenactment import Footage, Likeness, Tracked, compared, identity_similarity, landmarks_of, track_known
+from avatar_models.reenactment import (
+    Likeness,
+    Points,
+    Tracked,
+    landmarks_of,
+    likeness_to,
+    reenactment_figures,
+    track_known,
+)
 from pipelines.cache import Entry, EntryWriter
+from pipelines.csim_asset import CsimFile
 from pipelines.devices import best_device
 from pipelines.evaluation import PAIR, distances, measured, panel, store_video
+from pipelines.faces import FACE_COLUMNS, as_bytes, face_columns, face_means, footage_of, rounded
 from pipelines.fanout import Item, ItemRejected
 from pipelines.lpips_asset import LpipsFiles
 from pipelines.oneshot.pairs import Batch, Frames, Pairs, frames_of
+from pipelines.png import png_bytes
 from pipelines.splits import spread
 from pipelines.subject import read_tables
 
-VERSION = 1
+VERSION = 2
 MODEL = Path("models/oneshot")
 METHODS = ("gagavatar", "copy", "warp")
 """The model; the photo itself; the photo pulled to the driver's landmarks, which are given to it."""
 PICTURE_FIGURES = ("psnr", "ssim", "lpips")
-FACE_FIGURES = ("akd", "aed", "apd", "csim")
 STRIP = 6  # frames of the film strip
 
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("subject_id", "driver_id", "method")),
         ("frame", pa.int64()),
-        *((name, pa.float32()) for name in (*PICTURE_FIGURES, *FACE_FIGURES, "mouth")),
+        *((name, pa.float32()) for name in (*PICTURE_FIGURES, *FACE_COLUMNS)),
     ],
     metadata={"headwater.table": "oneshot-evaluation", "headwater.version": "1"},
 )
@@ -70,11 +79,22 @@ class Scene:
         return self.subject == self.driver
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What is seen of a scene's photo and driving frames, once for all methods."""
+
+    photo: Points  # (478, 3) pixels, NaN where no face is found
+    meant: Tracked
+    likeness: Likeness | None  # None where CSIM is off
+
+
 class JudgeOneshot:
     """Judges one test subject or one pair per call."""
 
-    def __init__(self, params: Mapping[str, Any], lpips_files: LpipsFiles | None = None, sface: str = "") -> None:
-        self.lpips_files, self.sface = lpips_files, sface
+    def __init__(
+        self, params: Mapping[str, Any], lpips_files: LpipsFiles | None = None, csim_file: CsimFile | None = None
+    ) -> None:
+        self.lpips_files, self.csim_file = lpips_files, csim_file
         self.max_frames = int(params["max_frames"])
         self.device = best_device()
         self.data = read_tables()
@@ -89,16 +109,16 @@ class JudgeOneshot:
 
     @cached_property
     def embedder(self) -> FaceEmbedder | None:
-        return load_sface(Path(self.sface)) if self.sface else None
+        return self.csim_file.load() if self.csim_file else None
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         subject, _, driver = item.id.partition(PAIR)
         scene = self.scene(subject, driver or subject)
         tables, means = [], {}
-        meant = self.meant(scene)
-        made = self.made(scene, meant)
+        seen = self.seen(scene)
+        made = self.made(scene, seen)
         for method, pictures in made.items():
-            rows, mean = self.judged(scene, method, pictures, meant)
+            rows, mean = self.judged(scene, method, pictures, seen)
             tables.append(rows)
             means[method] = mean
         out.write_table("metrics", pa.concat_tables(tables))
@@ -136,11 +156,11 @@ class JudgeOneshot:
             raise ItemRejected("no_pairs", f"subject {subject}: no clip of it has two good frames")
         return found
 
-    def made(self, scene: Scene, meant: Tracked) -> dict[str, Tensor]:
+    def made(self, scene: Scene, seen: Seen) -> dict[str, Tensor]:
         """Pictures (T, 3, S, S) in [0, 1] of each method, on the CPU."""
         count = len(scene.batch)
         source = as_bytes(scene.batch.photos[:1])[0]
-        points, others = landmarks_of(source[None])[0, :, :2], meant.points[..., :2]
+        points, others = seen.photo[:, :2], seen.meant.points[..., :2]
         # Without a face there is nothing to pull the photo to.
         warped = [
             warp_by_landmarks(source, points, other) if np.isfinite(points).all() and np.isfinite(other).all() else source
@@ -161,51 +181,37 @@ class JudgeOneshot:
         conditions = torch.cat([batch.expression, batch.jaw, batch.eyes], 1)
         return render(avatar, batch.views, conditions, torch.zeros(3, device=self.device)).cpu()
 
-    def meant(self, scene: Scene) -> Tracked:
-        """What is seen of the driving frames."""
-        return track_known(Footage(as_bytes(scene.batch.targets), *self.known(scene, scene.batch.identity[0])), self.head)
+    def seen(self, scene: Scene) -> Seen:
+        """Looks at the photo and at the driving frames."""
+        photo = as_bytes(scene.batch.photos[:1])
+        points = landmarks_of(photo)
+        driving = footage_of(scene.batch.targets, scene.batch.views, scene.batch.identity[0].numpy())
+        meant = track_known(driving, self.head)
+        if self.embedder is None:
+            return Seen(points[0], meant, None)
+        whom = (driving.pictures, meant.points) if scene.own else (photo, points)
+        return Seen(points[0], meant, likeness_to(self.embedder, *whom))
 
-    def known(self, scene: Scene, identity: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """K of the frames, and whose head it is: what a tracker has to know."""
-        return scene.batch.views.K.double().numpy(), identity.numpy()
-
-    def judged(self, scene: Scene, method: str, pictures: Tensor, meant: Tracked) -> tuple[pa.Table, dict[str, float | None]]:
+    def judged(self, scene: Scene, method: str, pictures: Tensor, seen: Seen) -> tuple[pa.Table, dict[str, float | None]]:
         """A row for each frame, and the means."""
         batch, count = scene.batch, len(scene.batch)
         known = batch.known[:, 0].numpy()
         made = torch.where(batch.known, pictures, batch.targets)  # what the video does not show is not judged
-        columns: dict[str, Any] = dict.fromkeys((*PICTURE_FIGURES, *FACE_FIGURES, "mouth"), [None] * count)
+        columns: dict[str, Any] = dict.fromkeys(PICTURE_FIGURES, [None] * count)
         if scene.own:
             whole = np.full(known.shape, 255, np.uint8)
             columns |= {name: values for name, values in measured(made, batch.targets, whole, known).items() if name in columns}
             if self.lpips is not None:
                 columns |= distances(self.lpips, {"lpips": made}, batch.targets, known)
-        seen = track_known(Footage(as_bytes(made), *self.known(scene, scene.identity)), self.head)
-        csim = None
-        if self.embedder is not None:
-            csim = identity_similarity(as_bytes(made), seen.points, Likeness(self.embedder, self.like(scene)))
-        faces = compared(seen, meant, made.shape[-1], csim)
-        found = faces.means()
-        columns |= {"akd": faces.akd, "aed": faces.aed, "apd": faces.apd, "mouth": faces.mouth_made}
-        if faces.csim is not None:
-            columns["csim"] = faces.csim
-        means: dict[str, float | None] = {
-            name: float(np.mean(columns[name])) for name in PICTURE_FIGURES if columns[name][0] is not None
-        }
-        means |= {name: found[name] for name in (*FACE_FIGURES, "mouth_correlation", "no_face_made")}
+        footage = footage_of(made, batch.views, scene.identity.numpy())
+        faces = reenactment_figures(footage, seen.meant, self.head, seen.likeness)
+        columns |= face_columns(faces)
+        there = [name for name in PICTURE_FIGURES if columns[name][0] is not None]
+        means = {name: rounded(float(np.mean(columns[name]))) for name in there} | face_means(faces)
         columns |= {"subject_id": [scene.subject] * count, "driver_id": [scene.driver] * count, "method": [method] * count}
         columns["frame"] = scene.frames.row[scene.rows]
         table = pa.table({field.name: pa.array(columns[field.name], field.type, from_pandas=True) for field in SCHEMA}, SCHEMA)
-        return table, {name: None if value is None else round(value, 4) for name, value in means.items()}
-
-    def like(self, scene: Scene) -> NDArray[np.uint8]:
-        """Whom the made frames should look like."""
-        return as_bytes(scene.batch.targets if scene.own else scene.batch.photos[:1])
-
-
-def as_bytes(pictures: Tensor) -> NDArray[np.uint8]:
-    """(T, 3, S, S) in [0, 1] -> (T, S, S, 3) uint8."""
-    return np.ascontiguousarray((pictures.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy())
+        return table, means
 
 
 def as_images(pictures: NDArray[np.uint8]) -> Tensor:
@@ -220,4 +226,4 @@ def film_strip(scene: Scene, made: Mapping[str, Tensor]) -> bytes:
     left = torch.cat([scene.batch.photos[0], torch.zeros_like(scene.batch.photos[0]).repeat(1, len(made), 1)], 1)
     columns = [torch.cat([row[k] for row in rows], 1) for k in chosen]
     strip = as_bytes(torch.cat([left, *columns], 2)[None].clamp(0, 1))[0]
-    return bytes(cv2.imencode(".png", strip[..., ::-1])[1].tobytes())
+    return png_bytes(strip)

@@ -14,7 +14,7 @@ from avatar_models.perceptual import VGG16_URL
 from pipelines import tables
 from pipelines.atomic import sha256_file
 from pipelines.cache import UNFINISHED, absolute_uri
-from pipelines.csim_asset import csim_assets
+from pipelines.csim_asset import csim_assets, csim_file
 from pipelines.fanout import Item, Step
 from pipelines.keys import digest
 from pipelines.lpips_asset import lpips_assets, lpips_files
@@ -68,8 +68,7 @@ def model_step(params: Params, root: Path = Path()) -> Step:
 
 def judging_step(params: Params) -> Step:
     """A step of JudgeOneshot. Where the files of LPIPS and CSIM lie stays out of the key; their content is in it."""
-    sface = Path(params.evaluate.sface_weights)
-    judge = partial(JudgeOneshot, lpips_files=lpips_files(params), sface=str(sface.resolve()) if sface.is_file() else "")
+    judge = partial(JudgeOneshot, lpips_files=lpips_files(params), csim_file=csim_file(params.evaluate))
     assets = lpips_assets(params) | csim_assets(params.evaluate)
     options = {"max_frames": params.evaluate.max_frames}
     return Step("evaluate_oneshot", JUDGING_VERSION, judge, options, params.compute.render, assets)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import torch
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from pipelines.oneshot.setup import Recipe, Setup, device_here
 from pipelines.oneshot.stream import pairs_of
 from pipelines.oneshot.training import OneshotTraining, read_state
 from pipelines.params import Fleet
+from pipelines.png import png_bytes
 from pipelines.schedule import probe_steps
 from pipelines.training import TrainingDiverged, as_bytes
 
@@ -59,8 +59,7 @@ class Watch:
     def picture(self) -> bytes:
         """A PNG, a row per watched subject: photo, target, and what was made at each probe."""
         strip = torch.cat([torch.cat(list(column), 1) for column in self.pictures], 2)  # (3, rows S, columns S)
-        pixels = as_bytes(strip.clamp(0, 1)).numpy()
-        return bytes(cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
+        return png_bytes(as_bytes(strip.clamp(0, 1)).numpy())
 
     def tell(self) -> None:
         """News of the curve since the last time."""

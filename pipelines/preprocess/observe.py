@@ -28,6 +28,7 @@ from pipelines.cache import Entry, EntryWriter
 from pipelines.decode import Decoder, open_decoder, pick_frames
 from pipelines.fanout import Item, ItemRejected
 from pipelines.params import Preprocess
+from pipelines.png import png_bytes
 from pipelines.probe import ProbeError, VideoFacts, probe_video
 
 VERSION = 5
@@ -186,5 +187,4 @@ class ObserveClip:
         matte = matter.matte(image, inside_picture(picture.shape, path.origins[k], path.side, size))
         quality = [cv2.IMWRITE_JPEG_QUALITY, self.options.jpeg_quality]
         jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1].tobytes()
-        png = cv2.imencode(".png", matte, [cv2.IMWRITE_PNG_COMPRESSION, MATTE_COMPRESSION])[1].tobytes()
-        return jpeg, png
+        return jpeg, png_bytes(matte, MATTE_COMPRESSION)

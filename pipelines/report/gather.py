@@ -12,12 +12,15 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines import tables
+from pipelines.csim_asset import read_csim_record
 from pipelines.dotted import flatten
-from pipelines.evaluation import METRICS_SCHEMA, SUBJECTS
+from pipelines.evaluation import PAIR, PAIRS, SUBJECTS
+from pipelines.judging import METRICS_SCHEMA
 from pipelines.lineage import detector_hashes, package_versions
 from pipelines.params import Params
 from pipelines.probe import claims_another_rate
 from pipelines.report.charts import Line, line_chart
+from pipelines.report.figures import face_tables, written
 from pipelines.report.oneshot import oneshot_section
 from pipelines.report.sweeps import sweep_sections
 from pipelines.report.tracking import segment_cards
@@ -36,6 +39,7 @@ def gather(params: Params) -> dict[str, Any]:
     subjects = sorted(of_subject)
     shown = subjects[: params.report.max_subjects]
     preprocess = json.loads(Path("metrics/preprocess.json").read_text())
+    csim = read_csim_record(EVALUATION)
     return {
         "title": params.report.title,
         "headline": headline(catalog, preprocess, figures, len(subjects)),
@@ -53,6 +57,8 @@ def gather(params: Params) -> dict[str, Any]:
         "psnr_chart": psnr_chart(shown),
         "subjects": [(subject, of_subject[subject]) for subject in subjects],
         "overall": figures,
+        "faces": face_tables(of_subject, figures, csim),
+        "csim": csim,
         "oneshot": oneshot_section(params.report.max_subjects),
         "sweeps": sweep_sections(),
         "params": sorted(
@@ -83,12 +89,14 @@ def data_uri(path: Path, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def cross_videos(shown: list[str]) -> list[tuple[str, str, str]]:
-    """(target, driver, video) of the pairs whose avatar is shown, those of an avatar beside each other."""
-    found = []
+def cross_videos(shown: list[str]) -> list[tuple[str, str, str, str]]:
+    """(target, driver, video, mouth correlation) of the pairs whose avatar is shown, those of an avatar beside each other."""
+    figures, found = json.loads(PAIRS.read_text()), []
     for path in sorted((EVALUATION / "cross").glob("*/*.mp4")):
-        if path.parent.name in shown:
-            found.append((path.parent.name, path.stem, data_uri(path, "video/mp4")))
+        target, driver = path.parent.name, path.stem
+        if target in shown:
+            mouth = written(figures[f"{target}{PAIR}{driver}"], "mouth_correlation", "{:.2f}")
+            found.append((target, driver, data_uri(path, "video/mp4"), mouth))
     return found
 
 
@@ -136,6 +144,6 @@ def psnr_chart(shown: list[str]) -> Any:
     table = tables.read_table(EVALUATION / "metrics.parquet", METRICS_SCHEMA).to_pylist()
     lines = []
     for subject in shown:
-        rows = [row for row in table if row["subject_id"] == subject]
+        rows = [row for row in table if row["subject_id"] == row["driver_id"] == subject]
         lines.append(Line(subject, [row["frame"] for row in rows], [row["psnr"] for row in rows]))
     return line_chart(lines, "frame", "PSNR in dB")

@@ -7,24 +7,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipelines.csim_asset import read_csim_record
 from pipelines.oneshot.evaluation import METHODS
+from pipelines.report.figures import FACES, PICTURES, known_in, written
 
-METRICS, STRIPS = Path("metrics/evaluate_oneshot.json"), Path("data/evaluation_oneshot/self")
-FIGURES = (
-    ("psnr", "PSNR", "{:.2f}"), ("ssim", "SSIM", "{:.4f}"), ("lpips", "LPIPS", "{:.3f}"), ("akd", "AKD, pixels", "{:.2f}"),
-    ("aed", "AED", "{:.4f}"), ("apd", "APD", "{:.4f}"), ("csim", "CSIM", "{:.3f}"),
-    ("mouth_correlation", "mouth correlation", "{:.2f}"), ("no_face_made", "frames without a face", "{:.0f}"),
-)  # fmt: skip
-"""Key, what the page calls it, and how it is written."""
+METRICS, EVALUATION = Path("metrics/evaluate_oneshot.json"), Path("data/evaluation_oneshot")
 
 
 def oneshot_section(most: int) -> dict[str, Any] | None:
     """Rows by kind of reenactment, and the strips of the first test subjects; None where nobody was judged."""
     figures = json.loads(METRICS.read_text())
-    strips = sorted(STRIPS.glob("*.png"))
+    strips = sorted((EVALUATION / "self").glob("*.png"))
     if not strips:
         return None
-    there = [one for one in FIGURES if any(one[0] in means for kind in figures.values() for means in kind.values())]
+    csim = read_csim_record(EVALUATION)
+    there = known_in((*PICTURES, *FACES), [means for kind in figures.values() for means in kind.values()], csim)
     tables = {
         kind: [(method, [written(figures[kind][method], key, how) for key, _, how in there]) for method in METHODS]
         for kind in ("self", "cross")
@@ -38,8 +35,5 @@ def oneshot_section(most: int) -> dict[str, Any] | None:
             for path in strips[:most]
         ],
         "methods": METHODS,
+        "csim": csim,
     }
-
-
-def written(means: dict[str, float], key: str, how: str) -> str:
-    return how.format(means[key]) if key in means else ""

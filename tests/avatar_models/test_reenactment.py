@@ -19,9 +19,11 @@ from avatar_models.reenactment import (
     FACING,
     Footage,
     Likeness,
+    Tracked,
     correlation,
     keypoint_distance,
     landmarks_of,
+    likeness_to,
     mean_difference,
     mouth_opening,
     reenactment_figures,
@@ -130,10 +132,21 @@ def test_a_moved_photo_is_as_far_away_as_it_was_moved(shared: Path) -> None:
 def test_the_tracker_follows_a_filmed_person() -> None:
     performance = perform(5, FRAMES, 3.0)
     views = viewmats(performance, camera_for(SIZE)[1])
-    tracked = track_known(footage(), HEAD)
+    tracked = seen()
     assert tracked.found.all()
     assert np.abs(tracked.rotation - axis_angle(FACING @ views[:, :3, :3])).mean() < 0.03
     assert (correlation(mouth_opening(tracked.points), performance.jaw[:, 0].astype(float)) or 0) > 0.9
+
+
+@cache
+def seen(seed: int = 5) -> Tracked:
+    """What is seen of that person's frames."""
+    return track_known(footage(seed), HEAD)
+
+
+def like(seed: int, frames: slice = slice(None)) -> Likeness:
+    """Likeness to some of that person's frames."""
+    return likeness_to(colours, footage(seed).pictures[frames], seen(seed).points[frames])
 
 
 def colours(face: np.ndarray) -> np.ndarray:
@@ -142,8 +155,7 @@ def colours(face: np.ndarray) -> np.ndarray:
 
 
 def test_frames_that_are_the_wanted_ones_are_perfect() -> None:
-    own = footage()
-    means = reenactment_figures(own, own, HEAD, Likeness(colours, own.pictures)).means()
+    means = reenactment_figures(footage(), seen(), HEAD, like(5)).means()
     assert means == {
         "frames": FRAMES, "no_face_made": 0, "no_face_wanted": 0, "akd": 0, "aed": 0, "apd": 0,
         "mouth_correlation": pytest.approx(1), "csim": pytest.approx(1), "no_csim": 0,
@@ -152,10 +164,10 @@ def test_frames_that_are_the_wanted_ones_are_perfect() -> None:
 
 def test_pulling_landmarks_reenacts_better_than_standing_still() -> None:
     own = footage()
-    points = landmarks_of(own.pictures)[..., :2]
+    points = seen().points[..., :2]
     pulled = np.stack([warp_by_landmarks(own.pictures[0], points[0], goal) for goal in points])
     still, warped = (
-        reenactment_figures(replace(own, pictures=pictures), own, HEAD)
+        reenactment_figures(replace(own, pictures=pictures), seen(), HEAD)
         for pictures in (copy_source(own.pictures[0], FRAMES), pulled)
     )
     for name in ("akd", "aed", "apd"):
@@ -167,7 +179,7 @@ def test_made_frames_without_a_face_are_counted_and_are_in_no_mean() -> None:
     own = footage()
     pictures = own.pictures.copy()
     pictures[2] = 128
-    found = reenactment_figures(replace(own, pictures=pictures), own, HEAD, Likeness(colours, own.pictures))
+    found = reenactment_figures(replace(own, pictures=pictures), seen(), HEAD, like(5))
     assert np.flatnonzero(~found.found_made).tolist() == [2] and found.found_wanted.all()
     assert found.csim is not None
     for values in (found.akd, found.aed, found.apd, found.csim, found.mouth_made):
@@ -179,18 +191,15 @@ def test_made_frames_without_a_face_are_counted_and_are_in_no_mean() -> None:
 def test_where_no_frame_has_a_face_there_are_no_means() -> None:
     own = footage()
     blank = replace(own, pictures=np.full_like(own.pictures, 128))
-    means = reenactment_figures(blank, own, HEAD, Likeness(colours, own.pictures)).means()
+    means = reenactment_figures(blank, seen(), HEAD, like(5)).means()
     assert means["no_face_made"] == means["no_csim"] == FRAMES
     assert all(means[name] is None for name in ("akd", "aed", "apd", "mouth_correlation", "csim"))
 
 
 def test_across_people_likeness_is_to_the_source_and_motion_to_the_driver() -> None:
-    source, driver = footage(5), footage(6)
+    source = footage(5)
     copied = replace(source, pictures=copy_source(source.pictures[0], FRAMES).copy())
-    to_source, to_driver = (
-        reenactment_figures(copied, driver, HEAD, Likeness(colours, pictures)).means()
-        for pictures in (source.pictures[:1], driver.pictures)
-    )
+    to_source, to_driver = (reenactment_figures(copied, seen(6), HEAD, whom).means() for whom in (like(5, slice(1)), like(6)))
     assert (to_source["csim"] or 0) > 0.999 > (to_driver["csim"] or 1)
     assert to_source["apd"] == to_driver["apd"] and (to_source["apd"] or 0) > 0.03
 
@@ -198,10 +207,10 @@ def test_across_people_likeness_is_to_the_source_and_motion_to_the_driver() -> N
 def test_what_does_not_go_together_is_refused() -> None:
     own = footage()
     few = Footage(own.pictures[:3], own.K[:3], own.identity)
-    with pytest.raises(ValueError, match=r"made frames \(3, 192, 192, 3\) are compared with as many alike"):
-        reenactment_figures(few, own, HEAD)
+    with pytest.raises(ValueError, match="3 made frames are compared with as many wanted ones, not 8"):
+        reenactment_figures(few, seen(), HEAD)
     with pytest.raises(ValueError, match="likeness to 3 pictures: give one, or 8"):
-        reenactment_figures(own, own, HEAD, Likeness(colours, few.pictures))
+        reenactment_figures(own, seen(), HEAD, like(5, slice(3)))
     with pytest.raises(ValueError, match=r"pictures must be \(T, S, S, 3\) uint8"):
         Footage(own.pictures[:, :100], own.K, own.identity)
     with pytest.raises(ValueError, match=r"K must be \(8, 3, 3\)"):

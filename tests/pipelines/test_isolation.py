@@ -17,9 +17,10 @@ import pytest
 from avatar_models.avatar import FACTS, TENSORS
 from pipelines import frames, tables
 from pipelines.cache import Cache, EntryWriter
-from pipelines.evaluation import MODELS, JudgeAvatar
+from pipelines.evaluation import MODELS
 from pipelines.fanout import Item
 from pipelines.frames import FrameReader, StoredFrame, write_frames
+from pipelines.judging import JudgeAvatar
 from pipelines.params import TrainHeadgas
 from pipelines.training import HeadGasTrainer
 from tests.opened import opened_below
@@ -141,6 +142,6 @@ def test_a_transfer_reads_of_the_driver_what_it_shows_and_of_the_models_the_avat
     shown = Cache(str(tmp_path / "pair")).writer("b" * 64)
     with opened_below(MODELS) as models:
         summary = JudgeAvatar(EVALUATE)(Item("ann<cid", "0"), None, shown)
-    assert summary == {"frames": len(HELD_OUT)} and "video.mp4" in shown.files
+    assert summary["frames"] == len(HELD_OUT) and "video.mp4" in shown.files
     assert decoded == {("cid", row) for row in HELD_OUT}
     assert models == {f"ann/{TENSORS}", f"ann/{FACTS}"}

@@ -1,12 +1,14 @@
-"""LPIPS in the evaluation: off and said, on and in every figure, and what of it is in a result's key."""
+"""What the stage writes of subjects and of pairs; LPIPS: off and said, on and in every figure, and in a result's key."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -17,14 +19,15 @@ from avatar_models.perceptual import STAGES, PerceptualWeightsError, Vgg16Featur
 from headwater.assets import state_of
 from pipelines import tables
 from pipelines.ablation import figures_of, judge_step
-from pipelines.cache import Cache
-from pipelines.evaluation import FIGURES, LPIPS, METRICS_SCHEMA, distances
+from pipelines.cache import Cache, Entry
+from pipelines.evaluation import FIGURES, LPIPS, distances
 from pipelines.fanout import FanOutResult, Item
+from pipelines.judging import METRICS_SCHEMA
 from pipelines.lpips_asset import lpips_assets, lpips_files, named_files, say_lpips_is_off
 from pipelines.params import Evaluate, Params, Source, TrainHeadgas
 from pipelines.perceptual_asset import ABSENT
 from pipelines.subject import clip_tracks, read_tables
-from stages.evaluate import assemble, cross_pairs, over_subjects, step
+from stages.evaluate import assemble, cross_pairs, items, over_subjects, step
 from tests.pipelines.formats.made import write_project
 
 
@@ -94,7 +97,7 @@ def test_it_is_in_every_figure_where_its_files_are_there(project: Path, weights:
         assert (values > 0).all()
         for found in (shown[name], kept[name], over_subjects(means)[name], figures_of(result)["ann"][name]):
             assert found == pytest.approx(values.mean(), abs=1e-4)
-    assert set(shown) == {*FIGURES, *LPIPS}
+    assert set(shown) == {*FIGURES, *LPIPS, "no_face_made"}  # of pictures as small as these no face is found
 
 
 def test_it_is_of_what_is_judged_alone(weights: tuple[Path, Path]) -> None:
@@ -150,6 +153,60 @@ def test_the_state_of_the_files_that_a_user_may_add(weights: tuple[Path, Path]) 
     assert [good for good, _ in states(params("nowhere.pth", weights[1]))] == [False, True]
     content = lpips_assets(params(*weights))["lpips_vgg"]
     assert f"lpips.pth: not the published file, its sha256 is {content}" in states(params(*weights))[1][1]
+
+
+def pair(result: FanOutResult, driver: str, summary: dict[str, float | None]) -> None:
+    """Adds what a worker would have made of a driver's clip on ann's avatar."""
+    cache, (ann, *_) = Cache("cache"), result.entries["ann"]
+    rows = ann.read_table("metrics")
+    null = {field.name: pa.nulls(len(rows), field.type) for field in METRICS_SCHEMA}
+    shown = {name: rows[name] for name in ("subject_id", "clip_id", "frame")} | {"driver_id": pa.array([driver] * len(rows))}
+    writer = cache.writer(step(params()).key(driver))
+    writer.write_table("metrics", pa.table(null | shown, METRICS_SCHEMA))
+    writer.write_bytes("video.mp4", b"video")
+    writer.commit({"frames": len(rows), **summary}, seconds=0.0)
+    entry = cache.find(step(params()).key(driver))
+    assert isinstance(entry, Entry)
+    result.entries[f"ann<{driver}"] = [entry]
+
+
+def test_pairs_figures_are_kept_and_their_means_are_the_targets(project: Path) -> None:
+    result = judged(params())
+    faces = {"aed": 0.25, "apd": 0.5, "mouth_correlation": None, "no_face_made": 1.0}
+    pair(result, "bob", faces)
+    pair(result, "cid", faces | {"aed": 0.75, "no_face_made": 2.0})
+    means = assemble(result)
+    shown, kept, pairs = (
+        json.loads((project / path).read_text())
+        for path in ("metrics/evaluate.json", "data/evaluation/subjects.json", "data/evaluation/pairs.json")
+    )
+    across = {name: value for name, value in kept["ann"].items() if name.startswith("cross_")}
+    assert across == {"cross_aed": 0.5, "cross_apd": 0.5, "cross_no_face_made": 1.5}
+    assert means == kept and across.items() <= shown.items() and pairs["ann<bob"] == faces
+    table = tables.read_table(project / "data/evaluation/metrics.parquet", METRICS_SCHEMA).to_pylist()
+    assert {row["driver_id"] for row in table} == {"ann", "bob", "cid"}
+    own = [row for row in table if row["driver_id"] == "ann"]
+    plotted = (project / "plots/evaluate_psnr.csv").read_text().splitlines()[1:]
+    assert len(plotted) == len(own) and all(line.startswith("ann,") and "None" not in line for line in plotted)
+    assert (project / "data/evaluation/cross/ann/bob.mp4").read_bytes() == b"video"
+
+
+def test_what_somebody_has_no_figure_of_is_in_no_mean() -> None:
+    means = {"ada": {"psnr": 20.0, "akd": None}, "ben": {"psnr": 30.0, "akd": 1.0, "cross_aed": 0.2}, "cleo": {"psnr": 31.0}}
+    assert over_subjects(means) == {"psnr": 27.0, "akd": 1.0, "cross_aed": 0.2}
+    assert over_subjects({}) == {}
+
+
+def test_a_pair_is_judged_again_when_either_persons_data_change(project: Path) -> None:
+    shutil.copytree(project / "models/headgas/ann", project / "models/headgas/bob")
+    path = project / "data/tracks/segments.parquet"
+    first = {item.id: item.fingerprint for item in items(params())}
+    assert set(first) == {"ann", "bob", "ann<bob", "bob<ann"}
+    rows = tables.read_table(path, tables.SEGMENTS).to_pylist()
+    rows[0]["fingerprint"] = "another"
+    tables.write_table(pa.Table.from_pylist(rows, tables.SEGMENTS), tables.SEGMENTS, path)
+    changed = {item.id for item in items(params()) if item.fingerprint != first[item.id]}
+    assert changed == {"ann", "ann<bob", "bob<ann"}
 
 
 def test_three_people_give_all_six_pairs_neighbours_first() -> None:

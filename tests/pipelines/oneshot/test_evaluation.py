@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from avatar_models import reenactment
 from avatar_models.gagavatar.storage import model_files
+from avatar_models.reenactment import Pictures, Points
 from pipelines.cache import Cache, Entry
+from pipelines.csim_asset import CsimFile
 from pipelines.fanout import Item, ItemRejected
+from pipelines.oneshot import evaluation
 from pipelines.oneshot.evaluation import METHODS, SCHEMA, JudgeOneshot
 from tests.avatar_models.gagavatar.tiny import SIDE, TINY, tiny
+from tests.onnx_files import network_of
 from tests.pipelines.oneshot.made import FRAMES
 
 
@@ -41,7 +46,7 @@ def test_the_first_frame_is_the_photo_and_the_others_are_wanted(judge: JudgeOnes
     scene = judge.scene("bob", "bob")
     assert scene.own and scene.rows.tolist() == [1, 2, 3]
     assert all(torch.equal(photo, scene.batch.photos[0]) for photo in scene.batch.photos)
-    made = judge.made(scene, judge.meant(scene))
+    made = judge.made(scene, judge.seen(scene))
     assert list(made) == list(METHODS)
     assert all(pictures.shape == (FRAMES - 1, 3, SIDE, SIDE) for pictures in made.values())
     assert torch.equal(made["copy"][2], made["copy"][0])
@@ -70,6 +75,24 @@ def test_in_cross_reenactment_no_picture_is_wanted(judge: JudgeOneshot, tmp_path
     assert "psnr" not in entry.summary["gagavatar"]
     rows = entry.read_table("metrics").to_pylist()
     assert {(row["subject_id"], row["driver_id"], row["psnr"]) for row in rows} == {("bob", "cleo", None)}
+
+
+def test_photo_and_driving_frames_are_looked_at_once_whatever_is_compared_with_them(
+    judge: JudgeOneshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[int] = []
+    landmarks_of = reenactment.landmarks_of
+
+    def counted(shown: Pictures, task: bytes | None = None) -> Points:
+        looked_at.append(len(shown))
+        return landmarks_of(shown, task)
+
+    for module in (reenactment, evaluation):
+        monkeypatch.setattr(module, "landmarks_of", counted)
+    judge.csim_file = CsimFile(network_of(tmp_path / "own.onnx").resolve(), "arcface")
+    entry = judged(judge, "bob", tmp_path)
+    assert looked_at == [1, FRAMES - 1] + [FRAMES - 1] * len(METHODS)
+    assert all("csim" in means for means in entry.summary.values())
 
 
 def test_somebody_without_a_pair_is_refused(judge: JudgeOneshot) -> None:
