@@ -26,11 +26,7 @@ FIGURES = ("psnr", "ssim", "akd", "aed", "apd", "mouth_correlation", "no_face_ma
 def main() -> None:
     folder, steps = Path(sys.argv[1]).absolute(), int(sys.argv[2])
     changes = {**laptop_profile(), "preprocess.head": "ict", "preprocess.head_file": str(HEAD)}
-    changes |= {
-        "train_oneshot.steps": steps,
-        "train_oneshot.precision": "bfloat16",
-        "train_oneshot.test_subjects.names": UNSEEN,
-    }
+    changes |= {"train_oneshot.steps": steps, "train_oneshot.precision": "bfloat16", "train_oneshot.test_subjects.names": UNSEEN}
     changes |= {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in sys.argv[3:])}
     if folder.exists():
         workspace = Workspace(folder)
