@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,7 @@ from avatar_models.reenactment import (
     refit,
     track_known,
 )
+from avatar_models.tracking.detect import FaceFinder, FaceTracker
 from avatar_models.tracking.state import axis_angle
 
 HEAD = procedural_head()
@@ -127,6 +129,15 @@ def test_a_moved_photo_is_as_far_away_as_it_was_moved(shared: Path) -> None:
     frames = np.repeat(photo[None], 3, 0)
     away = keypoint_distance(landmarks_of(np.roll(frames, (6, 8), (1, 2))), landmarks_of(frames))
     assert away == pytest.approx(np.full(3, 10.0), abs=1.0)
+
+
+def test_tiles_are_searched_for_small_faces_but_not_in_pictures_of_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+    monkeypatch.setattr(FaceFinder, "in_tiles", lambda finder, picture: searched.append(1) or [])
+    blank = np.full((2, SIZE, SIZE, 3), 128, np.uint8)
+    assert np.isnan(landmarks_of(blank)).all() and not searched
+    with closing(FaceTracker(1.0)) as tracker:
+        assert tracker.observe(blank[0], 0.0) is None and searched
 
 
 def test_the_tracker_follows_a_filmed_person() -> None:
