@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipelines.oneshot.loop import Place
+from pipelines.fleet.loop import Place
 from pipelines.oneshot.setup import Recipe
 from pipelines.oneshot.stream import pairs_of
 from pipelines.oneshot.training import OneshotTraining
@@ -41,8 +41,9 @@ def main() -> None:
         total, loss = torch.zeros(()), 0.0
         for rank in range(WORKERS):
             shared.training.load_state(state)
-            (pairs,) = pairs_of(range(step, step + 1), options.batch, shared.frames, options.seed, rank, WORKERS)
-            share = Place(rank, WORKERS).share(step, options.batch)
+            place = Place(rank, WORKERS)
+            (pairs,) = pairs_of(range(step, step + 1), options.batch, shared.frames, options.seed, place)
+            share = place.share(step, options.batch)
             loss += shared.training.one_step(shared.pairs.batch(pairs), share)["loss"] * share / WORKERS
             total = total + gradient(shared.training) / WORKERS
         (pairs,) = pairs_of(range(step, step + 1), options.batch, alone.frames, options.seed)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from avatar_models.gagavatar.avatar import avatar_of
-from pipelines.oneshot.loader import read_ahead
+from pipelines.fleet.loader import read_ahead
 from pipelines.oneshot.setup import Recipe
 from pipelines.oneshot.stream import pairs_of
 from pipelines.params import load_params
@@ -38,11 +38,11 @@ def main() -> None:
     wanted = list(pairs_of(range(LOADED), options.batch, setup.frames, 0))
 
     start = time.perf_counter()
-    count = sum(len(batch) for batch in read_ahead(setup.pairs, iter(wanted), threads))
+    count = sum(len(batch) for batch in read_ahead(setup.pairs.batch, iter(wanted), threads))
     loader = count / (time.perf_counter() - start)
 
     times = []
-    for batch in islice(read_ahead(setup.pairs, iter(wanted), 1), STEPS):
+    for batch in islice(read_ahead(setup.pairs.batch, iter(wanted), 1), STEPS):
         start = time.perf_counter()
         training.one_step(batch)
         times.append(time.perf_counter() - start)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 
@@ -13,3 +15,9 @@ def best_device() -> str:
 def has_bfloat16(device: str) -> bool:
     """Whether a device computes in bfloat16 at speed. A CPU without AVX-512 takes a hundred times as long as in float32."""
     return device == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def device_here() -> str:
+    """The device of this process, whose share of the cores is OMP_NUM_THREADS."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    return best_device()

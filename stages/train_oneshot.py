@@ -16,7 +16,7 @@ from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.main import run_stage
 from pipelines.oneshot.evaluation import MODEL
 from pipelines.oneshot.items import model_item, model_step, say_what_is_off
-from pipelines.oneshot.trainer import PROGRESS
+from pipelines.oneshot.setup import PROGRESS
 from pipelines.params import load_params
 from pipelines.runs import stage_run
 from pipelines.subject_runs import subject_runs

@@ -16,12 +16,12 @@ from pipelines.atomic import sha256_file
 from pipelines.cache import UNFINISHED, absolute_uri
 from pipelines.csim_asset import csim_assets, csim_file
 from pipelines.fanout import Item, Step
+from pipelines.fleet.ray_train import OWN_CPUS
 from pipelines.keys import digest
 from pipelines.lpips_asset import lpips_assets, lpips_files
 from pipelines.oneshot.evaluation import VERSION as JUDGING_VERSION
 from pipelines.oneshot.evaluation import JudgeOneshot
 from pipelines.oneshot.people import train_and_test
-from pipelines.oneshot.ray_train import OWN_CPUS
 from pipelines.oneshot.setup import Recipe
 from pipelines.oneshot.trainer import VERSION, OneshotTrainer
 from pipelines.params import Params, ParamsError, Workers

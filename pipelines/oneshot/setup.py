@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,21 @@ from avatar_models.gagavatar import FIXED, GAGAvatar
 from avatar_models.gagavatar.sizes import SIZES, VARIANTS
 from avatar_models.gagavatar.storage import load_backbone, read_model
 from avatar_models.heads.interface import Head
+from avatar_models.metrics import psnr_inside
 from avatar_models.perceptual import load_vgg16
-from pipelines.devices import best_device
-from pipelines.oneshot.pairs import Frames, Pairs, frames_of
+from pipelines.fleet.loader import read_ahead
+from pipelines.fleet.loop import Place
+from pipelines.oneshot.pairs import Batch, Frames, Pairs, frames_of
 from pipelines.oneshot.people import train_and_test
+from pipelines.oneshot.stream import pairs_of
 from pipelines.oneshot.training import OneshotTraining
 from pipelines.params import TrainOneshot
+from pipelines.png import png_bytes
 from pipelines.splits import spread, subjects_that_passed
 from pipelines.subject import Tables, read_tables
+from pipelines.training import as_bytes
 
+PROGRESS = "progress.png"
 PROBED = 6
 """Test subjects at most whose first frame is driven by another while training goes on."""
 
@@ -42,9 +47,38 @@ class Setup:
     training: OneshotTraining
     chosen: Tensor  # (V,) vertices of the head that carry Gaussians
 
+    shown: list[Tensor] = field(default_factory=list)
+    """Photos and targets of the watched pairs, and what was made of them at each probe."""
+
     @property
     def pairs(self) -> Pairs:
         return Pairs(self.frames, self.data.frames, self.training.model.sizes.image_size)
+
+    def batches(self, steps: range, place: Place, threads: int) -> Iterator[Batch]:
+        """This process's pairs of each step."""
+        options = self.options
+        return read_ahead(self.pairs.batch, pairs_of(steps, options.batch, self.frames, options.seed, place), threads)
+
+    def probe(self) -> dict[str, float]:
+        """Mean PSNR in dB over the watched pairs, as they are rendered and of the photo itself; pictures are kept."""
+        if self.probed is None:
+            return {}
+        batch = self.probed.batch(self.watched).to(self.training.device)
+        made = self.training.rendered(batch)
+        if not self.shown:
+            self.shown.extend([batch.photos.cpu(), batch.targets.cpu()])
+        self.shown.append(made.cpu())
+        return {
+            "held_out_psnr": float(psnr_inside(made, batch.targets, batch.known.float()).mean()),
+            "copy_psnr": float(psnr_inside(batch.photos, batch.targets, batch.known.float()).mean()),
+        }
+
+    def pictures(self) -> dict[str, bytes]:
+        """A PNG, a row per watched subject: photo, target, and what was made at each probe."""
+        if not self.shown:
+            return {}
+        strip = torch.cat([torch.cat(list(column), 1) for column in self.shown], 2)  # (3, rows S, columns S)
+        return {PROGRESS: png_bytes(as_bytes(strip.clamp(0, 1)).numpy())}
 
 
 @dataclass(frozen=True)
@@ -108,9 +142,3 @@ def probed_pairs(frames: Frames, subjects: Mapping[str, str]) -> list[tuple[int,
     clips = [first_clips[subject] for subject in sorted(first_clips)]
     chosen = spread(np.array(clips, np.int64), PROBED).tolist() if clips else []
     return [(int(frames.first[clip]), int(frames.first[clip] + 2 * frames.first[clip + 1]) // 3) for clip in chosen]
-
-
-def device_here() -> str:
-    """The device of this process, whose share of the cores is OMP_NUM_THREADS."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    return best_device()

@@ -6,12 +6,12 @@ What a step sees follows from its number (:mod:`pipelines.oneshot.stream`); all 
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from avatar_models.gagavatar import GAGAvatar
 from avatar_models.gagavatar.losses import Weights, losses
@@ -43,7 +43,6 @@ class OneshotTraining:
         self.model = model.to(device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are faster so
         self.forward: Forward = self.model
-        """The model, or what wraps it to share gradients with other processes."""
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.model.in_bfloat16 = options.precision == "bfloat16"
         self.features = features
@@ -81,6 +80,10 @@ class OneshotTraining:
         self.update_average()
         return {**{name: float(value.detach()) for name, value in terms.items()}, "gradient": float(norm)}
 
+    def distribute(self) -> None:
+        """From now on gradients are averaged over all processes."""
+        self.forward = DistributedDataParallel(self.model, broadcast_buffers=False)
+
     def set_rates(self) -> None:
         factor = 1.0 - (1.0 - FINAL_RATE) * min(1.0, self.step / self.options.steps)
         for group, rate in zip(self.optimizer.param_groups, self.first_rates, strict=True):
@@ -113,18 +116,6 @@ class OneshotTraining:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.curve = state["step"], state["curve"]
-
-    def checkpoint(self) -> bytes:
-        """The state as a file's bytes."""
-        data = io.BytesIO()
-        torch.save(self.state(), data)
-        return data.getvalue()
-
-
-def read_state(checkpoint: bytes, device: str) -> dict[str, Any]:
-    """What :meth:`OneshotTraining.checkpoint` made."""
-    state: dict[str, Any] = torch.load(io.BytesIO(checkpoint), weights_only=True, map_location=device)
-    return state
 
 
 def parameter_groups(model: GAGAvatar, rate: float) -> list[dict[str, Any]]:

@@ -13,10 +13,11 @@ import torch
 from avatar_models.gagavatar.storage import model_files
 from pipelines.cache import UNFINISHED, Cache, Failure
 from pipelines.fanout import Item, Step, fan_out
-from pipelines.news import News, Told
-from pipelines.oneshot.ray_train import OWN_CPUS
+from pipelines.fleet.ray_train import OWN_CPUS
+from pipelines.fleet.trainer import train_here
+from pipelines.news import Told
 from pipelines.oneshot.setup import Recipe
-from pipelines.oneshot.trainer import OneshotTrainer, Watch, train_here
+from pipelines.oneshot.trainer import OneshotTrainer
 from pipelines.params import Compute, Fleet, Workers
 from tests.avatar_models.gagavatar.tiny import TINY, tiny
 from tests.pipelines.oneshot.made import OPTIONS, write_people
@@ -57,7 +58,7 @@ def test_two_processes_of_which_one_is_killed_learn_what_one_does(tmp_path: Path
     changes = {"start_from": start_from(tmp_path / "first"), "steps": STEPS, "checkpoint_every": 10, "probes": 0}
     recipe = Recipe(OPTIONS.model_copy(update=changes).as_key(), "", str(root))
     alone = recipe.prepare("cpu")
-    train_here(alone, Watch(alone, News()), Cache(str(tmp_path / "alone")).writer("0"), Fleet())
+    train_here(alone, Cache(str(tmp_path / "alone")).writer("0"), Fleet())
 
     storage = tmp_path / "cache" / UNFINISHED
     worker = partial(OneshotTrainer, recipe=recipe, fleet=Fleet(num_cpus=0.9, count=2), storage=str(storage))

@@ -10,7 +10,7 @@ import torch
 from avatar_models.cameras import project
 from avatar_models.heads.procedural import procedural_head
 from avatar_models.people import make_person, perform
-from pipelines.oneshot.loader import read_ahead
+from pipelines.fleet.loader import read_ahead
 from pipelines.oneshot.pairs import Pairs, head_box
 from pipelines.oneshot.stream import pairs_of
 from pipelines.params import KeptOut
@@ -62,7 +62,7 @@ def test_batches_come_in_order_however_many_threads_read(people: Path, tiny_mode
     pairs = all_pairs(people)
     wanted = list(pairs_of(range(9), 3, pairs.frames, 0))
     for threads in (1, 3):
-        found = [batch.expression for batch in read_ahead(pairs, iter(wanted), threads)]
+        found = [batch.expression for batch in read_ahead(pairs.batch, iter(wanted), threads)]
         assert len(found) == 9
         for expression, some in zip(found, wanted, strict=True):
             assert torch.equal(expression, torch.from_numpy(pairs.frames.expression[[target for _, target in some]]))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.oneshot.loop import Place
+from pipelines.fleet.loop import Place
 from pipelines.oneshot.pairs import frames_of
-from pipelines.oneshot.stream import pair, pairs_of, samples_of_step
+from pipelines.oneshot.stream import pair, pairs_of
 from pipelines.subject import read_tables
 from tests.pipelines.oneshot.made import FRAMES, PEOPLE
 
@@ -40,18 +40,10 @@ def test_a_photo_is_any_other_good_frame_of_the_targets_clip(frames) -> None:  #
     assert len(seen) == 3 * 2 + 3 * (4 * 3)  # of ann's three good frames, and the others' four, all pairs
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 5])
-def test_workers_share_a_step_without_gap_or_double(world: int) -> None:
-    for step in (0, 1, 17):
-        shared = [sample for rank in range(world) for sample in samples_of_step(step, 5, rank, world)]
-        assert sorted(shared) == list(range(step * 5, (step + 1) * 5))
-    assert sum(Place(rank, world).share(3, 5) for rank in range(world)) == pytest.approx(world)
-
-
 def test_a_run_that_goes_on_with_other_workers_sees_what_was_left(frames) -> None:  # type: ignore[no-untyped-def]
     whole = [some for some in pairs_of(range(6), 4, frames, 0)]
     before = [some for some in pairs_of(range(2), 4, frames, 0)]
-    after = list(zip(*(pairs_of(range(2, 6), 4, frames, 0, rank, 2) for rank in range(2)), strict=True))
+    after = list(zip(*(pairs_of(range(2, 6), 4, frames, 0, Place(rank, 2)) for rank in range(2)), strict=True))
     assert before == whole[:2]
     for some, (first, second) in zip(whole[2:], after, strict=True):
         assert sorted(some) == sorted([*first, *second])

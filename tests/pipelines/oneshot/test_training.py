@@ -12,10 +12,9 @@ import torch
 from avatar_models.gagavatar.storage import FACTS, read_model
 from pipelines.cache import Cache, Entry, EntryWriter
 from pipelines.fanout import Item, ItemRejected
-from pipelines.news import News
+from pipelines.fleet.trainer import train_here
 from pipelines.oneshot import trainer
-from pipelines.oneshot.ray_train import FleetTooLarge, expect_room
-from pipelines.oneshot.trainer import OneshotTrainer, Watch, train_here
+from pipelines.oneshot.trainer import OneshotTrainer
 from pipelines.params import Fleet
 from pipelines.training import TrainingDiverged
 from tests.pipelines.oneshot.made import OPTIONS, recipe, setup, weights
@@ -27,7 +26,7 @@ def writer(folder: Path, key: str = "0") -> EntryWriter:
 
 def test_it_learns_and_says_so(people: Path, tiny_model: None, tmp_path: Path) -> None:
     own, out = setup(people), writer(tmp_path)
-    train_here(own, Watch(own, out.news), out, Fleet())
+    train_here(own, out, Fleet())
     losses = [point["loss"] for point in own.training.curve]
     assert [point["step"] for point in own.training.curve] == [10, 20, 30, 40]
     assert losses[-1] < 0.8 * losses[0]
@@ -40,7 +39,7 @@ def test_it_learns_and_says_so(people: Path, tiny_model: None, tmp_path: Path) -
 @pytest.mark.parametrize("cut", [20, 33])
 def test_a_run_that_was_cut_ends_with_the_same_bits(people: Path, tiny_model: None, tmp_path: Path, cut: int) -> None:
     whole = setup(people)
-    train_here(whole, Watch(whole, News()), writer(tmp_path, "whole"), Fleet())
+    train_here(whole, writer(tmp_path, "whole"), Fleet())
 
     class Cut(Exception):
         pass
@@ -55,9 +54,9 @@ def test_a_run_that_was_cut_ends_with_the_same_bits(people: Path, tiny_model: No
 
     first.training.one_step = one_step_or_cut  # type: ignore[method-assign]
     with pytest.raises(Cut):
-        train_here(first, Watch(first, News()), writer(tmp_path), Fleet())
+        train_here(first, writer(tmp_path), Fleet())
     second = setup(people, seed=OPTIONS.seed)
-    train_here(second, Watch(second, News()), writer(tmp_path), Fleet(num_cpus=2.0))
+    train_here(second, writer(tmp_path), Fleet(num_cpus=2.0))
     assert torch.equal(weights(second), weights(whole))
     assert second.training.curve == whole.training.curve
 
@@ -67,13 +66,13 @@ def test_a_checkpoint_that_cannot_be_read_is_passed_over(
 ) -> None:
     own, out = setup(people, steps=10), writer(tmp_path)
     out.keep("checkpoint.pt", b"half of it")
-    train_here(own, Watch(own, News()), out, Fleet())
+    train_here(own, out, Fleet())
     assert own.training.step == 10 and "training starts over" in capsys.readouterr().out
 
 
 def test_some_steps_are_profiled_where_that_is_asked_for(people: Path, tiny_model: None, tmp_path: Path) -> None:
     own, out = setup(people, steps=10), writer(tmp_path)
-    train_here(own, Watch(own, News()), out, Fleet(profile_steps=2))
+    train_here(own, out, Fleet(profile_steps=2))
     told = out.news.take("model")
     assert told is not None and "aten::" in told.files["profile.txt"].decode()
     trace = json.loads(gzip.decompress(told.files["profile.json.gz"]))
@@ -144,12 +143,3 @@ def test_a_processor_without_bfloat16_is_not_made_to_imitate_it(
     monkeypatch.setattr(trainer, "has_bfloat16", lambda device: False)
     with pytest.raises(ItemRejected, match="set train_oneshot.precision: float32"):
         OneshotTrainer({}, recipe(people, precision="bfloat16"), Fleet(), "")(Item("model", "0"), None, writer(tmp_path))
-
-
-def test_a_fleet_that_does_not_fit_is_told_before_it_waits() -> None:
-    fleet = Fleet(num_cpus=1.0, count=4, least=2)
-    expect_room(fleet, {"CPU": 2.1})
-    with pytest.raises(FleetTooLarge, match=r"wants 2 processes of 1 CPUs; the cluster has 1.9 for them"):
-        expect_room(fleet, {"CPU": 2.0})
-    with pytest.raises(FleetTooLarge, match=r"wants 3 processes of 1 GPUs; the cluster has 0"):
-        expect_room(Fleet(num_gpus=1.0, count=3), {"CPU": 8.0})

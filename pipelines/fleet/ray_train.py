@@ -11,11 +11,14 @@ from typing import Any
 
 import torch
 
+from pipelines.devices import device_here
+from pipelines.fleet.checkpoints import dump, load
+from pipelines.fleet.loader import reading_threads
+from pipelines.fleet.loop import Hooks, Place, Terms
+from pipelines.fleet.profiling import profiled
+from pipelines.fleet.run import Recipe, State
+from pipelines.fleet.watch import Watch
 from pipelines.news import News
-from pipelines.oneshot.loop import Hooks, Place, Terms
-from pipelines.oneshot.profiling import profiled
-from pipelines.oneshot.setup import Recipe, device_here
-from pipelines.oneshot.training import read_state
 from pipelines.params import Fleet
 from pipelines.training import TrainingDiverged
 
@@ -48,7 +51,7 @@ class Mailbox:
         return self.news.take("")
 
 
-def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, name: str, news: News) -> Mapping[str, Any]:
+def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, name: str, news: News) -> State:
     """Trains and returns the last checkpoint's state. A run of the same name and storage goes on from its last checkpoint.
 
     storage: a folder or URI that all nodes see. Raises TrainingDiverged, FleetTooLarge, and Ray Train's TrainingFailedError
@@ -89,7 +92,7 @@ def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, name: str, news: 
         done.set()
         listener.join()
     with result.checkpoint.as_directory() as folder:
-        return read_state((Path(folder) / STATE).read_bytes(), "cpu")
+        return load((Path(folder) / STATE).read_bytes(), "cpu")
 
 
 def expect_room(fleet: Fleet, there: Mapping[str, float]) -> None:
@@ -119,25 +122,25 @@ def worker_loop(config: Mapping[str, Any]) -> None:
     """What each process does."""
     import ray
     import ray.train
-    from torch.nn.parallel import DistributedDataParallel
 
-    from pipelines.oneshot.trainer import Watch, steps_through
+    from pipelines.fleet.trainer import steps_through
 
     reason = ray.get(config["mailbox"].diverged.remote())
     if reason:  # it would come to the same again
         raise TrainingDiverged(reason)
     context = ray.train.get_context()
     place = Place(context.get_world_rank(), context.get_world_size())
-    setup = config["recipe"].prepare(device_here())
-    training = setup.training
+    recipe: Recipe = config["recipe"]
+    run = recipe.prepare(device_here())
+    training = run.training
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
-            training.load_state(read_state((Path(folder) / STATE).read_bytes(), training.device))
-    training.forward = DistributedDataParallel(training.model, broadcast_buffers=False)
+            training.load_state(load((Path(folder) / STATE).read_bytes(), training.device))
+    training.distribute()
     first = place.rank == 0
     news = News()
-    watch = Watch(setup, news)
+    watch = Watch(run, news)
 
     def point() -> None:
         if first:
@@ -152,14 +155,14 @@ def worker_loop(config: Mapping[str, Any]) -> None:
             ray.train.report(metrics)
             return
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / STATE).write_bytes(training.checkpoint())
+            (Path(folder) / STATE).write_bytes(dump(training.state()))
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
     fleet: Fleet = config["fleet"]
     try:
         with profiled(fleet.profile_steps if first else 0, news) as step:
             hooks = Hooks(lambda terms: mean_of_all(terms, training.device), step, point, save, watch.probe if first else dict)
-            steps_through(setup, place, hooks, reading_threads(fleet.num_cpus))
+            steps_through(run, place, hooks, reading_threads(fleet.num_cpus))
     except TrainingDiverged as error:
         ray.get(config["mailbox"].diverged.remote(str(error)))
         raise
@@ -170,8 +173,3 @@ def mean_of_all(terms: Terms, device: str) -> Terms:
     values = torch.tensor(list(terms.values()), dtype=torch.float64, device=device)
     torch.distributed.all_reduce(values)
     return dict(zip(terms, (values / torch.distributed.get_world_size()).tolist(), strict=True))
-
-
-def reading_threads(num_cpus: float) -> int:
-    """Threads that read ahead, beside so many cores that train."""
-    return max(1, min(8, round(num_cpus)))

@@ -1,0 +1,62 @@
+"""Trains a run to its end: in this process, or in several of Ray Train's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.cache import EntryWriter
+from pipelines.fanout import ItemRejected
+from pipelines.fleet.checkpoints import dump, resume
+from pipelines.fleet.loader import reading_threads
+from pipelines.fleet.loop import CURVE_EVERY, Hooks, Place, loop
+from pipelines.fleet.profiling import profiled
+from pipelines.fleet.ray_train import FleetTooLarge, train_on_fleet
+from pipelines.fleet.run import Recipe, Run
+from pipelines.fleet.watch import Watch
+from pipelines.params import Fleet
+from pipelines.schedule import probe_steps
+from pipelines.training import TrainingDiverged
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Where training is done. `storage` is where Ray Train's checkpoints lie: a folder or URI of all nodes."""
+
+    recipe: Recipe
+    fleet: Fleet
+    storage: str
+
+    def train(self, run: Run, out: EntryWriter) -> None:
+        """Brings a run that the recipe has prepared to its end. Raises ItemRejected where trying again changes nothing."""
+        try:
+            if self.fleet.count == 1:
+                train_here(run, out, self.fleet)
+            else:
+                run.training.load_state(train_on_fleet(self.recipe, self.fleet, self.storage, out.key, out.news))
+                run.training.curve[-1].update(run.probe())
+        except (TrainingDiverged, FleetTooLarge) as error:
+            raise ItemRejected("diverged" if isinstance(error, TrainingDiverged) else "no_room", str(error)) from None
+
+
+def train_here(run: Run, out: EntryWriter, fleet: Fleet) -> None:
+    """Trains in this process, from the checkpoint on where there is one."""
+    training, watch = run.training, Watch(run, out.news)
+    resume(training, out.kept(CHECKPOINT))
+
+    def save() -> None:
+        out.keep(CHECKPOINT, dump(training.state()))
+
+    with profiled(fleet.profile_steps, out.news) as step:
+        hooks = Hooks(mean=lambda terms: terms, step=step, point=watch.tell, checkpoint=save, probe=watch.probe)
+        steps_through(run, Place(), hooks, reading_threads(fleet.num_cpus))
+
+
+def steps_through(run: Run, place: Place, hooks: Hooks, threads: int) -> None:
+    """Trains from the step that is reached to the last, as one of several processes."""
+    options = run.training.options
+    steps = range(run.training.step, options.steps)
+    loop(
+        run.training, run.batches(steps, place, threads), place, hooks, probe_steps(options.probes, options.steps, CURVE_EVERY)
+    )
