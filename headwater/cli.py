@@ -279,6 +279,23 @@ def ablate(
         raise fail(str(error)) from None
 
 
+@app.command("ablate-oneshot")
+def ablate_oneshot(
+    steps: Annotated[int, typer.Option(min=0, help="training steps of each model; 0: as in params.yaml")] = 0,
+    retry: Annotated[str, typer.Option(help="a reason of failures, as their table names it: these are tried anew")] = "",
+) -> None:
+    """Train the ablations of GAGAvatar's table, judge them on the test subjects, and print the table with links to MLflow."""
+    from headwater.ablate import AblationError
+    from headwater.ablate_oneshot import ablate_oneshot as run_table
+    from pipelines.main import EXPECTED
+
+    try:
+        with stoppable("what is finished is kept, and the same command goes on from there"):
+            run_table(steps, console, [retry] if retry else None)
+    except (AblationError, *EXPECTED) as error:
+        raise fail(str(error)) from None
+
+
 @app.command()
 def assets() -> None:
     """The model files in use: where they come from, their licence, and whether they are what they should be."""

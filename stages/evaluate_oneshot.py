@@ -19,13 +19,12 @@ from pipelines.keys import digest
 from pipelines.lpips_asset import say_lpips_is_off
 from pipelines.main import run_stage
 from pipelines.oneshot.evaluation import METHODS, MODEL, SCHEMA
-from pipelines.oneshot.items import data_of, judging_step
+from pipelines.oneshot.items import data_of, judging_step, segments_of
 from pipelines.oneshot.people import train_and_test
 from pipelines.pairing import cross_pairs
 from pipelines.params import Params, load_params
 from pipelines.runs import stage_run
 from pipelines.splits import subjects_that_passed
-from pipelines.subject import TRACKS_FOLDER
 
 FOLDER, METRICS = Path("data/evaluation_oneshot"), Path("metrics/evaluate_oneshot.json")
 
@@ -40,7 +39,7 @@ def items(params: Params) -> list[Item]:
     if not (MODEL / TENSORS).exists():
         print("there is no one-shot model to judge: train_oneshot.steps is 0")
         return []
-    segments = tables.read_table(TRACKS_FOLDER / "segments.parquet", tables.SEGMENTS)
+    segments = segments_of()
     _, test = train_and_test(subjects_that_passed(segments), params.train_oneshot.test_subjects)
     if not test:
         print("nobody is kept out of training, so nobody can judge the one-shot model: see train_oneshot.test_subjects")

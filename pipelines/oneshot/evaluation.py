@@ -92,14 +92,18 @@ class JudgeOneshot:
     """Judges one test subject or one pair per call."""
 
     def __init__(
-        self, params: Mapping[str, Any], lpips_files: LpipsFiles | None = None, csim_file: CsimFile | None = None
+        self,
+        params: Mapping[str, Any],
+        lpips_files: LpipsFiles | None = None,
+        csim_file: CsimFile | None = None,
+        model: Path = MODEL,
     ) -> None:
         self.lpips_files, self.csim_file = lpips_files, csim_file
         self.max_frames = int(params["max_frames"])
         self.device = best_device()
         self.data = read_tables()
         self.head = self.data.head()
-        stored = read_model(MODEL, self.device)
+        stored = read_model(model, self.device)
         self.model = stored.model.eval()
         self.rig = self.head.rig.take(stored.vertices).to(self.device)
 
@@ -129,6 +133,12 @@ class JudgeOneshot:
         )
         clip = scene.frames.clip_ids[scene.frames.clip[scene.rows[0]]]
         store_video(out, "video.mp4", panels, self.data.segments, clip)
+        return means
+
+    def figures(self, subject: str) -> dict[str, float | None]:
+        """The model's means in self-reenactment. Raises ItemRejected for a subject without two good frames in a clip."""
+        scene = self.scene(subject, subject)
+        _, means = self.judged(scene, "gagavatar", self.rendered(scene), self.seen(scene))
         return means
 
     def scene(self, subject: str, driver: str) -> Scene:

@@ -38,9 +38,13 @@ OF_A_FRESH_MODEL = ("sizes", "variant", "max_vertices")
 
 def model_item(params: Params, root: Path = Path()) -> Item:
     """The item: it depends on the segments of those who are trained on. Raises ParamsError."""
-    segments = tables.read_table(root / TRACKS_FOLDER / "segments.parquet", tables.SEGMENTS)
+    segments = segments_of(root)
     train, _ = train_and_test(subjects_that_passed(segments), params.train_oneshot.test_subjects)
     return Item(MODEL, digest(data_of(segments, train)))
+
+
+def segments_of(root: Path = Path()) -> pa.Table:
+    return tables.read_table(root / TRACKS_FOLDER / "segments.parquet", tables.SEGMENTS)
 
 
 def data_of(segments: pa.Table, subjects: Sequence[str]) -> list[str]:

@@ -1,0 +1,96 @@
+"""`headwater ablate-oneshot`: trains every row of the one-shot model's table of ablations, and prints the table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from headwater.ablate import AblationError, ui_address
+from pipelines.cluster import ray_cluster
+from pipelines.csim_asset import say_csim_is_off
+from pipelines.fanout import run_and_assemble
+from pipelines.lpips_asset import say_lpips_is_off
+from pipelines.oneshot.ablation import PRESETS, judge_step, with_preset
+from pipelines.oneshot.items import MODEL, model_item, model_step, say_what_is_off
+from pipelines.params import Params, load_params
+from pipelines.runs import Run, stage_run
+from pipelines.tracking import MODEL_TRAINING
+
+COLUMNS = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "csim": "CSIM", "akd": "AKD", "mouth_correlation": "mouth"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: the preset's name, its means over the test subjects, and its run; or why it has none."""
+
+    name: str
+    figures: Mapping[str, float]
+    link: str = ""
+    lost: str = ""
+
+
+def ablate_oneshot(steps: int, console: Console, retry: Collection[str] | None = None) -> list[Row]:
+    """Trains and judges each row's model; what the cache holds is not done again, but for failures of the reasons in `retry`.
+
+    Raises AblationError, and all that a stage may raise.
+    """
+    params = load_params()
+    if not steps and not params.train_oneshot.steps:
+        raise AblationError("train_oneshot.steps is 0: say how long each row is trained, --steps 3000 for instance")
+    if params.train_oneshot.start_from:
+        raise AblationError("train_oneshot.start_from names a model, whose variant all rows would have; empty it first")
+    say_what_is_off(params)
+    say_lpips_is_off(params)
+    say_csim_is_off(params.evaluate)
+    rows = []
+    with stage_run("ablate_oneshot", params, "ablate") as run, ray_cluster():
+        for number, name in enumerate(PRESETS, 1):
+            console.print(f"row {number} of {len(PRESETS)}: {PRESETS[name].label}", highlight=False)
+            rows.append(one_row(name, with_preset(params, name, steps), run, retry))
+    if not any(row.figures for row in rows):
+        raise AblationError("no model could be trained and judged; the tables above have the reasons")
+    show_table(rows, console)
+    return rows
+
+
+def one_row(name: str, params: Params, run: Run, retry: Collection[str] | None) -> Row:
+    """One preset, with a run of its own in MLflow."""
+    trained, judged = model_step(params), judge_step(params)
+    if not judged.params["subjects"]:
+        raise AblationError("nobody is kept out of training, so nobody can judge: see train_oneshot.test_subjects")
+    result, figures = run_and_assemble(
+        "ablate_oneshot", [trained, judged], [model_item(params)],
+        lambda found: dict(found.last(MODEL).summary) if found.entries else {},
+        compute=params.compute, things="models", retry=retry, may_all_fail=True,
+    )  # fmt: skip
+    run.log_fan_out(result, prefix=f"{name}.")
+    if not figures:
+        return Row(name, {}, lost=", ".join(failure.reason for failure in result.quarantined))
+    with run.child(name, {"train_oneshot": params.model_dump(mode="json")["train_oneshot"]}) as child:
+        child.set_tags({"headwater.ablation": name})
+        child.log_assets({**trained.assets, **judged.assets})
+        child.log_metrics(figures)
+        link = f"{ui_address(params)}/#/experiments/{child.experiment_id}/runs/{child.id}?{MODEL_TRAINING}"
+    return Row(name, figures, link)
+
+
+def show_table(rows: Sequence[Row], console: Console) -> None:
+    """Means over the test subjects in the paper's layout, the paper's own beside them, and links to the runs."""
+    shown = [row for row in rows if row.figures]
+    columns = [name for name in COLUMNS if all(name in row.figures for row in shown)]
+    table = Table("", *(COLUMNS[name] for name in columns), "paper's PSNR", "SSIM", "LPIPS")
+    for row in shown:
+        papers = PRESETS[row.name].papers
+        beside = ("-", "-", "-") if papers is None else (f"{papers[0]:.2f}", f"{papers[1]:.3f}", f"{papers[2]:.3f}")
+        own = (f"{row.figures[name]:.2f}" if name in ("psnr", "akd") else f"{row.figures[name]:.3f}" for name in columns)
+        table.add_row(PRESETS[row.name].label, *own, *beside)
+    console.print(table)
+    for row in rows:
+        if row.lost:
+            console.print(f"{PRESETS[row.name].label} has no row: {row.lost}.", highlight=False, markup=False)
+    console.print("The paper's figures are of VFHQ. Runs (with a file as store, start `headwater ui` first):", highlight=False)
+    for row in shown:
+        console.print(f"  {PRESETS[row.name].label}: {row.link}", highlight=False, soft_wrap=True)
