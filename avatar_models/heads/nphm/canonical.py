@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from avatar_models.heads.nphm import inference
 from avatar_models.heads.nphm.ensemble import LocalMLPs, Tiles, tiles_of
+from avatar_models.heads.nphm.inference import OfPerson
 from avatar_models.heads.nphm.sizes import NphmSizes
 
 GLOBAL_DISTANCE = 0.75
@@ -111,6 +113,10 @@ class Canonical(nn.Module):
     def sdf(self, points: Tensor, geometry: Tensor) -> Tensor:
         """Signed distances (B, N), positive outside, of points (B, N, 3 + H) to identities (B, D)."""
         anchors = self.anchors(geometry)
+        if in_kernel(points):
+            of_codes = self._of_codes(self.geometry, geometry)
+            people = zip(self._people(points, anchors), of_codes, strict=True)
+            return torch.stack([inference.sdf(person, self.geometry, share) for person, share in people])
         regions = self.regions(points, anchors)
         rows = self.rows(points, anchors, regions)
         found, _ = self._geometry(rows, geometry)
@@ -119,10 +125,17 @@ class Canonical(nn.Module):
     def sdf_and_color(self, points: Tensor, geometry: Tensor, appearance: Tensor) -> tuple[Tensor, Tensor]:
         """Signed distances (B, N), and colours (B, N, 3) from -1 to 1 of appearances (B, D)."""
         anchors = self.anchors(geometry)
+        if in_kernel(points):
+            shares = self._of_codes(self.geometry, geometry), self._of_codes(self.color, appearance)
+            found = [
+                inference.sdf_and_color(person, self.geometry, share, self.link, self.color, color_share)
+                for person, share, color_share in zip(self._people(points, anchors), *shares, strict=True)
+            ]
+            return torch.stack([sdf for sdf, _ in found]), torch.stack([color for _, color in found])
         regions = self.regions(points, anchors)
         rows = self.rows(points, anchors, regions)
         sdf, features = self._geometry(rows, geometry)
-        of_codes = self.color.codes(self.local(appearance), self.mlp_of_region).flatten(0, 1)
+        of_codes = self._of_codes(self.color, appearance).flatten(0, 1)
         color, _ = self.color(self.link(features), of_codes[rows.tiles.sorted(rows.code)], rows.tiles.mlp)
         return blended(sdf, rows, regions)[..., 0], blended(color, rows, regions)
 
@@ -132,10 +145,23 @@ class Canonical(nn.Module):
         parts = parts.unflatten(1, (self.sizes.num_regions, -1))
         return torch.cat([whole[:, None].expand(-1, self.sizes.num_regions, -1), parts], 2)
 
+    def _of_codes(self, mlps: LocalMLPs, code: Tensor) -> Tensor:
+        """What the regions' first layers make of codes (B, D): (B, G, hidden)."""
+        return mlps.codes(self.local(code), self.mlp_of_region)
+
+    def _people(self, points: Tensor, anchors: Tensor) -> list[OfPerson]:
+        pairs = zip(points, anchors, strict=True)
+        return [OfPerson(x, of_x, self.sides, GLOBAL_DISTANCE, self.sizes) for x, of_x in pairs]
+
     def _geometry(self, rows: Rows, geometry: Tensor) -> tuple[Tensor, Tensor]:
-        of_codes = self.geometry.codes(self.local(geometry), self.mlp_of_region).flatten(0, 1)
+        of_codes = self._of_codes(self.geometry, geometry).flatten(0, 1)
         sdf, features = self.geometry(rows.places, of_codes[rows.tiles.sorted(rows.code)], rows.tiles.mlp)
         return sdf, features
+
+
+def in_kernel(points: Tensor) -> bool:
+    """Whether the CPU's kernel answers: it has no gradients, and is in float32."""
+    return points.device.type == "cpu" and points.dtype == torch.float32 and not torch.is_grad_enabled()
 
 
 def blended(tiles: Tensor, rows: Rows, regions: Regions) -> Tensor:

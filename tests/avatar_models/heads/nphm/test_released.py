@@ -107,7 +107,7 @@ def test_the_configuration_gives_the_sizes(tmp_path: Path) -> None:
     assert read_sizes(folder / "configs.yaml") == SIZES
     for change, message in (
         ("mode: other", "the deformation's mode is 'other'"),
-        ("nlayers: many", "has no number nlayers .* it says 'many'"),
+        ("nlayers: many", "has no number nlayers .*it says 'many'"),
         ("nhyper: true", "has no number nhyper"),
     ):
         key = change.split(":")[0]
