@@ -33,7 +33,8 @@ def read_folder(folder: Path, formats: int) -> tuple[dict[str, Tensor], dict[str
         facts = json.loads((folder / FACTS).read_text())
         if facts["format"] != formats:
             raise ModelError(f"{folder}: model format {facts['format']}, this code reads {formats}; train it again")
-        return load_file(folder / TENSORS), facts
+        # Copied, since in the file they lie where products may round otherwise than with a trained model's own.
+        return {name: tensor.clone() for name, tensor in load_file(folder / TENSORS).items()}, facts
     except ModelError:
         raise
     except FileNotFoundError as error:

@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from avatar_models.kernels.lanes import _VECTOR, LANES, _at, _spread, fetch_add, jit
+from avatar_models.kernels.lanes import LANES, VECTOR, fetch_add, jit, spread, vector_at
 from avatar_models.kernels.maths import f4
 
 GROUPS = 8
@@ -62,17 +62,19 @@ def _products(
         sums = []
         for j in range(OUT):
             start = builder.load(builder.gep(data[0], [builder.add(b, index(j))]), align=4)
-            sums.append(cgutils.alloca_once_value(builder, _spread(builder, start)))
+            sums.append(cgutils.alloca_once_value(builder, spread(builder, start)))
         with cgutils.for_range(builder, count) as loop:
             depth = builder.load(builder.gep(data[2], [loop.index]))
-            x = builder.load(_at(context, builder, kinds[6], h, builder.add(first, builder.mul(depth, index(LANES)))), align=4)
+            x = builder.load(
+                vector_at(context, builder, kinds[6], h, builder.add(first, builder.mul(depth, index(LANES)))), align=4
+            )
             weights = builder.add(w, builder.mul(depth, index(OUT)))
             for j, total in enumerate(sums):
                 weight = builder.load(builder.gep(data[1], [builder.add(weights, index(j))]), align=4)
-                product = builder.fmul(_spread(builder, weight), x, flags=["contract"])
+                product = builder.fmul(spread(builder, weight), x, flags=["contract"])
                 builder.store(builder.fadd(builder.load(total), product, flags=["contract"]), total)
         for j, total in enumerate(sums):
-            target = _at(context, builder, kinds[0], out, builder.add(at, index(j * LANES)))
+            target = vector_at(context, builder, kinds[0], out, builder.add(at, index(j * LANES)))
             builder.store(builder.load(total), target, align=4)
         return context.get_dummy_value()
 
@@ -81,7 +83,7 @@ def _products(
 
 
 def _constant(value: float) -> Any:
-    return ir.Constant(_VECTOR, [value] * LANES)
+    return ir.Constant(VECTOR, [value] * LANES)
 
 
 def _polynomial(builder: Any, x: Any, coefficients: tuple[float, ...]) -> Any:
@@ -95,7 +97,7 @@ def _polynomial(builder: Any, x: Any, coefficients: tuple[float, ...]) -> Any:
 
 def _of_lanes(builder: Any, name: str, x: Any) -> Any:
     """LLVM's own function of each lane."""
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_VECTOR, [_VECTOR]), f"llvm.{name}.v{LANES}f32")
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), f"llvm.{name}.v{LANES}f32")
     return builder.call(function, [x])
 
 
@@ -104,13 +106,13 @@ def _softplus(typingctx: Any, h: Any, at: Any) -> Any:
     """log(1 + exp(100 x)) / 100 of x = h[at : at + 16] in place, within 4e-9: max(x, 0) + log(1 + exp(-100 |x|)) / 100."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = _at(context, builder, signature.args[0], *args)
+        place = vector_at(context, builder, signature.args[0], *args)
         x = builder.load(place, align=4)
         t = builder.fmul(_of_lanes(builder, "fabs", x), _constant(-100 / math.log(2)))
         t = builder.select(builder.fcmp_unordered("<", t, _constant(-60.0)), _constant(-60.0), t)
         whole = _of_lanes(builder, "floor", t)
         power = builder.add(builder.fptosi(whole, _INTS), ir.Constant(_INTS, [127] * LANES))
-        power = builder.bitcast(builder.shl(power, ir.Constant(_INTS, [23] * LANES)), _VECTOR)
+        power = builder.bitcast(builder.shl(power, ir.Constant(_INTS, [23] * LANES)), VECTOR)
         e = builder.fmul(_polynomial(builder, builder.fsub(t, whole), TWO_TO), power)
         log = builder.fmul(_polynomial(builder, e, LOG_OF_ONE_AND), builder.fmul(e, _constant(0.01)))
         positive = builder.select(builder.fcmp_ordered("<", x, _constant(0.0)), _constant(0.0), x)  # NaN stays
@@ -126,8 +128,8 @@ def _above(typingctx: Any, h: Any, at: Any, edge: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         h, at, edge = args
-        x = builder.load(_at(context, builder, signature.args[0], h, at), align=4)
-        found = builder.fcmp_unordered(">", x, _spread(builder, edge))
+        x = builder.load(vector_at(context, builder, signature.args[0], h, at), align=4)
+        found = builder.fcmp_unordered(">", x, spread(builder, edge))
         return builder.zext(builder.bitcast(found, ir.IntType(LANES)), ir.IntType(64))
 
     return types.int64(h, types.int64, types.float32), codegen

@@ -5,7 +5,9 @@ N points, A anchors, G regions, M MLPs, H hidden values, P = 3 + hyper coordinat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from avatar_models import kernels
 from avatar_models.heads.nphm.ensemble import LocalMLPs
 from avatar_models.heads.nphm.sizes import NphmSizes
 from avatar_models.kernels import nphm as fused
+from avatar_models.kernels.lanes import LANES
 from avatar_models.kernels.threads import run
 
 CELLS = 128
@@ -68,10 +71,12 @@ def _pairs(person: OfPerson) -> tuple[fused.Pairs, Tensor, Tensor]:
     return pairs, torch.from_numpy(weights), inverse
 
 
-def _blended(kernel: object, pairs: fused.Pairs, weights: Tensor, networks: tuple, widest: int, outputs: int) -> Tensor:
+def _blended(
+    kernel: Callable[..., None], pairs: fused.Pairs, weights: Tensor, networks: tuple[Any, ...], widest: int, outputs: int
+) -> Tensor:
     """What the regions say, blended: (N, outputs)."""
     found = np.zeros((weights.numel(), outputs), np.float32)
-    scratch, step = fused.scratch_floats(widest), widest * fused.LANES
+    scratch, step = fused.scratch_floats(widest), widest * LANES
     run(kernel, len(pairs.pieces), torch.get_num_threads(), step, pairs, *networks, found, scratch=scratch)
     return (weights[..., None] * torch.from_numpy(found).view(*weights.shape, outputs)).sum(1)
 

@@ -10,6 +10,7 @@ import torch
 from avatar_models.heads.nphm import NphmSizes
 from avatar_models.heads.nphm.inference import close_together
 from avatar_models.kernels import nphm as fused
+from avatar_models.kernels.lanes import LANES
 from tests.avatar_models.heads.nphm.tiny import TINY, codes, points, tiny
 
 WIDER = replace(TINY, geometry_hidden=43, geometry_layers=1, color_hidden=20, color_layers=3, link=7, hyper=0, neighbors=7)
@@ -29,7 +30,7 @@ def test_the_kernel_says_what_the_tensors_say(sizes: NphmSizes, count: int) -> N
 
 
 def test_softplus_is_that_of_float64_and_keeps_nan() -> None:
-    x = torch.linspace(-0.4, 0.4, 64 * fused.LANES)
+    x = torch.linspace(-0.4, 0.4, 64 * LANES)
     h, on = x.numpy().copy(), torch.empty(64, dtype=torch.int64).numpy()
     count = fused._soften(h, 0, 64, on)
     units = torch.from_numpy(on[:count])
@@ -38,7 +39,7 @@ def test_softplus_is_that_of_float64_and_keeps_nan() -> None:
     assert (torch.from_numpy(h).view(64, -1)[units] - exact[units]).abs().max() < 2e-8
     assert exact[: 64 - count].max() < 5e-10
     h[:] = float("nan")
-    assert fused._soften(h, 0, 1, on) == 1 and torch.from_numpy(h[: fused.LANES]).isnan().all()
+    assert fused._soften(h, 0, 1, on) == 1 and torch.from_numpy(h[:LANES]).isnan().all()
 
 
 def test_a_relu_keeps_nan_and_leaves_out_what_is_off() -> None:
