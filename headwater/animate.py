@@ -17,8 +17,9 @@ from rich.markup import escape
 from rich.progress import track
 
 from avatar_models.cameras import Camera, resized
-from avatar_models.gagavatar.storage import FACTS, ModelError, StoredModel, read_model
+from avatar_models.gagavatar.storage import StoredModel, read_model
 from avatar_models.heads.interface import Head
+from avatar_models.model_folder import FACTS, ModelError
 from avatar_models.tracking.matte import Matter
 from headwater.overlay import SourceGone, catalog_row
 from headwater.render import pictures

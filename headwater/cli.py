@@ -91,7 +91,7 @@ def animate(
     save_avatar: Annotated[Path | None, typer.Option(help="a new folder to keep the avatar in, for `headwater render`")] = None,
 ) -> None:
     """Make photos move and talk as somebody in a video does."""
-    from avatar_models.gagavatar.storage import ModelError
+    from avatar_models.model_folder import ModelError
     from headwater.animate import AnimateError, animate_to_file
     from pipelines.main import EXPECTED
     from pipelines.oneshot.photo import PhotoError
@@ -313,15 +313,20 @@ def assets() -> None:
 @app.command("import")
 def import_(
     kind: Annotated[Published, typer.Argument(help="whose weights")],
-    source: Annotated[Path, typer.Argument(help="the published file: GAGAvatar.pt")],
+    source: Annotated[Path, typer.Argument(help="what was published: GAGAvatar.pt, or MonoNPHM's folder")],
     output: Annotated[Path, typer.Option("-o", "--output", help="a folder that does not exist yet, or is empty")],
+    anchors: Annotated[Path | None, typer.Option(help="mononphm: assets/anchors_65.npy of its released code")] = None,
 ) -> None:
     """Bring published weights into this project's format."""
-    from headwater.import_model import ImportFailed, import_gagavatar
+    from headwater.import_model import ImportFailed, import_gagavatar, import_mononphm
 
-    importers = {Published.GAGAVATAR: import_gagavatar}
+    if (kind is Published.MONONPHM) != (anchors is not None):
+        raise fail(
+            "--anchors goes with mononphm, and has to be given there: the checkpoint does not hold its mean anchors, "
+            "the released code has them in assets/anchors_65.npy"
+        )
     with writing(output, ImportFailed):
-        told = importers[kind](source, output)
+        told = import_gagavatar(source, output) if anchors is None else import_mononphm(source, anchors, output)
     for line in told:
         console.print(line, highlight=False, markup=False)
 

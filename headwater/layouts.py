@@ -18,3 +18,4 @@ class Published(StrEnum):
     """Whose published weights `headwater import` reads."""
 
     GAGAVATAR = "gagavatar"
+    MONONPHM = "mononphm"

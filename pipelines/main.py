@@ -9,8 +9,8 @@ from typing import NoReturn
 
 from avatar_models.avatar import AvatarError
 from avatar_models.face_embedding import FaceNetworkError
-from avatar_models.gagavatar.storage import ModelError
 from avatar_models.heads.storage import HeadFileError
+from avatar_models.model_folder import ModelError
 from avatar_models.perceptual import PerceptualWeightsError
 from avatar_models.tracking.landmarker_file import LandmarkerError
 from pipelines.atomic import DiskFull

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from avatar_models.gagavatar.storage import FACTS, TENSORS
+from avatar_models.model_folder import FACTS, TENSORS
 from pipelines import tables
 from pipelines.atomic import sha256_file, write_bytes_atomic
 from pipelines.csim_asset import csim_tag, say_csim_is_off, write_csim_record

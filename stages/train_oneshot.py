@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from avatar_models.gagavatar.storage import FACTS, TENSORS
+from avatar_models.model_folder import FACTS, TENSORS
 from pipelines import tables
 from pipelines.atomic import write_bytes_atomic
 from pipelines.fanout import FanOutResult, run_and_assemble

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from avatar_models.checkpoints import CheckpointError, expect_names, read_checkpoint
 from avatar_models.gagavatar.model import GAGAvatar
 from avatar_models.gagavatar.settings import RELEASED
 from avatar_models.gagavatar.sizes import GagavatarSizes, published
@@ -76,10 +77,6 @@ UNUSED = re.compile(
 """Tensors of the released file that its forward pass never reads."""
 
 
-class CheckpointError(ValueError):
-    """A file is not the released checkpoint; the message names what differs."""
-
-
 def _layer(name: str) -> str:
     """A styled layer's tensor."""
     return {"noise_weight": "weight", "bias": "bias"}.get(name, name.replace("conv.", "modulated_conv.", 1))
@@ -95,12 +92,7 @@ def released_name(ours: str) -> str:
 
 def read_released(path: Path) -> GAGAvatar:
     """The released checkpoint as our model, in the released setting. Raises CheckpointError, FileNotFoundError."""
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # torch's reader raises whatever the damage leads it to
-        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({type(error).__name__}: {error})") from None
+    data = read_checkpoint(path)
     if not isinstance(data, Mapping) or not isinstance(data.get("model"), Mapping):
         raise CheckpointError(f"{path}: holds no `model`; the released file is GAGAvatar.pt")
     return from_released(data["model"], str(path))
@@ -115,10 +107,7 @@ def from_released(state: Mapping[str, Any], where: str, sizes: GagavatarSizes | 
         model = GAGAvatar(replace(sizes or published(), photo_colors=False), RELEASED)
     wanted = model.state_dict()
     names = {ours: released_name(ours) for ours in wanted}
-    missing = sorted(set(names.values()) - set(state))
-    unknown = sorted(name for name in set(state) - set(names.values()) if UNUSED.fullmatch(name) is None)
-    if missing or unknown:
-        raise CheckpointError(f"{where}: {_listed('tensors are missing', missing)}{_listed('tensors are not known', unknown)}")
+    expect_names({name: None for name in state if UNUSED.fullmatch(name) is None}, names.values(), where)
     tensors = {ours: taken(ours, state[name], tensor.shape, f"{where}: {name}") for (ours, name), tensor in zip(
         names.items(), wanted.values(), strict=True
     )}  # fmt: skip
@@ -139,8 +128,3 @@ def taken(ours: str, tensor: Any, shape: torch.Size, where: str) -> Tensor:
     if found.shape != shape:
         raise CheckpointError(f"{where} is {tuple(tensor.shape)}, which does not give {tuple(shape)}")
     return found.float().clone()
-
-
-def _listed(what: str, names: list[str]) -> str:
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"{len(names)} {what}: {shown}. " if names else ""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from avatar_models.gagavatar.encoder import Encoder
@@ -18,15 +15,11 @@ from avatar_models.gagavatar.model import GAGAvatar
 from avatar_models.gagavatar.released import VIT, released_name, taken
 from avatar_models.gagavatar.settings import SETTINGS
 from avatar_models.gagavatar.sizes import GagavatarSizes
+from avatar_models.model_folder import DAMAGED, ModelError, damaged, folder_files, read_folder
 from avatar_models.perceptual import read_weights
 
 FORMAT = 1
-TENSORS, FACTS = "model.safetensors", "model.json"
 DINOV2_URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth"
-
-
-class ModelError(ValueError):
-    """A folder does not hold a model that this code can read; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -47,32 +40,22 @@ class StoredModel:
 
 def model_files(model: GAGAvatar, vertices: Tensor, facts: Mapping[str, Any]) -> dict[str, bytes]:
     """The bytes of a model's two files; the same model gives the same bytes. `facts` name the head and its hash."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     own = {"format": FORMAT, "sizes": model.sizes.as_dict(), "setting": model.setting.name}
-    text = json.dumps({**facts, **own}, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    return {TENSORS: save({**tensors, "vertices": vertices.cpu()}), FACTS: text.encode()}
+    return folder_files({**model.state_dict(), "vertices": vertices}, {**facts, **own})
 
 
 def read_model(folder: Path, device: str = "cpu") -> StoredModel:
     """The model of a folder, to be used or trained on. Raises ModelError."""
+    tensors, facts = read_folder(folder, FORMAT)
     try:
-        facts = json.loads((folder / FACTS).read_text())
-        if facts["format"] != FORMAT:
-            raise ModelError(f"{folder}: model format {facts['format']}, this code reads {FORMAT}; train it again")
-        # Copied, since in the file they lie where products may round otherwise than with a trained model's own.
-        tensors = {name: tensor.clone() for name, tensor in load_file(folder / TENSORS).items()}
         with torch.device("meta"):
             model = GAGAvatar(GagavatarSizes.from_dict(facts["sizes"]), SETTINGS[facts["setting"]])
         vertices = tensors.pop("vertices")
         if missing := {"head", "head_hash"} - set(facts):
             raise KeyError(*missing)
         model.load_state_dict(tensors, assign=True)
-    except ModelError:
-        raise
-    except FileNotFoundError as error:
-        raise ModelError(f"{folder}: not a model, {Path(error.filename or TENSORS).name} is missing") from None
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{folder}: the model is damaged ({' '.join(str(error).split())[:200]})") from None
+    except DAMAGED as error:
+        raise damaged(folder, error) from None
     return StoredModel(model.to(device), vertices, facts)
 
 

@@ -58,14 +58,15 @@ with _cached_in(_FOLDER):
         harmonics,
         headgas,
         lists,
+        nphm,
         projection,
         ssim,
         tiles,
     )
 
 __all__ = [
-    "announce", "blending", "compositing", "features", "fitting", "harmonics", "headgas", "lists", "projection",
-    "ssim", "tiles",
+    "announce", "blending", "compositing", "features", "fitting", "harmonics", "headgas", "lists", "nphm",
+    "projection", "ssim", "tiles",
 ]  # fmt: skip
 
 

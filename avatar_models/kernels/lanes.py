@@ -24,7 +24,7 @@ FAST = {"contract", "nsz", "arcp", "reassoc"}
 jit = njit(nogil=True, cache=True, fastmath=FAST, boundscheck=False, error_model="numpy")
 
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
+VECTOR = ir.VectorType(_FLOAT, LANES)
 
 
 @intrinsic
@@ -51,15 +51,17 @@ def float_of(typingctx: Any, bits: Any) -> Any:
     return types.float32(types.int32), lambda context, builder, signature, args: builder.bitcast(args[0], _FLOAT)
 
 
-def _at(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+def vector_at(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Where array[index : index + 16] lies, for intrinsics."""
     data = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
+    return builder.bitcast(builder.gep(data, [index]), VECTOR.as_pointer())
 
 
-def _spread(builder: Any, value: Any) -> Any:
-    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), value, ir.Constant(_INT, 0))
+def spread(builder: Any, value: Any) -> Any:
+    """A float32 in all lanes, for intrinsics."""
+    one = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, ir.Constant(_INT, 0))
     zeros = ir.Constant(ir.VectorType(_INT, LANES), [0] * LANES)
-    return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), zeros)
+    return builder.shuffle_vector(one, ir.Constant(VECTOR, ir.Undefined), zeros)
 
 
 @intrinsic
@@ -68,8 +70,8 @@ def copy_eight(typingctx: Any, target: Any, at: Any, source: Any, start: Any) ->
     eight = ir.VectorType(_FLOAT, 8).as_pointer()
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        to = builder.bitcast(_at(context, builder, signature.args[0], args[0], args[1]), eight)
-        source = builder.bitcast(_at(context, builder, signature.args[2], args[2], args[3]), eight)
+        to = builder.bitcast(vector_at(context, builder, signature.args[0], args[0], args[1]), eight)
+        source = builder.bitcast(vector_at(context, builder, signature.args[2], args[2], args[3]), eight)
         builder.store(builder.load(source, align=4), to, align=4)
         return context.get_dummy_value()
 
@@ -81,9 +83,9 @@ def add_scaled(typingctx: Any, out: Any, at: Any, weight: Any, x: Any, start: An
     """out[at : at + 16] += weight * x[start : start + 16], flat float32 arrays."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        target = _at(context, builder, signature.args[0], args[0], args[1])
-        source = builder.load(_at(context, builder, signature.args[3], args[3], args[4]), align=4)
-        product = builder.fmul(_spread(builder, args[2]), source, flags=["contract"])
+        target = vector_at(context, builder, signature.args[0], args[0], args[1])
+        source = builder.load(vector_at(context, builder, signature.args[3], args[3], args[4]), align=4)
+        product = builder.fmul(spread(builder, args[2]), source, flags=["contract"])
         builder.store(builder.fadd(builder.load(target, align=4), product, flags=["contract"]), target, align=4)
         return context.get_dummy_value()
 
@@ -95,9 +97,9 @@ def dot(typingctx: Any, x: Any, at: Any, y: Any, start: Any) -> Any:
     """sum(x[at : at + 16] * y[start : start + 16]), flat float32 arrays."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        a = builder.load(_at(context, builder, signature.args[0], args[0], args[1]), align=4)
-        b = builder.load(_at(context, builder, signature.args[2], args[2], args[3]), align=4)
-        kind = ir.FunctionType(_FLOAT, [_FLOAT, _VECTOR])
+        a = builder.load(vector_at(context, builder, signature.args[0], args[0], args[1]), align=4)
+        b = builder.load(vector_at(context, builder, signature.args[2], args[2], args[3]), align=4)
+        kind = ir.FunctionType(_FLOAT, [_FLOAT, VECTOR])
         total = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
         return builder.call(total, [ir.Constant(_FLOAT, 0.0), builder.fmul(a, b)], fastmath=["reassoc"])
 
@@ -120,23 +122,23 @@ def _products(rows: int, vectors: int) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             out, at, out_step, x, start, x_step, W, place, W_step, depth = args
             kinds, index = signature.args, at.type
-            zeros, columns = ir.Constant(_VECTOR, [0.0] * LANES), [index(vector * LANES) for vector in range(vectors)]
+            zeros, columns = ir.Constant(VECTOR, [0.0] * LANES), [index(vector * LANES) for vector in range(vectors)]
             values = context.make_array(kinds[3])(context, builder, x).data
             firsts = [builder.add(start, builder.mul(x_step, index(row))) for row in range(rows)]
             sums = [[cgutils.alloca_once_value(builder, zeros) for _ in columns] for _ in firsts]
             with cgutils.for_range(builder, depth) as loop:
                 from_row = builder.add(place, builder.mul(W_step, loop.index))
-                pointers = [_at(context, builder, kinds[6], W, builder.add(from_row, column)) for column in columns]
+                pointers = [vector_at(context, builder, kinds[6], W, builder.add(from_row, column)) for column in columns]
                 weights = [builder.load(pointer, align=4) for pointer in pointers]
                 for of_row, first in zip(sums, firsts, strict=True):
                     value = builder.load(builder.gep(values, [builder.add(first, loop.index)]), align=4)
                     for total, weight in zip(of_row, weights, strict=True):
-                        product = builder.fmul(_spread(builder, value), weight, flags=["contract"])
+                        product = builder.fmul(spread(builder, value), weight, flags=["contract"])
                         builder.store(builder.fadd(builder.load(total), product, flags=["contract"]), total)
             for row, of_row in enumerate(sums):
                 to_row = builder.add(at, builder.mul(out_step, index(row)))
                 for column, total in zip(columns, of_row, strict=True):
-                    target = _at(context, builder, kinds[0], out, builder.add(to_row, column))
+                    target = vector_at(context, builder, kinds[0], out, builder.add(to_row, column))
                     builder.store(builder.fadd(builder.load(target, align=4), builder.load(total)), target, align=4)
             return context.get_dummy_value()
 

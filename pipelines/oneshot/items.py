@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from avatar_models.gagavatar.storage import DINOV2_URL, FACTS, TENSORS
+from avatar_models.gagavatar.storage import DINOV2_URL
+from avatar_models.model_folder import FACTS, TENSORS
 from avatar_models.perceptual import VGG16_URL
 from pipelines import tables
 from pipelines.atomic import sha256_file

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from avatar_models.checkpoints import CheckpointError
 from avatar_models.gagavatar import RELEASED
-from avatar_models.gagavatar.released import CheckpointError, from_released, read_released, released_name
+from avatar_models.gagavatar.released import from_released, read_released, released_name
 from tests.avatar_models.gagavatar.tiny import TINY, tiny
 
 

@@ -10,7 +10,8 @@ import torch
 
 from avatar_models.gagavatar import RELEASED
 from avatar_models.gagavatar.released import VIT, released_name
-from avatar_models.gagavatar.storage import FACTS, TENSORS, ModelError, load_backbone, model_files, read_model
+from avatar_models.gagavatar.storage import load_backbone, model_files, read_model
+from avatar_models.model_folder import FACTS, TENSORS, ModelError
 from avatar_models.perceptual import PerceptualWeightsError
 from tests.avatar_models.gagavatar.tiny import cameras, heads, photos, tiny
 

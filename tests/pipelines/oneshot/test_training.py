@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from avatar_models.gagavatar.storage import FACTS, read_model
+from avatar_models.gagavatar.storage import read_model
+from avatar_models.model_folder import FACTS
 from pipelines.cache import Cache, Entry, EntryWriter
 from pipelines.fanout import Item, ItemRejected
 from pipelines.fleet.trainer import train_here
