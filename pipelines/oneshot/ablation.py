@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from avatar_models.gagavatar.storage import FACTS, TENSORS
+from avatar_models.model_folder import FACTS, TENSORS
 from pipelines.cache import Entry, EntryWriter
 from pipelines.csim_asset import CsimFile, csim_assets, csim_file
 from pipelines.fanout import Item, ItemRejected, Step

@@ -1,0 +1,35 @@
+"""`headwater ablate-oneshot`: the table that is printed, and what is refused before anything is trained."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from headwater.ablate import AblationError
+from headwater.ablate_oneshot import Row, ablate_oneshot, show_table
+from pipelines.params import Params, Source, TrainOneshot
+
+
+def test_the_table_is_in_the_papers_layout_with_the_papers_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        Row("one_plane", {"psnr": 20.111, "ssim": 0.7, "akd": 2.5, "no_face_made": 0.0}, "http://x/1"),
+        Row("no_renderer", {}, lost="diverged"),
+        Row("full", {"psnr": 21.5, "ssim": 0.8}, "http://x/2"),
+    ]
+    show_table(rows, Console(width=100))
+    shown = capsys.readouterr().out
+    one_plane = next(line for line in shown.splitlines() if "one-plane lifting" in line)
+    assert "20.11" in one_plane and "0.700" in one_plane and "21.34" in one_plane and "0.158" in one_plane
+    assert "AKD" not in shown  # not every row has it
+    assert "w/o neural renderer has no row: diverged." in shown and "with photo's colours: http://x/2" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"steps": 0}, "say how long each row is trained"), ({"steps": 5, "start_from": "models/a"}, "names a model")],
+)
+def test_what_makes_no_table_is_said_at_once(monkeypatch: pytest.MonkeyPatch, options: dict[str, object], why: str) -> None:
+    own = Params(source=Source(kind="folder", path="a", watch="a"), train_oneshot=TrainOneshot(**options))
+    monkeypatch.setattr("headwater.ablate_oneshot.load_params", lambda: own)
+    with pytest.raises(AblationError, match=why):
+        ablate_oneshot(0, Console())
