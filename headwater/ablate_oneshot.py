@@ -11,12 +11,13 @@ from rich.table import Table
 from headwater.ablate import AblationError, ui_address
 from pipelines.cluster import ray_cluster
 from pipelines.csim_asset import say_csim_is_off
-from pipelines.fanout import run_and_assemble
+from pipelines.fanout import FanOutResult, Item, Step, run_and_assemble
 from pipelines.lpips_asset import say_lpips_is_off
-from pipelines.oneshot.ablation import PRESETS, judge_step, with_preset
+from pipelines.oneshot.ablation import PRESETS, judge_step, judged_item, judging_subjects, with_preset
 from pipelines.oneshot.items import MODEL, model_item, model_step, say_what_is_off
 from pipelines.params import Params, load_params
 from pipelines.runs import Run, stage_run
+from pipelines.schedule import AS_LONG_AS_IT_TAKES_S
 from pipelines.tracking import MODEL_TRAINING
 
 COLUMNS = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "csim": "CSIM", "akd": "AKD", "mouth_correlation": "mouth"}
@@ -42,6 +43,8 @@ def ablate_oneshot(steps: int, console: Console, retry: Collection[str] | None =
         raise AblationError("train_oneshot.steps is 0: say how long each row is trained, --steps 3000 for instance")
     if params.train_oneshot.start_from:
         raise AblationError("train_oneshot.start_from names a model, whose variant all rows would have; empty it first")
+    if not judging_subjects(params):
+        raise AblationError("nobody is kept out of training, so nobody can judge: see train_oneshot.test_subjects")
     say_what_is_off(params)
     say_lpips_is_off(params)
     say_csim_is_off(params.evaluate)
@@ -57,24 +60,33 @@ def ablate_oneshot(steps: int, console: Console, retry: Collection[str] | None =
 
 
 def one_row(name: str, params: Params, run: Run, retry: Collection[str] | None) -> Row:
-    """One preset, with a run of its own in MLflow."""
-    trained, judged = model_step(params), judge_step(params)
-    if not judged.params["subjects"]:
-        raise AblationError("nobody is kept out of training, so nobody can judge: see train_oneshot.test_subjects")
-    result, figures = run_and_assemble(
-        "ablate_oneshot", [trained, judged], [model_item(params)],
-        lambda found: dict(found.last(MODEL).summary) if found.entries else {},
-        compute=params.compute, things="models", retry=retry, may_all_fail=True,
-    )  # fmt: skip
-    run.log_fan_out(result, prefix=f"{name}.")
-    if not figures:
-        return Row(name, {}, lost=", ".join(failure.reason for failure in result.quarantined))
+    """One preset, with a run of its own in MLflow. It is trained, then judged: a small machine has no room for both at once."""
+    trained = model_step(params)
+    models = fanned_out(trained, model_item(params), params, run, f"{name}.", retry)
+    if not models.entries:
+        return Row(name, {}, lost=", ".join(failure.reason for failure in models.quarantined))
+    model = models.last(MODEL)
+    judged = judge_step(params, model)
+    figures = fanned_out(judged, judged_item(model), params, run, f"{name}.judged.", retry)
+    if not figures.entries:
+        return Row(name, {}, lost=", ".join(failure.reason for failure in figures.quarantined))
+    means = dict(figures.last(MODEL).summary)
     with run.child(name, {"train_oneshot": params.model_dump(mode="json")["train_oneshot"]}) as child:
         child.set_tags({"headwater.ablation": name})
         child.log_assets({**trained.assets, **judged.assets})
-        child.log_metrics(figures)
+        child.log_metrics(means)
         link = f"{ui_address(params)}/#/experiments/{child.experiment_id}/runs/{child.id}?{MODEL_TRAINING}"
-    return Row(name, figures, link)
+    return Row(name, means, link)
+
+
+def fanned_out(step: Step, item: Item, params: Params, run: Run, prefix: str, retry: Collection[str] | None) -> FanOutResult:
+    """The one item of a step."""
+    compute = params.compute.model_copy(update={"item_timeout_s": AS_LONG_AS_IT_TAKES_S})
+    result, _ = run_and_assemble(
+        "ablate_oneshot", [step], [item], lambda found: None, compute=compute, things="models", retry=retry, may_all_fail=True
+    )
+    run.log_fan_out(result, prefix=prefix)
+    return result
 
 
 def show_table(rows: Sequence[Row], console: Console) -> None:

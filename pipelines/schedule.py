@@ -17,6 +17,8 @@ FINAL_RATE = 0.05
 """`cosine`: learning rates fall to this share of their start."""
 FINAL_POSITION_RATE = 0.01
 """`3dgs`: the means' rate falls to this share of its start."""
+AS_LONG_AS_IT_TAKES_S = 365 * 86400.0
+"""For the training of one model of all, in place of compute.item_timeout_s, which is meant for a clip or a subject."""
 LEAST_GAIN = 0.002
 """A plateau: the loss fell by less than this share."""
 

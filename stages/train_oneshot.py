@@ -19,12 +19,11 @@ from pipelines.oneshot.items import model_item, model_step, say_what_is_off
 from pipelines.oneshot.setup import PROGRESS
 from pipelines.params import load_params
 from pipelines.runs import stage_run
+from pipelines.schedule import AS_LONG_AS_IT_TAKES_S
 from pipelines.subject_runs import subject_runs
 
 METRICS, CURVE = Path("metrics/train_oneshot.json"), Path("plots/oneshot_curve.csv")
 PICTURES = Path("plots/oneshot_progress")
-AS_LONG_AS_IT_TAKES_S = 365 * 86400.0
-"""In place of compute.item_timeout_s, which is meant for a clip or a subject."""
 
 
 def assemble(result: FanOutResult) -> list[dict[str, float]]:

@@ -18,7 +18,7 @@ from pipelines.fanout import Item, ItemRejected, Step
 from pipelines.keys import digest
 from pipelines.lpips_asset import LpipsFiles, lpips_assets, lpips_files
 from pipelines.oneshot.evaluation import VERSION, JudgeOneshot
-from pipelines.oneshot.items import data_of, segments_of
+from pipelines.oneshot.items import MODEL, data_of, segments_of
 from pipelines.oneshot.people import train_and_test
 from pipelines.params import Params
 from pipelines.splits import subjects_that_passed
@@ -52,24 +52,27 @@ def with_preset(params: Params, name: str, steps: int = 0) -> Params:
 
 
 class JudgeTrained:
-    """Judges the model that the step before trained, on the test subjects: self-reenactment."""
+    """Judges a model that lies in the cache on the test subjects: self-reenactment."""
 
     def __init__(
-        self, params: Mapping[str, Any], lpips_files: LpipsFiles | None = None, csim_file: CsimFile | None = None
+        self,
+        params: Mapping[str, Any],
+        model: Entry,
+        lpips_files: LpipsFiles | None = None,
+        csim_file: CsimFile | None = None,
     ) -> None:
-        self.params, self.lpips_files, self.csim_file = params, lpips_files, csim_file
+        self.subjects = params["subjects"]
+        with tempfile.TemporaryDirectory() as folder:
+            for name in (TENSORS, FACTS):
+                model.copy_to(name, Path(folder) / name)
+            self.judge = JudgeOneshot(params, lpips_files, csim_file, Path(folder))
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         """Means over the subjects, of the figures that they all have."""
-        assert upstream is not None
-        with tempfile.TemporaryDirectory() as folder:
-            for name in (TENSORS, FACTS):
-                upstream.copy_to(name, Path(folder) / name)
-            judge = JudgeOneshot(self.params, self.lpips_files, self.csim_file, Path(folder))
         found = []
-        for subject in self.params["subjects"]:
+        for subject in self.subjects:
             try:
-                found.append(judge.figures(subject))
+                found.append(self.judge.figures(subject))
             except ItemRejected as error:
                 print(f"{subject} is left out: {error}", flush=True)
         if not found:
@@ -78,11 +81,20 @@ class JudgeTrained:
         return {name: float(np.mean(values)) for name, values in of_all.items() if len(values) == len(found)}
 
 
-def judge_step(params: Params, root: Path = Path()) -> Step:
+def judged_item(model: Entry) -> Item:
+    return Item(MODEL, digest([model.files[name]["sha256"] for name in (TENSORS, FACTS)]))
+
+
+def judge_step(params: Params, model: Entry, root: Path = Path()) -> Step:
     """A step of JudgeTrained: who judges, and with what data, is in its key. Raises ParamsError."""
     segments = segments_of(root)
-    _, test = train_and_test(subjects_that_passed(segments), params.train_oneshot.test_subjects)
+    test = judging_subjects(params, root)
     options = {"max_frames": params.evaluate.max_frames, "subjects": test, "data": digest(data_of(segments, test))}
-    judge = partial(JudgeTrained, lpips_files=lpips_files(params), csim_file=csim_file(params.evaluate))
+    judge = partial(JudgeTrained, model=model, lpips_files=lpips_files(params), csim_file=csim_file(params.evaluate))
     assets = lpips_assets(params) | csim_assets(params.evaluate)
     return Step("judge_oneshot", VERSION, judge, options, params.compute.render, assets)
+
+
+def judging_subjects(params: Params, root: Path = Path()) -> list[str]:
+    """Who judges. Raises ParamsError."""
+    return train_and_test(subjects_that_passed(segments_of(root)), params.train_oneshot.test_subjects)[1]

@@ -10,8 +10,8 @@ import torch
 from avatar_models.gagavatar.sizes import VARIANTS
 from avatar_models.gagavatar.storage import model_files
 from pipelines.cache import Cache, Entry
-from pipelines.fanout import Item, ItemRejected
-from pipelines.oneshot.ablation import PRESETS, JudgeTrained, judge_step, with_preset
+from pipelines.fanout import ItemRejected
+from pipelines.oneshot.ablation import PRESETS, JudgeTrained, judge_step, judged_item, with_preset
 from pipelines.params import Params, Source, TrainOneshot
 from tests.avatar_models.gagavatar.tiny import TINY, tiny
 
@@ -49,12 +49,16 @@ def test_a_trained_model_is_judged_on_the_test_subjects(
     people: Path, trained: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(people)
-    step = judge_step(params(test_subjects={"names": ["bob", "cleo"]}), people)
+    step = judge_step(params(test_subjects={"names": ["bob", "cleo"]}), trained, people)
     assert step.params["subjects"] == ["bob", "cleo"]
     out = Cache(str(tmp_path / "cache")).writer("3" * 64)
-    both = JudgeTrained({**step.params, "max_frames": 2})(Item("model", "0"), trained, out)
-    each = [JudgeTrained({"max_frames": 2, "subjects": [name]})(Item("model", "0"), trained, out) for name in ("bob", "cleo")]
+
+    def means(*subjects: str) -> dict[str, float]:
+        return JudgeTrained({"max_frames": 2, "subjects": list(subjects)}, trained)(judged_item(trained), None, out)
+
+    both, each = means("bob", "cleo"), (means("bob"), means("cleo"))
     assert both["psnr"] == pytest.approx((each[0]["psnr"] + each[1]["psnr"]) / 2, abs=1e-4)
     assert both["no_face_made"] == 2 and "akd" not in both  # an untrained model draws no face
+    assert means("nobody", "bob") == each[0]
     with pytest.raises(ItemRejected, match="no test subject has a clip with two good frames"):
-        JudgeTrained({"max_frames": 2, "subjects": ["nobody"]})(Item("model", "0"), trained, out)
+        means("nobody")
