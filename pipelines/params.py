@@ -89,6 +89,7 @@ class Compute(Block):
     train: Workers = Workers()
     render: Workers = Workers()
     oneshot: Fleet = Fleet()
+    nphm: Fleet = Fleet()
 
 
 class Catalog(Block):
@@ -276,6 +277,37 @@ class TrainOneshot(Block):
         return self
 
 
+class TrainNphm(Block):
+    scans: Literal["procedural", "ict", "flame"] = "procedural"
+    """The head model whose made-up people are the registered scans."""
+    head_file: str = ""
+    """The model's own file, for ict and flame."""
+    people: PositiveInt = 80
+    unseen: PositiveInt = 10
+    """People kept for judging."""
+    mixtures: Annotated[int, Field(ge=0)] = 100
+    """Random mixtures of expressions, beside neutral, each expression alone and three openings of the jaw."""
+    sizes: Literal["small", "medium", "published"] = "small"
+    steps: Annotated[int, Field(ge=0)] = 0
+    """0: no prior is trained."""
+    batch: PositiveInt = 8
+    """Scans of a step, of all processes together."""
+    points: PositiveInt = 250
+    """On the surface of each scan."""
+    around: PositiveInt = 60
+    """In the ball around it."""
+    learning_rate: PositiveFloat = 1e-3
+    """AdamW's, falling along a cosine to a fiftieth."""
+    code_rate: PositiveFloat = 4e-3
+    """The codes' own."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    clip_norm: PositiveFloat = 1.0
+    probes: Annotated[int, Field(ge=0)] = 4
+    """How often unseen people are fitted while training goes on."""
+    checkpoint_every: PositiveInt = 500
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class Evaluate(Block):
     max_frames: PositiveInt = 100
     """Held-out frames rendered per subject at most."""
@@ -315,6 +347,7 @@ class Params(Block):
     preprocess: Preprocess = Preprocess()
     train_headgas: TrainHeadgas = TrainHeadgas()
     train_oneshot: TrainOneshot = TrainOneshot()
+    train_nphm: TrainNphm = TrainNphm()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
 
@@ -339,11 +372,14 @@ class Params(Block):
 
     @model_validator(mode="after")
     def _each_worker_has_a_sample(self) -> Params:
-        batch, count = self.train_oneshot.batch, self.compute.oneshot.count
-        if count > batch:
-            raise ValueError(
-                f"compute.oneshot.count = {count} processes share train_oneshot.batch = {batch} pairs: raise the batch"
-            )
+        for name, batch, count in (
+            ("oneshot", self.train_oneshot.batch, self.compute.oneshot.count),
+            ("nphm", self.train_nphm.batch, self.compute.nphm.count),
+        ):
+            if count > batch:
+                raise ValueError(
+                    f"compute.{name}.count = {count} processes share train_{name}.batch = {batch} samples: raise the batch"
+                )
         return self
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 from avatar_models.model_folder import FACTS, TENSORS
 from pipelines import tables
 from pipelines.atomic import write_bytes_atomic
+from pipelines.curve_file import write_curve
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.main import run_stage
 from pipelines.oneshot.evaluation import MODEL
@@ -40,12 +39,7 @@ def assemble(result: FanOutResult) -> list[dict[str, float]]:
             entry.copy_to(PROGRESS, PICTURES / f"{name}.png")
         curve, figures = json.loads(entry.read_bytes("curve.json")), entry.summary
     write_bytes_atomic(METRICS, (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode())
-    names = list(dict.fromkeys(name for point in curve for name in point)) or ["step", "loss"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(curve)
-    write_bytes_atomic(CURVE, text.getvalue().encode())
+    write_curve(CURVE, curve)
     return curve
 
 

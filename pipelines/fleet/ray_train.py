@@ -19,7 +19,7 @@ from pipelines.fleet.profiling import profiled
 from pipelines.fleet.run import Recipe, State
 from pipelines.fleet.watch import Watch
 from pipelines.news import News
-from pipelines.params import Fleet
+from pipelines.params import Fleet, Workers
 from pipelines.training import TrainingDiverged
 
 STATE = "state.pt"
@@ -93,6 +93,12 @@ def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, name: str, news: 
         listener.join()
     with result.checkpoint.as_directory() as folder:
         return load((Path(folder) / STATE).read_bytes(), "cpu")
+
+
+def item_workers(fleet: Fleet) -> Workers:
+    """What the item that trains takes of the cluster: with several processes it only waits for them."""
+    alone = fleet.count == 1
+    return Workers(num_cpus=fleet.num_cpus if alone else OWN_CPUS, num_gpus=fleet.num_gpus if alone else 0.0, count=1)
 
 
 def expect_room(fleet: Fleet, there: Mapping[str, float]) -> None:

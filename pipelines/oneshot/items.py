@@ -17,7 +17,7 @@ from pipelines.atomic import sha256_file
 from pipelines.cache import UNFINISHED, absolute_uri
 from pipelines.csim_asset import csim_assets, csim_file
 from pipelines.fanout import Item, Step
-from pipelines.fleet.ray_train import OWN_CPUS
+from pipelines.fleet.ray_train import item_workers
 from pipelines.keys import digest
 from pipelines.lpips_asset import lpips_assets, lpips_files
 from pipelines.oneshot.evaluation import VERSION as JUDGING_VERSION
@@ -25,7 +25,7 @@ from pipelines.oneshot.evaluation import JudgeOneshot
 from pipelines.oneshot.people import train_and_test
 from pipelines.oneshot.setup import Recipe
 from pipelines.oneshot.trainer import VERSION, OneshotTrainer
-from pipelines.params import Params, ParamsError, Workers
+from pipelines.params import Params, ParamsError
 from pipelines.perceptual_asset import ABSENT, content_of, warn, why_absent
 from pipelines.splits import subjects_that_passed
 from pipelines.subject import TRACKS_FOLDER
@@ -63,12 +63,9 @@ def model_step(params: Params, root: Path = Path()) -> Step:
     recipe = Recipe(options, str(Path(perceptual).resolve()) if perceptual else "", str(root.resolve()))
     fleet = params.compute.oneshot
     worker = partial(OneshotTrainer, recipe=recipe, fleet=fleet, storage=f"{absolute_uri(params.compute.cache)}/{UNFINISHED}")
-    # With several processes the item's own only waits for them.
-    cpus, gpus = (fleet.num_cpus, fleet.num_gpus) if fleet.count == 1 else (OWN_CPUS, 0.0)
-    workers = Workers(num_cpus=cpus, num_gpus=gpus, count=1)
     idle = ELSEWHERE + (OF_A_FRESH_MODEL if params.train_oneshot.start_from else ())
     key = {name: value for name, value in options.items() if name not in idle}
-    return Step("train_oneshot", VERSION, worker, key, workers, assets)
+    return Step("train_oneshot", VERSION, worker, key, item_workers(fleet), assets)
 
 
 def judging_step(params: Params) -> Step:

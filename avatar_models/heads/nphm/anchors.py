@@ -17,8 +17,8 @@ FACE = 2.0
 def anchor_vertices(template: Tensor, allowed: Tensor, face: Tensor, num_pairs: int, num_middle: int) -> Tensor:
     """Vertices (2 num_pairs + num_middle,): left and right of each pair in turn, then those in the middle.
 
-    Each is the one farthest from those before, among the allowed (V,) bool of a template (V, 3) in metres that is symmetric in x;
-    distances in its face (V,) bool count FACE times. Raises ValueError where it has too few vertices.
+    Each is the one farthest from those before, among the allowed (V,) bool of a template (V, 3) in metres that is symmetric in
+    x; distances in its face (V,) bool count FACE times. Raises ValueError where it has too few vertices.
     """
     places = template.double().numpy()
     mirrored = places * [-1, 1, 1]

@@ -17,7 +17,7 @@ from avatar_models.heads.nphm.losses import asymmetry
 from avatar_models.heads.nphm.model import UNITS, Codes, Nphm
 
 CLAMPS = ((0.0, 0.1), (0.25, 0.05), (0.5, 0.0075))
-"""From these shares of the steps on, a distance counts no more than so many units: outliers lose their pull (NPHM's fitting)."""
+"""From these shares of the steps on, a distance counts no more than so many units: outliers lose their pull (NPHM)."""
 FINAL_RATE = 0.05
 
 
@@ -69,7 +69,8 @@ def fit(model: Nphm, points: Tensor, normals: Tensor | None, options: FitOptions
 
 
 def distances(sdf: Callable[[Tensor], Tensor], points: Tensor, steps: int = 3) -> Tensor:
-    """How far points (N, 3) are from the zero level of distances that `sdf` gives for (N, 3): Newton's steps along its gradient."""
+    """How far points (N, 3) are from the zero level of distances that `sdf` gives for (N, 3), which Newton's steps along its
+    gradient find."""
     x = points.clone()
     for _ in range(steps):
         x = x.detach().requires_grad_()

@@ -1,7 +1,7 @@
 """What a neural head learns of registered scans (MonoNPHM's supplement; weights of its released code).
 
-Lengths in the terms are the model's units, a quarter of a metre, as the weights expect. B scans, N points on the surface, U around
-the head, A anchors.
+Lengths in the terms are the model's units, a quarter of a metre, as the weights expect. B scans, N points on the surface, U
+around the head, A anchors.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class Weights:
 def losses(model: Nphm, codes: Codes, scans: Scans, weights: Weights) -> dict[str, Tensor]:
     """All terms as they stand in the sum, and `loss`, their sum. Each is a mean over the batch."""
     count = scans.surface.shape[1]
-    points = torch.cat([scans.surface, scans.around], 1)
-    sdf, gradient = model.sdf_and_gradient(points, codes)
-    places = model.at_rest(points, codes)
-    x_rest, hyper = places[..., :3], places[..., 3:]
+    points = torch.cat([scans.surface, scans.around], 1).requires_grad_()
+    x_rest, hyper = model.at_rest(points, codes).split([3, model.sizes.hyper], 2)
+    sdf = model.sdf_at_rest(x_rest, codes.geometry, hyper)
+    (gradient,) = torch.autograd.grad(sdf.sum(), points, create_graph=True)
     offset = UNITS * (x_rest - points)
     on, around = UNITS * sdf[:, :count], UNITS * sdf[:, count:]
     neutral = scans.neutral.to(sdf.dtype)[:, None]
@@ -66,7 +66,7 @@ def losses(model: Nphm, codes: Codes, scans: Scans, weights: Weights) -> dict[st
         "off_surface": weights.off_surface * torch.exp(-FAR * around.abs()).mean(),
         "correspondence": weights.correspondence * (UNITS * (x_rest[:, :count] - scans.rest)).square().mean(),
         "anchors": weights.anchors * (UNITS * (model.anchors(codes.geometry) - scans.anchors)).square().mean(),
-        "hyper": weights.hyper * (hyper.abs().mean(2) * (1 + HYPER_NEUTRAL * neutral)).mean() if hyper.shape[2] else on.new_zeros(()),
+        "hyper": weights.hyper * (hyper.abs() * (1 + HYPER_NEUTRAL * neutral[..., None])).mean(),
         "offset": weights.offset * offset[:, count:].square().mean(),
         "neutral": weights.neutral * (neutral * offset[:, :count].square().mean(2)).mean(),
         "identity": weights.identity * codes.geometry.square().sum(1).mean(),

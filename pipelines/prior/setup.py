@@ -1,0 +1,106 @@
+"""A run of the prior before its first step: the same params give the same people, expressions and points in any process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from avatar_models.heads.nphm.anchors import anchor_vertices
+from avatar_models.heads.nphm.model import Nphm
+from avatar_models.heads.nphm.sizes import SIZES
+from avatar_models.heads.procedural import procedural_head
+from pipelines.fleet.loader import read_ahead
+from pipelines.fleet.loop import Place
+from pipelines.heads import read_model
+from pipelines.params import TrainNphm
+from pipelines.prior.evaluation import QUICK, fit_errors
+from pipelines.prior.scans import LinearModel, LinearScans, expressions_of, joined
+from pipelines.prior.training import Batch, Prior, PriorTraining
+
+NEUTRAL = 0
+NEUTRAL_SHARE = 0.1
+"""Of the scans, neutral ones beside those that chance brings."""
+PROBED = 2
+"""Unseen people that a probe fits."""
+SCANS, PEOPLE, MIXTURES = range(3)
+"""What a seed is used for."""
+
+
+@dataclass(frozen=True)
+class PriorRun:
+    """All that a process needs to take part."""
+
+    options: TrainNphm
+    scans: LinearScans  # of those who are trained on
+    unseen: LinearScans  # other people, with other mixtures of expressions
+    training: PriorTraining
+
+    def batches(self, steps: range, place: Place, threads: int) -> Iterator[Batch]:
+        """This process's scans of each step."""
+        wanted = (place.samples(step, self.options.batch) for step in steps)
+        return read_ahead(self.read, wanted, threads)
+
+    def read(self, samples: range) -> Batch:
+        """The scans at places in the stream of samples; what is drawn follows from the place alone."""
+        options = self.options
+        drawn = []
+        for sample in samples:
+            random = np.random.default_rng((options.seed, SCANS, sample))
+            person = int(random.integers(len(self.scans)))
+            expression = int(random.integers(len(self.scans.expressions)))
+            if random.random() < NEUTRAL_SHARE:
+                expression = NEUTRAL
+            drawn.append((person, expression, self.scans.draw(person, expression, options.points, options.around, random)))
+        people, expressions, scans = zip(*drawn, strict=True)
+        return Batch(joined(scans), torch.tensor(people), torch.tensor(expressions))
+
+    def probe(self) -> dict[str, float]:
+        """How well unseen people's neutral faces are fitted, in a hurry: mean distance in mm."""
+        errors = fit_errors(self.training.prior.model, self.unseen, range(PROBED), [NEUTRAL], QUICK, self.options.seed)
+        return {"unseen_mm": 1e3 * float(errors.mean())}
+
+    def pictures(self) -> dict[str, bytes]:
+        """None."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run is made of; plain values, so that it can be sent to other processes."""
+
+    train_nphm: Mapping[str, Any]
+    head_file: str
+
+    def prepare(self, device: str) -> PriorRun:
+        """Raises HeadError for a head that cannot be had."""
+        options = TrainNphm.model_validate(dict(self.train_nphm))
+        model = linear_model(options.scans, self.head_file)
+        sizes = SIZES[options.sizes]()
+        anchors = anchor_vertices(
+            model.rig.template, model.skin, model.face, sizes.num_pairs, sizes.num_anchors - 2 * sizes.num_pairs
+        )
+        random = np.random.default_rng((options.seed, PEOPLE))
+        identities = torch.from_numpy(random.normal(size=(options.people + options.unseen, len(model.rig.identity_basis))))
+        known, unseen = identities.float().split([options.people, options.unseen])
+        mixed = [np.random.default_rng((options.seed, MIXTURES, part)) for part in range(2)]
+        scans = LinearScans(model, known, expressions_of(model, options.mixtures, mixed[0]), anchors)
+        others = LinearScans(model, unseen, expressions_of(model, options.unseen, mixed[1]), anchors)
+        torch.manual_seed(options.seed)
+        nphm = Nphm(sizes, scans.anchors.mean(0))
+        prior = Prior(nphm, len(scans), len(scans.expressions))
+        return PriorRun(options, scans, others, PriorTraining(options, prior, device))
+
+
+def linear_model(name: str, file: str) -> LinearModel:
+    """The head whose people are scanned: procedural, or ict or flame from the user's file. Raises HeadError."""
+    if name == "procedural":
+        head = procedural_head()
+        return LinearModel(head.rig, head.faces, head.masks["skin"], head.masks["face"], head.one_sided)
+    found = read_model(name, file)
+    rig = found.rig.to(dtype=torch.float32)
+    masks = found.masks
+    return LinearModel(rig, found.faces, masks["skin"], masks.get("face", masks["skin"]), name == "ict")

@@ -1,0 +1,64 @@
+"""The item function of the train_nphm stage: one prior."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from avatar_models.heads.nphm.storage import nphm_files
+from pipelines.cache import Entry, EntryWriter
+from pipelines.devices import device_here
+from pipelines.fanout import Item
+from pipelines.fleet.trainer import Trainer
+from pipelines.params import Fleet
+from pipelines.prior.card import card
+from pipelines.prior.evaluation import THOROUGH, fit_errors
+from pipelines.prior.setup import NEUTRAL, PriorRun, Recipe
+
+VERSION = 1
+CARD = "README.md"
+
+
+class PriorTrainer:
+    """Trains the prior and judges it. One item, one actor. `storage` is where Ray Train's checkpoints lie."""
+
+    def __init__(self, params: Mapping[str, Any], recipe: Recipe, fleet: Fleet, storage: str) -> None:
+        self.recipe, self.trainer = recipe, Trainer(recipe, fleet, storage)
+
+    def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
+        run = self.recipe.prepare(device_here())
+        self.trainer.train(run, out)
+        return write(run, out)
+
+
+def write(run: PriorRun, out: EntryWriter) -> dict[str, Any]:
+    """Writes the prior, its card and its curve; returns the entry's summary."""
+    options, prior = run.options, run.training.prior.eval()
+    judged = judged_mm(run)
+    facts: dict[str, Any] = {
+        "head": options.scans,
+        "options": options.as_key(),
+        "expressions": len(run.scans.expressions),
+        "parameters": sum(weight.numel() for weight in prior.model.parameters()),
+        **judged,
+    }
+    for name, data in nphm_files(prior.model, prior.codes(), facts).items():
+        out.write_bytes(name, data)
+    out.write_bytes(CARD, card(facts, prior.model.sizes).encode())
+    out.write_bytes("curve.json", json.dumps(run.training.curve).encode())
+    return {"loss": round(run.training.curve[-1]["loss"], 4), "steps": run.training.step, **judged}
+
+
+def judged_mm(run: PriorRun) -> dict[str, float]:
+    """Mean distances in mm over the unseen people: of neutral faces, and of each with a mixture that was not trained on."""
+    model, scans, seed = run.training.prior.model, run.unseen, run.options.seed
+    first_mixture = len(scans.expressions) - run.options.unseen
+    neutral = fit_errors(model, scans, range(len(scans)), [NEUTRAL], THOROUGH, seed).mean()
+    moved = [
+        fit_errors(model, scans, [person], [first_mixture + person], THOROUGH, seed).mean() for person in range(len(scans))
+    ]
+    return {
+        "unseen_mm": round(1e3 * float(neutral), 3),
+        "unseen_expression_mm": round(1e3 * sum(float(one) for one in moved) / len(moved), 3),
+    }
