@@ -238,7 +238,7 @@ class TrainOneshot(Block):
     """The method, or an ablation of its Table 3; the one without the lifting loss is lambda_lifting 0."""
     max_vertices: PositiveInt = 2500
     """Vertices of the head that carry Gaussians: all, or so many spread evenly."""
-    steps: Annotated[int, Field(ge=0)] = 60
+    steps: Annotated[int, Field(ge=0)] = 30
     """0: no model is trained, for projects whose people get avatars of their own alone."""
     batch: PositiveInt = 4
     """Pairs of a step, of all workers together."""
