@@ -20,7 +20,6 @@ from bench.workspace import ROOT, Workspace, make_workspace, real_clips
 
 UNSEEN = ["d10", "d3", "obama"]
 HEAD = ROOT.parent / "shared" / "assets" / "ict_facekit.npz"
-FIGURES = ("psnr", "ssim", "akd", "aed", "apd", "mouth_correlation", "no_face_made")
 
 
 def main() -> None:

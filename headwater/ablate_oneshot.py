@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from headwater.ablate import AblationError, ui_address
+from pipelines.cache import Cache, DamagedEntry, Entry, absolute_uri
 from pipelines.cluster import ray_cluster
 from pipelines.csim_asset import say_csim_is_off
 from pipelines.fanout import FanOutResult, Item, Step, run_and_assemble
@@ -66,6 +67,9 @@ def one_row(name: str, params: Params, run: Run, retry: Collection[str] | None) 
     if not models.entries:
         return Row(name, {}, lost=", ".join(failure.reason for failure in models.quarantined))
     model = models.last(MODEL)
+    if is_damaged(model):
+        Cache(absolute_uri(params.compute.cache)).forget(model.key)
+        return one_row(name, params, run, retry)
     judged = judge_step(params, model)
     figures = fanned_out(judged, judged_item(model), params, run, f"{name}.judged.", retry)
     if not figures.entries:
@@ -77,6 +81,17 @@ def one_row(name: str, params: Params, run: Run, retry: Collection[str] | None) 
         child.log_metrics(means)
         link = f"{ui_address(params)}/#/experiments/{child.experiment_id}/runs/{child.id}?{MODEL_TRAINING}"
     return Row(name, means, link)
+
+
+def is_damaged(model: Entry) -> bool:
+    """Whether a byte of a model has changed since it was written; said where it has."""
+    try:
+        for file in model.files:
+            model.read_bytes(file)
+    except DamagedEntry as error:
+        print(error, flush=True)
+        return True
+    return False
 
 
 def fanned_out(step: Step, item: Item, params: Params, run: Run, prefix: str, retry: Collection[str] | None) -> FanOutResult:

@@ -13,7 +13,7 @@ def best_device() -> str:
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether a device computes in bfloat16 at speed. A CPU without AVX-512 takes a hundred times as long as in float32."""
+    """Whether a device computes in bfloat16 at speed. A CPU without AVX-512 imitates it, many times slower than float32."""
     return device == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

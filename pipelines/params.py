@@ -71,7 +71,7 @@ class Fleet(Block):
     @model_validator(mode="after")
     def _least_of_count(self) -> Fleet:
         if self.least > self.count:
-            raise ValueError(f"compute.oneshot.least = {self.least} is more than compute.oneshot.count = {self.count}")
+            raise ValueError(f"least = {self.least} of a block of compute is more than its count = {self.count}")
         return self
 
 
@@ -304,7 +304,7 @@ class TrainNphm(Block):
     clip_norm: PositiveFloat = 1.0
     probes: Annotated[int, Field(ge=0)] = 4
     """How often unseen people are fitted while training goes on."""
-    checkpoint_every: PositiveInt = 500
+    checkpoint_every: Annotated[int, Field(gt=0, multiple_of=10)] = 500
     seed: Annotated[int, Field(ge=0)] = 0
 
 

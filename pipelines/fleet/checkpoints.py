@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pipelines.fleet.loop import Steps
+from pipelines.training import is_out_of_memory
 
 
 def dump(state: Mapping[str, Any]) -> bytes:
@@ -29,9 +30,9 @@ def resume(training: Steps, checkpoint: bytes | None) -> None:
         return
     try:
         state = load(checkpoint, training.device)
-    except MemoryError:  # the machine's fault: what was learned is still there
-        raise
     except Exception as error:  # torch's reader raises whatever the damage leads it to
+        if is_out_of_memory(error):  # the machine's fault: what was learned is still there
+            raise
         print(f"the checkpoint cannot be read ({type(error).__name__}); training starts over", flush=True)
         return
     training.load_state(state)

@@ -51,7 +51,7 @@ class Mailbox:
         return self.news.take("")
 
 
-def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, name: str, news: News) -> State:
+def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, block: str, name: str, news: News) -> State:
     """Trains and returns the last checkpoint's state. A run of the same name and storage goes on from its last checkpoint.
 
     storage: a folder or URI that all nodes see. Raises TrainingDiverged, FleetTooLarge, and Ray Train's TrainingFailedError
@@ -61,7 +61,7 @@ def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, name: str, news: 
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    expect_room(fleet, ray.cluster_resources())
+    expect_room(fleet, block, ray.cluster_resources())
     mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
     trainer = TorchTrainer(
         worker_loop,
@@ -101,14 +101,14 @@ def item_workers(fleet: Fleet) -> Workers:
     return Workers(num_cpus=fleet.num_cpus if alone else OWN_CPUS, num_gpus=fleet.num_gpus if alone else 0.0, count=1)
 
 
-def expect_room(fleet: Fleet, there: Mapping[str, float]) -> None:
+def expect_room(fleet: Fleet, block: str, there: Mapping[str, float]) -> None:
     """Raises FleetTooLarge where a cluster has no room for the fewest processes that are enough: Ray Train would wait."""
     least = fleet.least or fleet.count
     room = {"CPU": there.get("CPU", 0.0) - OWN_CPUS, "GPU": there.get("GPU", 0.0)}
     for kind, each in (("CPU", fleet.num_cpus), ("GPU", fleet.num_gpus)):
         if least * each > room[kind] + 1e-6:
             raise FleetTooLarge(
-                f"compute.oneshot wants {least} processes of {each:g} {kind}s; the cluster has {room[kind]:g} for them: "
+                f"{block} wants {least} processes of {each:g} {kind}s; the cluster has {room[kind]:g} for them: "
                 f"lower count or num_{kind.lower()}s, or set least"
             )
 

@@ -22,11 +22,13 @@ CHECKPOINT = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class Trainer:
-    """Where training is done. `storage` is where Ray Train's checkpoints lie: a folder or URI of all nodes."""
+    """Where training is done. `storage` is where Ray Train's checkpoints lie: a folder or URI of all nodes; `block` is what the
+    fleet is called in params.yaml."""
 
     recipe: Recipe
     fleet: Fleet
     storage: str
+    block: str
 
     def train(self, run: Run, out: EntryWriter) -> None:
         """Brings a run that the recipe has prepared to its end. Raises ItemRejected where trying again changes nothing."""
@@ -34,8 +36,9 @@ class Trainer:
             if self.fleet.count == 1:
                 train_here(run, out, self.fleet)
             else:
-                run.training.load_state(train_on_fleet(self.recipe, self.fleet, self.storage, out.key, out.news))
-                run.training.curve[-1].update(run.probe())
+                run.training.load_state(train_on_fleet(self.recipe, self.fleet, self.storage, self.block, out.key, out.news))
+                if run.training.options.probes:
+                    run.training.curve[-1].update(run.probe())  # its pictures are in another process
         except (TrainingDiverged, FleetTooLarge) as error:
             raise ItemRejected("diverged" if isinstance(error, TrainingDiverged) else "no_room", str(error)) from None
 

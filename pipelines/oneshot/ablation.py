@@ -78,7 +78,8 @@ class JudgeTrained:
         if not found:
             raise ItemRejected("no_pairs", "no test subject has a clip with two good frames")
         of_all = {name: [value for figures in found if (value := figures[name]) is not None] for name in found[0]}
-        return {name: float(np.mean(values)) for name, values in of_all.items() if len(values) == len(found)}
+        means = {name: float(np.mean(values)) for name, values in of_all.items() if len(values) == len(found)}
+        return {**means, "subjects": float(len(found))}
 
 
 def judged_item(model: Entry) -> Item:

@@ -104,7 +104,7 @@ class Recipe:
         subjects = dict(zip(data.segments["clip_id"].to_pylist(), data.segments["subject_id"].to_pylist(), strict=True))
         watched = probed_pairs(unseen, subjects)
         # All that is read of the tracks is in the columns.
-        return Setup(options, replace(data, tracks=data.tracks.slice(0, 0)), frames, probed, watched, training, chosen)
+        return Setup(options, replace(data, tracks=data.tracks.schema.empty_table()), frames, probed, watched, training, chosen)
 
 
 def first_model(options: TrainOneshot, head: Head) -> tuple[GAGAvatar, Tensor]:

@@ -8,11 +8,12 @@ from typing import Any
 
 from avatar_models.gagavatar.storage import model_files
 from pipelines.cache import Entry, EntryWriter
-from pipelines.devices import device_here, has_bfloat16
+from pipelines.devices import device_here
 from pipelines.fanout import Item, ItemRejected
 from pipelines.fleet.trainer import Trainer
 from pipelines.oneshot.setup import Recipe, Setup
 from pipelines.params import Fleet
+from pipelines.training import TrainingDiverged
 
 VERSION = 2
 
@@ -21,14 +22,17 @@ class OneshotTrainer:
     """Trains the model. One item, one actor. `storage` is where Ray Train's checkpoints lie: a folder or URI of all nodes."""
 
     def __init__(self, params: Mapping[str, Any], recipe: Recipe, fleet: Fleet, storage: str) -> None:
-        self.recipe, self.trainer = recipe, Trainer(recipe, fleet, storage)
+        self.recipe, self.trainer = recipe, Trainer(recipe, fleet, storage, "compute.oneshot")
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         setup = self.recipe.prepare(device_here())
         if len(setup.frames) == 0:
             raise ItemRejected("no_training_frames", "no training subject has a clip with two good frames")
-        if setup.options.precision == "bfloat16" and not has_bfloat16(setup.training.device):
-            raise ItemRejected("no_bfloat16", "this processor has no bfloat16 (AVX-512): set train_oneshot.precision: float32")
+        if self.trainer.fleet.count == 1:  # where there are more, this one does not train
+            try:
+                setup.training.expect_precision()
+            except TrainingDiverged as error:
+                raise ItemRejected("no_bfloat16", str(error)) from None
         self.trainer.train(setup, out)
         return write(setup, out)
 

@@ -19,6 +19,7 @@ from avatar_models.gagavatar.model import Person, Pictures
 from avatar_models.heads.skinning import Rig
 from avatar_models.losses import first_not_finite
 from avatar_models.perceptual import Vgg16Features
+from pipelines.devices import has_bfloat16
 from pipelines.oneshot.pairs import Batch
 from pipelines.params import TrainOneshot
 from pipelines.training import TrainingDiverged
@@ -75,13 +76,21 @@ class OneshotTraining:
         self.optimizer.zero_grad(set_to_none=True)
         (terms["loss"] * share).backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip_norm)
+        if not torch.isfinite(norm):
+            raise TrainingDiverged(f"step {self.step}: the gradient is not finite; lower train_oneshot.learning_rate")
         self.optimizer.step()
         self.step += 1
         self.update_average()
         return {**{name: float(value.detach()) for name, value in terms.items()}, "gradient": float(norm)}
 
+    def expect_precision(self) -> None:
+        """Raises TrainingDiverged where the device that trains would only imitate bfloat16."""
+        if self.options.precision == "bfloat16" and not has_bfloat16(self.device):
+            raise TrainingDiverged("this processor has no bfloat16 (AVX-512): set train_oneshot.precision: float32")
+
     def distribute(self) -> None:
-        """From now on gradients are averaged over all processes."""
+        """From now on gradients are averaged over all processes. Raises what :meth:`expect_precision` does."""
+        self.expect_precision()
         self.forward = DistributedDataParallel(self.model, broadcast_buffers=False)
 
     def set_rates(self) -> None:

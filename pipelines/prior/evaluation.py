@@ -17,6 +17,7 @@ from avatar_models.heads.nphm.fit import FitOptions, distances, fit
 from avatar_models.heads.nphm.model import Codes, Nphm
 from pipelines.prior.scans import LinearScans
 
+FITS = 3  # beside what else a seed is used for, in pipelines.prior.setup
 OBSERVED = 5000
 """Points of each surface that a fit sees."""
 JUDGED = 5000
@@ -33,7 +34,7 @@ def fit_errors(
     errors = torch.zeros(len(people), len(expressions))
     for row, person in enumerate(people):
         for column, expression in enumerate(expressions):
-            random = np.random.default_rng((seed, person, expression))
+            random = np.random.default_rng((seed, FITS, person, expression))
             observed, _, _ = scans.on_surface(person, expression, OBSERVED, random)
             judged, _, _ = scans.on_surface(person, expression, JUDGED, random)
             codes = fit(model, observed[None].to(device), None, options, seed)

@@ -12,11 +12,9 @@ from pipelines.fleet.ray_train import item_workers
 from pipelines.keys import digest
 from pipelines.params import Params, ParamsError
 from pipelines.prior.setup import Recipe
-from pipelines.prior.trainer import VERSION, PriorTrainer
+from pipelines.prior.trainer import ELSEWHERE, VERSION, PriorTrainer
 
 PRIOR = "prior"
-ELSEWHERE = ("checkpoint_every", "head_file")
-"""Options that change nothing, or of which the content counts."""
 
 
 def prior_item() -> Item:

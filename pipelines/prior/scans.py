@@ -34,7 +34,7 @@ class LinearModel:
     faces: Tensor  # (F, 3)
     skin: Tensor  # (V,) bool: the surface that scans have
     face: Tensor  # (V,) bool: its front
-    one_sided: bool  # whether expressions go from 0 to 1, or are normal with deviation 1
+    one_sided: Tensor  # (E,) bool: expressions that go from 0 to 1; others are normal with deviation 1
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def expressions_of(model: LinearModel, mixtures: int, random: np.random.Generato
     mixed = np.zeros((mixtures, count))
     for row in mixed:
         chosen = random.choice(count, random.integers(2, MOST_AT_ONCE + 1), replace=False)
-        row[chosen] = random.uniform(0, 1, len(chosen)) if model.one_sided else random.normal(0, 1, len(chosen))
+        one_sided = model.one_sided[chosen].numpy()
+        row[chosen] = np.where(one_sided, random.uniform(0, 1, len(chosen)), random.normal(0, 1, len(chosen)))
     jaw = np.zeros((1 + count + len(openings) + mixtures, 3))
     jaw[1 + count : 1 + count + len(openings), 0] = openings
     jaw[1 + count + len(openings) :, 0] = random.uniform(0, WIDEST_JAW, mixtures) * (random.random(mixtures) < 0.5)

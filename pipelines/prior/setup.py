@@ -27,7 +27,7 @@ NEUTRAL_SHARE = 0.1
 PROBED = 2
 """Unseen people that a probe fits."""
 SCANS, PEOPLE, MIXTURES = range(3)
-"""What a seed is used for."""
+"""What a seed is used for, beside fits."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class PriorRun:
 
     def probe(self) -> dict[str, float]:
         """How well unseen people's neutral faces are fitted, in a hurry: mean distance in mm."""
-        errors = fit_errors(self.training.prior.model, self.unseen, range(PROBED), [NEUTRAL], QUICK, self.options.seed)
+        people = range(min(PROBED, len(self.unseen)))
+        errors = fit_errors(self.training.prior.model, self.unseen, people, [NEUTRAL], QUICK, self.options.seed)
         return {"unseen_mm": 1e3 * float(errors.mean())}
 
     def pictures(self) -> dict[str, bytes]:
@@ -99,8 +100,10 @@ def linear_model(name: str, file: str) -> LinearModel:
     """The head whose people are scanned: procedural, or ict or flame from the user's file. Raises HeadError."""
     if name == "procedural":
         head = procedural_head()
-        return LinearModel(head.rig, head.faces, head.masks["skin"], head.masks["face"], head.one_sided)
+        every = torch.full((head.num_expression,), head.one_sided)
+        return LinearModel(head.rig, head.faces, head.masks["skin"], head.masks["face"], every)
     found = read_model(name, file)
     rig = found.rig.to(dtype=torch.float32)
     masks = found.masks
-    return LinearModel(rig, found.faces, masks["skin"], masks.get("face", masks["skin"]), name == "ict")
+    one_sided = torch.tensor([name == "ict" or "eyelid" in expression for expression in found.expression_names])
+    return LinearModel(rig, found.faces, masks["skin"], masks.get("face", masks["skin"]), one_sided)

@@ -9,14 +9,17 @@ from typing import Any
 from avatar_models.heads.nphm.storage import nphm_files
 from pipelines.cache import Entry, EntryWriter
 from pipelines.devices import device_here
-from pipelines.fanout import Item
+from pipelines.fanout import Item, ItemRejected
 from pipelines.fleet.trainer import Trainer
+from pipelines.heads import HeadError
 from pipelines.params import Fleet
 from pipelines.prior.card import card
 from pipelines.prior.evaluation import THOROUGH, fit_errors
 from pipelines.prior.setup import NEUTRAL, PriorRun, Recipe
 
 VERSION = 1
+ELSEWHERE = ("checkpoint_every", "head_file")
+"""Options that change nothing, or of which the content counts."""
 CARD = "README.md"
 
 
@@ -24,10 +27,13 @@ class PriorTrainer:
     """Trains the prior and judges it. One item, one actor. `storage` is where Ray Train's checkpoints lie."""
 
     def __init__(self, params: Mapping[str, Any], recipe: Recipe, fleet: Fleet, storage: str) -> None:
-        self.recipe, self.trainer = recipe, Trainer(recipe, fleet, storage)
+        self.recipe, self.trainer = recipe, Trainer(recipe, fleet, storage, "compute.nphm")
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
-        run = self.recipe.prepare(device_here())
+        try:
+            run = self.recipe.prepare(device_here())
+        except HeadError as error:
+            raise ItemRejected("no_head", f"train_nphm.scans and train_nphm.head_file: {error}") from None
         self.trainer.train(run, out)
         return write(run, out)
 
@@ -38,7 +44,7 @@ def write(run: PriorRun, out: EntryWriter) -> dict[str, Any]:
     judged = judged_mm(run)
     facts: dict[str, Any] = {
         "head": options.scans,
-        "options": options.as_key(),
+        "options": {name: value for name, value in options.as_key().items() if name not in ELSEWHERE},
         "expressions": len(run.scans.expressions),
         "parameters": sum(weight.numel() for weight in prior.model.parameters()),
         **judged,

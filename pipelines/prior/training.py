@@ -94,6 +94,8 @@ class PriorTraining:
         self.optimizer.zero_grad(set_to_none=True)
         (terms["loss"] * share).backward()
         norm = nn.utils.clip_grad_norm_(self.networks, self.options.clip_norm)
+        if not torch.isfinite(norm):
+            raise TrainingDiverged(f"step {self.step}: the gradient is not finite; lower train_nphm.learning_rate")
         self.optimizer.step()
         self.step += 1
         return {**{name: float(value.detach()) for name, value in terms.items()}, "gradient": float(norm)}

@@ -100,7 +100,10 @@ def test_status_tells_what_is_next_and_what_failed(project: Path) -> None:
     code, output = run("status")
     assert code == 0
     assert "1 min 05 s" in output and "preprocess: 1 x no_face; after mending: headwater retry preprocess no_face" in output
-    assert "next: dvc repro (catalog, preprocess, train_headgas, train_oneshot, train_nphm, evaluate, evaluate_oneshot, report)" in output
+    assert (
+        "next: dvc repro (catalog, preprocess, train_headgas, train_oneshot, train_nphm, evaluate, evaluate_oneshot, report)"
+        in output
+    )
 
 
 def test_status_tells_failed_killed_and_running_apart(project: Path) -> None:

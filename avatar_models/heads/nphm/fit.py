@@ -46,6 +46,7 @@ def fit(model: Nphm, points: Tensor, normals: Tensor | None, options: FitOptions
         for group in optimizer.param_groups:
             group["lr"] = options.rate * (1 - (1 - FINAL_RATE) * done)
         chosen = torch.randint(points.shape[1], (len(points), min(options.points, points.shape[1])), generator=random)
+        chosen = chosen.to(points.device)
         seen = points.gather(1, chosen[..., None].expand(-1, -1, 3))
         codes = Codes(geometry.expand(len(points), -1), start.appearance.expand(len(points), -1), expression)
         if normals is None:
@@ -62,8 +63,7 @@ def fit(model: Nphm, points: Tensor, normals: Tensor | None, options: FitOptions
             + options.expression * expression.square().sum(1).mean()
             + options.symmetry * asymmetry(model, geometry).sum()
         )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        geometry.grad, expression.grad = torch.autograd.grad(loss, [geometry, expression])
         optimizer.step()
     return Codes(geometry.detach(), start.appearance, expression.detach())
 

@@ -66,7 +66,7 @@ def losses(model: Nphm, codes: Codes, scans: Scans, weights: Weights) -> dict[st
         "off_surface": weights.off_surface * torch.exp(-FAR * around.abs()).mean(),
         "correspondence": weights.correspondence * (UNITS * (x_rest[:, :count] - scans.rest)).square().mean(),
         "anchors": weights.anchors * (UNITS * (model.anchors(codes.geometry) - scans.anchors)).square().mean(),
-        "hyper": weights.hyper * (hyper.abs() * (1 + HYPER_NEUTRAL * neutral[..., None])).mean(),
+        "hyper": weights.hyper * (hyper.abs().sum(2) * (1 + HYPER_NEUTRAL * neutral)).mean() / max(1, model.sizes.hyper),
         "offset": weights.offset * offset[:, count:].square().mean(),
         "neutral": weights.neutral * (neutral * offset[:, :count].square().mean(2)).mean(),
         "identity": weights.identity * codes.geometry.square().sum(1).mean(),
@@ -80,4 +80,4 @@ def asymmetry(model: Nphm, geometry: Tensor) -> Tensor:
     """How far the local codes of both sides' regions differ, (B,), of identities (B, D): mean squares."""
     sizes = model.sizes
     pairs = geometry[:, sizes.global_code :].unflatten(1, (sizes.num_regions, -1))[:, : 2 * sizes.num_pairs]
-    return (pairs[:, 0::2] - pairs[:, 1::2]).square().mean((1, 2))
+    return (pairs[:, 0::2] - pairs[:, 1::2]).square().sum((1, 2)) / max(1, sizes.num_pairs * sizes.local_code)

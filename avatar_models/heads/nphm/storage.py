@@ -49,8 +49,8 @@ def read_nphm(folder: Path, device: str = "cpu") -> StoredNphm:
     """The model of a folder, to be used or trained on. Raises ModelError."""
     tensors, facts = read_folder(folder, FORMAT)
     try:
-        if facts["kind"] != KIND:
-            raise ValueError(f"its kind is {facts['kind']!r}, not {KIND!r}")
+        if facts.get("kind") != KIND:
+            raise ValueError(f"its kind is {facts.get('kind')!r}, not {KIND!r}")
         sizes = NphmSizes.from_dict(facts["sizes"])
         codes = Codebooks(*(tensors.pop(f"codes.{name}").to(device) for name in ("geometry", "appearance", "expression")))
         expect_codes(codes, sizes)

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from avatar_models.gagavatar.branches import MAX_SCALE, LiftingBranch, encoded
+from avatar_models.gagavatar.branches import DIRECTION_DIM, MAX_SCALE, LiftingBranch, encoded
 from avatar_models.gagavatar.settings import FIXED, RELEASED, activated
 
 
@@ -48,3 +48,17 @@ def test_what_the_released_code_does_otherwise() -> None:
     assert in_first_columns[..., :3].all() and not in_first_columns[..., 3:].any()
     in_first_channels = FIXED.lifted_colors(colors) > 0
     assert in_first_channels[:, :3].all() and not in_first_channels[:, 3:].any()
+
+
+def test_a_lifted_point_starts_from_the_colour_that_it_is_given() -> None:
+    branch = LiftingBranch(4, 6, 5)
+    torch.nn.init.zeros_(branch.convs[-1].weight)
+    torch.nn.init.zeros_(branch.convs[-1].bias)
+    first = torch.rand(2, 3, 3, 3) * 0.9 + 0.05
+    first[0, :, 0, 0] = 0.0  # black is drawn in a little, so that it can be learned away from
+    direction = torch.zeros(2, DIRECTION_DIM)
+    attributes, _ = branch(torch.randn(2, 4, 3, 3), direction, FIXED, first)
+    shown = attributes.colors[..., :3].mT.unflatten(2, (3, 3))
+    torch.testing.assert_close(shown, first.clamp(0.01, 0.99))
+    grey, _ = branch(torch.randn(2, 4, 3, 3), direction, FIXED)
+    torch.testing.assert_close(grey.colors[..., :3], torch.full((2, 9, 3), 0.5))

@@ -31,7 +31,15 @@ def test_each_term_is_what_the_paper_says() -> None:
     found = losses(model, given, own, Weights())
     sdf, gradient = model.sdf_and_gradient(own.surface, given)
     at_rest = model.at_rest(own.surface, given)
+    everywhere = torch.cat([own.surface, own.around], 1)
+    hyper = model.at_rest(everywhere, given)[..., 3:].abs().mean((1, 2))
+    lengths = model.sdf_and_gradient(everywhere, given)[1].norm(dim=2)
+    moved = model.at_rest(own.around, given)[..., :3] - own.around
     wanted = {
+        "eikonal": 0.15 * (lengths - 1).square().mean(),
+        "hyper": 0.05 * (11 * hyper[0] + hyper[1]) / 2,  # the first scan is neutral
+        "offset": 0.0025 * (4 * moved).square().mean(),
+        "symmetry": 0.01 * asymmetry(model, given.geometry).mean(),
         "surface": 1.0 * (4 * sdf).abs().mean(),
         "normals": 0.3 * (gradient - own.normals).norm(dim=2).mean(),
         "off_surface": 0.01 * torch.exp(-10 * (4 * model.sdf(own.around, given)).abs()).mean(),
@@ -41,6 +49,7 @@ def test_each_term_is_what_the_paper_says() -> None:
         "identity": 0.01 * given.geometry.square().sum(1).mean(),
         "expression": 0.05 * given.expression.square().sum(1).mean(),
     }
+    assert set(wanted) == set(found) - {"loss"}
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12, msg=name)
     torch.testing.assert_close(found["loss"], sum(value for name, value in found.items() if name != "loss"))
