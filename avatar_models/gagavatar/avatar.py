@@ -90,7 +90,7 @@ class OneshotAvatar:
         renderer = None
         if own.renderer is not None:
             with torch.device("meta"):  # no weights are drawn only to be replaced
-                renderer = StyleUNet(own.feature_dim, own.renderer).eval()
+                renderer = StyleUNet(own.feature_dim, own.renderer, own.photo_colors).eval()
             renderer.load_state_dict(part("renderer."), assign=True)
         return cls(own, attributes, tensors["points"], Rig(**part("rig.")), renderer)
 

@@ -11,13 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from avatar_models.gagavatar.settings import RGB, Setting, activated
+from avatar_models.gagavatar.settings import BLACK, RGB, Setting, activated
 
 MAX_SCALE = 0.01
 """Metres."""
-
-BLACK = 0.01
-"""The darkest colour that a Gaussian's starts from, and one less the lightest: further out a sigmoid learns nothing."""
 
 FREQUENCIES = 4  # of the direction's encoding
 DIRECTION_DIM = 3 * (2 * FREQUENCIES + 1)

@@ -57,7 +57,7 @@ class GAGAvatar(nn.Module):
         global_width = sizes.encoder.hidden_size if sizes.global_feature else 0
         self.expression = ExpressionBranch(width + global_width, width, sizes.head_hidden, sizes.feature_dim)
         self.lifting = nn.ModuleList([LiftingBranch(fused, fused // 2, sizes.feature_dim) for _ in sizes.planes])
-        self.renderer = None if sizes.renderer is None else StyleUNet(sizes.feature_dim, sizes.renderer)
+        self.renderer = None if sizes.renderer is None else StyleUNet(sizes.feature_dim, sizes.renderer, sizes.photo_colors)
 
     def forward(self, photos: Tensor, cameras: Camera, vertices: Tensor, views: Camera) -> tuple[Pictures, Person]:
         """Photos (B, 3, s, s) seen by cameras, driven to vertices (B, V, 3) and seen by views; all batches of B."""

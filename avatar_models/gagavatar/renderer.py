@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
+from avatar_models.gagavatar.settings import BLACK, RGB
 from avatar_models.gagavatar.sizes import RendererSizes
 from avatar_models.gagavatar.style import SLOPE, ResBlock, StyleConv, StyleMlp, ToRgb
 
@@ -18,8 +19,10 @@ from avatar_models.gagavatar.style import SLOPE, ResBlock, StyleConv, StyleMlp, 
 class StyleUNet(nn.Module):
     """At each level the U-net's features say by how much the decoder's are scaled and shifted (spatial feature transform)."""
 
-    def __init__(self, inputs: int, sizes: RendererSizes) -> None:
+    def __init__(self, inputs: int, sizes: RendererSizes, on_coarse: bool = False) -> None:
+        """on_coarse: what it draws is a change of the first three channels, none at first. The paper's draws anew."""
         super().__init__()
+        self.on_coarse = on_coarse
         widths = sizes.widths
         finer = list(pairwise(widths))  # coarse to fine
         self.first = nn.Conv2d(inputs, widths[-1], 1)
@@ -30,6 +33,9 @@ class StyleUNet(nn.Module):
         self.scales = nn.ModuleList([modulation(width) for width in widths[1:]])
         self.shifts = nn.ModuleList([modulation(width) for width in widths[1:]])
         self.decoder = Decoder([2 * width for width in widths], sizes)
+        if on_coarse:
+            for to_rgb in (self.decoder.first_rgb, *self.decoder.rgbs):
+                nn.init.zeros_(to_rgb.conv.weight)
 
     def forward(self, features: Tensor) -> Tensor:
         """Splatted features (B, C, S, S) -> pictures (B, 3, S, S) in [0, 1]."""
@@ -43,7 +49,8 @@ class StyleUNet(nn.Module):
         for block, skip, scale, shift in zip(self.up, reversed(skips), self.scales, self.shifts, strict=True):
             x = block(x + skip)
             transforms.append((scale(x), shift(x)))
-        return torch.sigmoid(self.decoder(code, transforms))
+        drawn = self.decoder(code, transforms)
+        return torch.sigmoid(drawn + torch.logit(features[:, :RGB], BLACK) if self.on_coarse else drawn)
 
 
 def modulation(width: int) -> nn.Sequential:

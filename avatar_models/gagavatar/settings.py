@@ -17,6 +17,10 @@ RGB = 3
 """The first channels of a Gaussian's colours are what the coarse picture shows, and lie in [0, 1]."""
 
 
+BLACK = 0.01
+"""The darkest colour that another starts from, and one less the lightest: further out a sigmoid learns nothing."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """Three choices."""

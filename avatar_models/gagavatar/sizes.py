@@ -49,7 +49,9 @@ class GagavatarSizes:
     head_hidden: int  # of the layers that give attributes
     planes: tuple[tuple[float, float], ...] = TWO_PLANES
     global_feature: bool = True
-    photo_colors: bool = False  # whether a lifted point's colour starts from the photo's, which the paper does not do
+    photo_colors: bool = (
+        False  # whether a lifted point starts from the photo's colour, and the renderer from the coarse picture
+    )
 
     @property
     def num_gaussians(self) -> int:

@@ -34,3 +34,14 @@ def test_a_picture_is_made_as_if_it_were_alone() -> None:
 def test_the_size_of_a_code_does_not_matter() -> None:
     mlp, code = StyleMlp(6, 2), torch.randn(2, 6)
     torch.testing.assert_close(mlp(code), mlp(7 * code))
+
+
+def test_a_renderer_on_the_coarse_picture_shows_that_until_it_has_learned_otherwise() -> None:
+    assert TINY.renderer is not None
+    net = StyleUNet(TINY.feature_dim, TINY.renderer, on_coarse=True)
+    features = torch.rand(2, TINY.feature_dim, SIDE, SIDE)
+    torch.testing.assert_close(net(features), features[:, :3].clamp(0.01, 0.99))
+    features.requires_grad_()
+    net(features).square().sum().backward()
+    learned = [rgb.conv.weight.grad for rgb in (net.decoder.first_rgb, *net.decoder.rgbs)]
+    assert all(gradient is not None and float(gradient.abs().max()) > 0 for gradient in learned)
