@@ -1,0 +1,1 @@
+"""Training the prior of neural heads on registered scans."""
