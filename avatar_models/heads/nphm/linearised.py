@@ -1,0 +1,50 @@
+"""Signed distances of observed points and how they change with the expression and the head's pose: what Gauss-Newton needs.
+
+A distance is one number, so one pass backwards through both fields gives a point's whole row of the Jacobian: each point is asked
+with an expression of its own. The pose's part follows from the gradient in closed form.
+F frames, N points, E values of an expression's code, D of an identity's. Metres and radians.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from avatar_models.heads.nphm.model import UNITS, Nphm
+
+POSE = 6
+"""Values of a pose's step: a turn and a move."""
+
+
+@dataclass(frozen=True)
+class Linearised:
+    """Distances, and what a step (F, E + 6) of expression and pose adds to them."""
+
+    sdf: Tensor  # (F, N)
+    jacobian: Tensor  # (F, N, E + 6)
+
+    def chosen(self, which: Tensor, other: Linearised) -> Linearised:
+        """These where `which` (F,) holds, and the other's elsewhere."""
+        return Linearised(
+            torch.where(which[:, None], self.sdf, other.sdf),
+            torch.where(which[:, None, None], self.jacobian, other.jacobian),
+        )  # fmt: skip
+
+
+def linearised(model: Nphm, geometry: Tensor, expression: Tensor, points: Tensor) -> Linearised:
+    """Of points (F, N, 3) in the heads' frames, one identity (1, D), and expressions (F, E)."""
+    frames, count = points.shape[:2]
+    with torch.enable_grad():
+        x = points.detach().reshape(-1, 3).requires_grad_()
+        z = expression.detach().repeat_interleave(count, 0).requires_grad_()
+        geometry = geometry.detach()
+        anchors = model.canonical.anchors(geometry).detach()
+        of_points = geometry.expand(len(x), -1), anchors.expand(len(x), -1, -1)
+        places = model.deformation(UNITS * x[:, None], *of_points, z)
+        sdf = model.canonical.sdf(places.transpose(0, 1), geometry)[0] / UNITS
+        g, of_expression = torch.autograd.grad(sdf.sum(), (x, z))
+    turn = torch.linalg.cross(g, x.detach())
+    jacobian = torch.cat([of_expression, turn, -g], 1)
+    return Linearised(sdf.detach().view(frames, count), jacobian.view(frames, count, -1))
