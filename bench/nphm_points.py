@@ -60,9 +60,7 @@ def performance(scans_of: Expressions, frames: int) -> Expressions:
     places = np.linspace(0, len(scans_of) - 1, frames)
     before = np.minimum(places.astype(int), len(scans_of) - 2)
     share = torch.from_numpy(places - before).float()[:, None]
-    first, second = (
-        [values[torch.from_numpy(before + k)] for values in (scans_of.coefficients, scans_of.jaw)] for k in (0, 1)
-    )
+    first, second = ([values[torch.from_numpy(before + k)] for values in (scans_of.coefficients, scans_of.jaw)] for k in (0, 1))
     return Expressions(*((1 - share) * a + share * b for a, b in zip(first, second, strict=True)))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avatar_models.rotations import axis_angle_to_matrix
+from avatar_models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,14 @@ class Poses:
         return points @ self.rotation.mT + self.translation[:, None]
 
     def stepped(self, step: Tensor) -> Poses:
-        """Turned and moved by (F, 6), axis-angle and metres, both along the head's axes: x_head becomes x_head + x_head x turn - move."""
+        """Turned and moved by (F, 6), axis-angle and metres, both along the head's axes.
+
+        A small step takes a world's point from x in the head's frame to x + x × turn - move.
+        """
         turned = self.rotation @ axis_angle_to_matrix(step[:, :3])
         return Poses(turned, self.translation + (turned @ step[:, 3:, None])[..., 0])
 
     def apart(self, other: Poses) -> tuple[Tensor, Tensor]:
         """Angles (F,) in radians, and how far the heads' origins are apart (F,)."""
-        cosine = ((self.rotation * other.rotation).sum((1, 2)) - 1) / 2
-        return torch.arccos(cosine.clamp(-1, 1)), (self.translation - other.translation).norm(dim=1)
+        between = matrix_to_axis_angle(self.rotation.mT @ other.rotation)
+        return between.norm(dim=1), (self.translation - other.translation).norm(dim=1)

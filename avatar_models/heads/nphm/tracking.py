@@ -83,9 +83,7 @@ def track_frames(
     return states, misfit
 
 
-def solve_frames(
-    model: Nphm, geometry: Tensor, points: Tensor, start: States, options: FrameOptions
-) -> tuple[States, Tensor]:
+def solve_frames(model: Nphm, geometry: Tensor, points: Tensor, start: States, options: FrameOptions) -> tuple[States, Tensor]:
     """States of frames that do not know of each other, of points (F, N, 3) in the world; and their misfit (F,)."""
     states, at = start, _linearised(model, geometry, points, start)
     damping = points.new_full((len(points),), options.damping)
@@ -93,7 +91,9 @@ def solve_frames(
         H, b = normal_equations(at, states.expression, clamp, options.expression)
         tried = states.stepped(damped_step(H, b, damping))
         then = _linearised(model, geometry, points, tried)
-        better = energy(then, tried.expression, clamp, options.expression) < energy(at, states.expression, clamp, options.expression)
+        better = energy(then, tried.expression, clamp, options.expression) < energy(
+            at, states.expression, clamp, options.expression
+        )
         states, at = _where(better, tried, states), then.chosen(better, at)
         damping = torch.where(better, damping / 5, damping * 10).clamp_min(LEAST_DAMPING)
     return states, _misfit(at, options.clamps[-1])
