@@ -9,8 +9,8 @@ from torch import Tensor
 def chain_solve(H: Tensor, b: Tensor, pull: Tensor, values: Tensor) -> Tensor:
     """The step (F, S) that makes  sum_f (d_f' H_f d_f / 2 + b_f' d_f) + sum_f |x_f+1 + d_f+1 - x_f - d_f|^2_pull / 2  smallest.
 
-    H (F, S, S), b (F, S), pull (S,); x are the first of the values that are pulled, (F, E), those behind have no pull. The system
-    has blocks on three diagonals: elimination forwards, and substitution backwards (Thomas's algorithm).
+    H (F, S, S), b (F, S), pull (S,). x are the first E of the values, (F, E); those behind have no pull. The system has blocks
+    on three diagonals: elimination forwards, and substitution backwards (Thomas's algorithm).
     """
     frames, size = b.shape
     x = torch.nn.functional.pad(values, (0, size - values.shape[1]))

@@ -13,7 +13,7 @@ from torch import Tensor
 class Clouds:
     """Points of each frame in the world, and their normals where all frames have some.
 
-    Raises ValueError for frames without points, for values that are no numbers, and for normals that are not one for each point.
+    Raises ValueError for frames without points, values that are no numbers, and normals that are not one for each point.
     """
 
     points: Sequence[Tensor]  # F of (N_f, 3)

@@ -63,8 +63,8 @@ def clamp_at(done: float) -> float:
 def objective(
     model: Nphm, geometry: Tensor, expression: Tensor, seen: Tensor, normals: Tensor | None, clamp: float, options: FitOptions
 ) -> Tensor:
-    """What a fit makes small: how far points (F, N, 3) in the head's frame are from an identity (1, D) with expressions (F, E), and
-    how unlikely the codes are."""
+    """What a fit makes small: how far points (F, N, 3) in the head's frame are from an identity (1, D) with expressions (F, E),
+    and how unlikely the codes are."""
     same = geometry.expand(len(seen), -1)
     codes = Codes(same, torch.zeros_like(same), expression)
     if normals is None:

@@ -1,7 +1,7 @@
 """Signed distances of observed points and how they change with the expression and the head's pose: what Gauss-Newton needs.
 
-A distance is one number, so one pass backwards through both fields gives a point's whole row of the Jacobian: each point is asked
-with an expression of its own. The pose's part follows from the gradient in closed form.
+A distance is one number, so one pass backwards through both fields gives a point's whole row of the Jacobian: each point has an
+expression of its own there. The pose's part follows from the gradient in closed form.
 F frames, N points, E values of an expression's code, D of an identity's. Metres and radians.
 """
 
@@ -36,15 +36,15 @@ class Linearised:
 def linearised(model: Nphm, geometry: Tensor, expression: Tensor, points: Tensor) -> Linearised:
     """Of points (F, N, 3) in the heads' frames, one identity (1, D), and expressions (F, E)."""
     frames, count = points.shape[:2]
+    geometry = geometry.detach()
+    anchors = model.canonical.anchors(geometry).detach()
     with torch.enable_grad():
         x = points.detach().reshape(-1, 3).requires_grad_()
         z = expression.detach().repeat_interleave(count, 0).requires_grad_()
-        geometry = geometry.detach()
-        anchors = model.canonical.anchors(geometry).detach()
         of_points = geometry.expand(len(x), -1), anchors.expand(len(x), -1, -1)
         places = model.deformation(UNITS * x[:, None], *of_points, z)
-        sdf = model.canonical.sdf(places.transpose(0, 1), geometry)[0] / UNITS
-        g, of_expression = torch.autograd.grad(sdf.sum(), (x, z))
+    sdf, gradient = model.canonical.sdf_and_gradient(places.transpose(0, 1), geometry)
+    g, of_expression = torch.autograd.grad(places, (x, z), gradient.transpose(0, 1) / UNITS)
     turn = torch.linalg.cross(g, x.detach())
     jacobian = torch.cat([of_expression, turn, -g], 1)
-    return Linearised(sdf.detach().view(frames, count), jacobian.view(frames, count, -1))
+    return Linearised(sdf.view(frames, count) / UNITS, jacobian.view(frames, count, -1))

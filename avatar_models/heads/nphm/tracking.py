@@ -1,9 +1,10 @@
 """A head through a sequence of point clouds: one identity, and each frame's expression and rigid pose.
 
-The identity comes of a few key frames together (shared_identity). Then every frame is solved alone by damped Gauss-Newton steps,
-Levenberg-Marquardt with reweighted distances; each key frame starts two chains of frames, forwards and backwards, in which a frame
-starts from the one before. All chains go on side by side. Last, if asked for, all frames are solved together with a pull between
-neighbours. F frames, N points, E values of an expression's code, D of an identity's, S = E + 6. Metres and radians.
+The identity comes of a few key frames together (shared_identity). Then every frame is solved alone by damped Gauss-Newton
+steps: Levenberg-Marquardt with reweighted distances. Each key frame starts two chains of frames, forwards and backwards, in
+which a frame starts from the one before; all chains go on side by side. Last, if asked for, all frames are solved together with
+a pull between neighbours.
+F frames, N points, E values of an expression's code, D of an identity's, S = E + 6. Metres and radians.
 """
 
 from __future__ import annotations
@@ -91,9 +92,8 @@ def solve_frames(model: Nphm, geometry: Tensor, points: Tensor, start: States, o
         H, b = normal_equations(at, states.expression, clamp, options.expression)
         tried = states.stepped(damped_step(H, b, damping))
         then = _linearised(model, geometry, points, tried)
-        better = energy(then, tried.expression, clamp, options.expression) < energy(
-            at, states.expression, clamp, options.expression
-        )
+        before = energy(at, states.expression, clamp, options.expression)
+        better = energy(then, tried.expression, clamp, options.expression) < before
         states, at = _where(better, tried, states), then.chosen(better, at)
         damping = torch.where(better, damping / 5, damping * 10).clamp_min(LEAST_DAMPING)
     return states, _misfit(at, options.clamps[-1])

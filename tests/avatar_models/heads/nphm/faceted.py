@@ -16,8 +16,8 @@ RADIUS_M = 0.09
 
 
 def faceted() -> Nphm:
-    """Anchors at 9 to 10 cm. Every region's distance is that to a plane through its anchor, and what the first hyper coordinate adds;
-    the deformation is a random network that moves points by millimetres."""
+    """Anchors at 9 to 10 cm. Every region's distance is that to a plane through its anchor, and what the first hyper coordinate
+    adds; the deformation is a random network that moves points by millimetres."""
     g = torch.Generator().manual_seed(9)
     directions = normalize(torch.randn(SIZES.num_anchors, 3, generator=g), dim=1)
     for _ in range(40):  # spreads them, in pairs
