@@ -37,12 +37,11 @@ def linearised(model: Nphm, geometry: Tensor, expression: Tensor, points: Tensor
     """Of points (F, N, 3) in the heads' frames, one identity (1, D), and expressions (F, E)."""
     frames, count = points.shape[:2]
     geometry = geometry.detach()
-    anchors = model.canonical.anchors(geometry).detach()
+    compressed = model.deformation.compressed(geometry, model.canonical.anchors(geometry)).detach()
     with torch.enable_grad():
         x = points.detach().reshape(-1, 3).requires_grad_()
         z = expression.detach().repeat_interleave(count, 0).requires_grad_()
-        of_points = geometry.expand(len(x), -1), anchors.expand(len(x), -1, -1)
-        places = model.deformation(UNITS * x[:, None], *of_points, z)
+        places = model.deformation.of_identity(UNITS * x[:, None], compressed.expand(len(x), -1), z)
     sdf, gradient = model.canonical.sdf_and_gradient(places.transpose(0, 1), geometry)
     g, of_expression = torch.autograd.grad(places, (x, z), gradient.transpose(0, 1) / UNITS)
     turn = torch.linalg.cross(g, x.detach())
