@@ -10,9 +10,9 @@ noise of 0.5 mm, and 3 % of points that are off by centimetres. Rough poses are 
 
 Prints for each person, and for the same method with complete points without noise: the mean distance of true points of the
 whole surface from the fitted one, in the world, so that it has the pose's errors in it; the pose's own, and what is left of
-them when those that are the same in all frames are taken away, since a shape that is not quite the person's may lie otherwise in
-its frame; and frames a second of CPU time and of wall time, one thread. The distance is that of Newton's steps; once it stands
-beside that to a mesh.
+them when those that are the same in all frames are taken away, since a shape that is not quite the person's may lie otherwise
+in its frame; and frames a second of CPU time and of wall time, one thread. The distance is that of Newton's steps; once it
+stands beside that to a mesh.
 """
 
 from __future__ import annotations

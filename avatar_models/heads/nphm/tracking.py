@@ -26,19 +26,33 @@ LEAST_DAMPING = 1e-6
 
 @dataclass(frozen=True)
 class FrameOptions:
+    """Raises ValueError for options that solve nothing."""
+
     points: int = 500  # of each frame
     clamps: tuple[float, ...] = (0.0125, 0.004, 0.004, 0.004)  # one for each step: a distance beyond it loses its pull, metres
     expression: float = 2e-6  # square metres of mean squared distance that a code's squared length costs
     damping: float = 1e-3  # to start with: the share that is added to the diagonal
 
+    def __post_init__(self) -> None:
+        if self.points < 1 or not self.clamps or min(self.clamps) <= 0:
+            raise ValueError(
+                f"points = {self.points} and clamps = {self.clamps}: both need at least one, and clamps above zero"
+            )
+
 
 @dataclass(frozen=True)
 class TrackingOptions:
+    """Raises ValueError where there is no key frame."""
+
     key_frames: int = 5
     identity: IdentityOptions = field(default_factory=IdentityOptions)
     frames: FrameOptions = field(default_factory=FrameOptions)
     smoothness: float = 0.0  # square metres that the squared step of an expression's code from frame to frame costs
     smoothing_steps: int = 2
+
+    def __post_init__(self) -> None:
+        if self.key_frames < 1:
+            raise ValueError(f"key_frames = {self.key_frames}: an identity comes of one frame at least")
 
 
 @dataclass(frozen=True)
