@@ -123,6 +123,26 @@ def _softplus(typingctx: Any, h: Any, at: Any) -> Any:
 
 
 @intrinsic
+def _times_slope(typingctx: Any, out: Any, at: Any, y: Any, place: Any) -> Any:
+    """out[at : at + 16] times the slope of the softplus whose values are y[place : place + 16]: 1 - exp(-100 y)."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        target = vector_at(context, builder, signature.args[0], args[0], args[1])
+        values = builder.load(vector_at(context, builder, signature.args[2], args[2], args[3]), align=4)
+        t = builder.fmul(values, _constant(-100 / math.log(2)))
+        t = builder.select(builder.fcmp_unordered("<", t, _constant(-60.0)), _constant(-60.0), t)
+        whole = _of_lanes(builder, "floor", t)
+        power = builder.add(builder.fptosi(whole, _INTS), ir.Constant(_INTS, [127] * LANES))
+        power = builder.bitcast(builder.shl(power, ir.Constant(_INTS, [23] * LANES)), VECTOR)
+        e = builder.fmul(_polynomial(builder, builder.fsub(t, whole), TWO_TO), power)
+        slope = builder.fsub(_constant(1.0), e)
+        builder.store(builder.fmul(builder.load(target, align=4), slope), target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64, y, types.int64), codegen
+
+
+@intrinsic
 def _above(typingctx: Any, h: Any, at: Any, edge: Any) -> Any:
     """Which of h[at : at + 16] are not at or below an edge, as 16 bits. NaN is not."""
 
@@ -250,6 +270,14 @@ class Mlps(NamedTuple):
     last: np.ndarray  # (M, 1, hidden, OUT)
     last_bias: np.ndarray  # (M, OUT)
     hidden: int  # H without what fills up OUT
+
+
+class Backwards(NamedTuple):
+    """What the MLPs need for the gradient of their first output by their point: weights the other way round."""
+
+    of_points: np.ndarray  # (M, C / OUT, hidden, OUT), C filled up
+    weights: np.ndarray  # (M, L - 1, H / OUT, hidden, OUT)
+    last: np.ndarray  # (M, hidden)
 
 
 class Link(NamedTuple):
@@ -382,4 +410,60 @@ def distances_and_colors(
         h, other = _hidden(False, color, region, of, given, ones, twos, step, groups, on)
         _last(False, color, of, h, other, step, groups, on)
         _store(pairs, start, stop, other, step, out, 1, 3)
+        fetch_add(claims, 8, 1)
+
+
+@jit
+def distances_and_gradients(claims: Any, scratch: Any, step: int, pairs: Any, geometry: Any, backwards: Any, out: Any) -> None:
+    """The signed distance that each pair's region says, and its gradient by the point behind it: out (N (K + 1), 1 + P).
+
+    One group of points at a time goes forwards, with all layers' values kept, and back. A unit that is off in all lanes has no
+    slope.
+    """
+    hidden, layers, values = geometry.hidden, geometry.weights.shape[1], geometry.of_points.shape[2]
+    width, wide = geometry.of_codes.shape[1], backwards.of_points.shape[1] * OUT
+    codes, firsts, last = geometry.of_codes.reshape(-1), geometry.of_points.reshape(-1), geometry.last.reshape(-1)
+    W, b, last_bias = geometry.weights.reshape(-1), geometry.biases.reshape(-1), geometry.last_bias.reshape(-1)
+    back, back_firsts = backwards.weights.reshape(-1), backwards.of_points.reshape(-1)
+    given, ones, twos, h = scratch[:step], scratch[step : 2 * step], scratch[2 * step : 3 * step], scratch[3 * step :]
+    on, counts = np.empty((layers + 1, width), np.int64), np.empty(layers + 1, np.int64)
+    every, zeros = np.arange(values), np.zeros(max(width, wide), np.float32)
+    while True:
+        piece = fetch_add(claims, 0, 1)
+        if piece >= len(pairs.pieces):
+            break
+        region, start, stop = pairs.pieces[piece, 0], pairs.pieces[piece, 1], pairs.pieces[piece, 2]
+        of = pairs.mlp[region]
+        for first in range(start, stop, LANES):
+            count = min(stop - first, LANES)
+            _places(pairs, region, first, first + count, given, step)
+            _layer(h, 0, width, codes, region * width, firsts, of * width * values, values, given, 0, every, values)
+            counts[0] = _soften(h, 0, hidden, on[0])
+            for layer in range(layers):
+                place = (of * layers + layer) * width
+                _layer(
+                    h, (layer + 1) * step, width, b, place, W, place * hidden, hidden, h, layer * step, on[layer], counts[layer]
+                )  # fmt: skip
+                counts[layer + 1] = _soften(h, (layer + 1) * step, hidden, on[layer + 1])
+            top = layers * step
+            _layer(ones, 0, OUT, last_bias, of * OUT, last, of * OUT * hidden, hidden, h, top, on[layers], counts[layers])
+            _store(pairs, first, first + count, ones, step, out, 0, 1)
+            for place in range(counts[layers]):
+                j = on[layers, place]
+                for i in range(LANES):
+                    ones[j * LANES + i] = backwards.last[of, j]
+                _times_slope(ones, j * LANES, h, top + j * LANES)
+            delta, other = ones, twos
+            for layer in range(layers - 1, -1, -1):
+                place = (of * layers + layer) * width * hidden
+                _layer(other, 0, width, zeros, 0, back, place, hidden, delta, 0, on[layer + 1], counts[layer + 1])
+                for place in range(counts[layer]):
+                    j = on[layer, place]
+                    _times_slope(other, j * LANES, h, layer * step + j * LANES)
+                delta, other = other, delta
+            _layer(other, 0, wide, zeros, 0, back_firsts, of * wide * hidden, hidden, delta, 0, on[0], counts[0])
+            for axis in range(values):
+                for i in range(LANES):
+                    other[axis * LANES + i] *= pairs.sides[region, axis]
+            _store(pairs, first, first + count, other, step, out, 1, values)
         fetch_add(claims, 8, 1)

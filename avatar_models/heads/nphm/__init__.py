@@ -5,6 +5,8 @@ canonical    anchors, and the fields of the head at rest
 deformation  from the posed head to the head at rest
 model        all of it in metres, and normals
 surface      a mesh of it
+tracking     a head through a sequence of point clouds: identity, expressions, poses
+inversion    where points at rest go when the head is posed
 """
 
 from avatar_models.heads.nphm.model import Codes, Nphm

@@ -122,6 +122,20 @@ class Canonical(nn.Module):
         found, _ = self._geometry(rows, geometry)
         return blended(found, rows, regions)[..., 0]
 
+    def sdf_and_gradient(self, points: Tensor, geometry: Tensor) -> tuple[Tensor, Tensor]:
+        """Signed distances (B, N), and their gradients (B, N, 3 + H) by the points. Nothing of it is recorded."""
+        with torch.no_grad():
+            if in_kernel(points):
+                of_codes, anchors = self._of_codes(self.geometry, geometry), self.anchors(geometry)
+                people = zip(self._people(points.detach(), anchors), of_codes, strict=True)
+                found = [inference.sdf_and_gradient(person, self.geometry, share) for person, share in people]
+                return torch.stack([sdf for sdf, _ in found]), torch.stack([gradient for _, gradient in found])
+        with torch.enable_grad():
+            x = points.detach().requires_grad_()
+            sdf = self.sdf(x, geometry)
+            (gradient,) = torch.autograd.grad(sdf.sum(), x)
+        return sdf.detach(), gradient
+
     def sdf_and_color(self, points: Tensor, geometry: Tensor, appearance: Tensor) -> tuple[Tensor, Tensor]:
         """Signed distances (B, N), and colours (B, N, 3) from -1 to 1 of appearances (B, D)."""
         anchors = self.anchors(geometry)

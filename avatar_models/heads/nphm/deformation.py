@@ -32,7 +32,16 @@ class Deformation(nn.Module):
 
     def forward(self, points: Tensor, geometry: Tensor, anchors: Tensor, expression: Tensor) -> Tensor:
         """Where posed points (B, N, 3) are at rest, (B, N, 3 + H): identities (B, D), anchors (B, A, 3), expressions (B, E)."""
-        about = torch.cat([self.compress(torch.cat([geometry, anchors.flatten(1)], 1)), expression], 1)
+        return self.of_identity(points, self.compressed(geometry, anchors), expression)
+
+    def compressed(self, geometry: Tensor, anchors: Tensor) -> Tensor:
+        """What the field learns of identities: (B, compressed)."""
+        found: Tensor = self.compress(torch.cat([geometry, anchors.flatten(1)], 1))
+        return found
+
+    def of_identity(self, points: Tensor, compressed: Tensor, expression: Tensor) -> Tensor:
+        """The same, with what is learnt of identities (B, compressed)."""
+        about = torch.cat([compressed, expression], 1)
         h = self._with_input(0, None, points, about)
         for place, layer in enumerate(self.layers[1:], start=1):
             h = softplus(h)

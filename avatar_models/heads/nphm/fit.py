@@ -48,24 +48,37 @@ def fit(model: Nphm, points: Tensor, normals: Tensor | None, options: FitOptions
         chosen = torch.randint(points.shape[1], (len(points), min(options.points, points.shape[1])), generator=random)
         chosen = chosen.to(points.device)
         seen = points.gather(1, chosen[..., None].expand(-1, -1, 3))
-        codes = Codes(geometry.expand(len(points), -1), start.appearance.expand(len(points), -1), expression)
-        if normals is None:
-            sdf, misfit = model.sdf(seen, codes), seen.new_zeros(())
-        else:
-            sdf, gradient = model.sdf_and_gradient(seen, codes)
-            wanted = normals.gather(1, chosen[..., None].expand(-1, -1, 3))
-            misfit = (1 - (normalize(gradient, dim=2) * wanted).sum(2)).mean()
-        far = next(clamp for since, clamp in reversed(CLAMPS) if done >= since)
-        loss = (
-            options.surface * (UNITS * sdf).abs().clamp_max(far).mean()
-            + options.normals * misfit
-            + options.identity * geometry.square().sum()
-            + options.expression * expression.square().sum(1).mean()
-            + options.symmetry * asymmetry(model, geometry).sum()
-        )
+        wanted = None if normals is None else normals.gather(1, chosen[..., None].expand(-1, -1, 3))
+        loss = objective(model, geometry, expression, seen, wanted, clamp_at(done), options)
         geometry.grad, expression.grad = torch.autograd.grad(loss, [geometry, expression])
         optimizer.step()
     return Codes(geometry.detach(), start.appearance, expression.detach())
+
+
+def clamp_at(done: float) -> float:
+    """How much a distance counts at most, in units, when a share of the steps is done."""
+    return next(clamp for since, clamp in reversed(CLAMPS) if done >= since)
+
+
+def objective(
+    model: Nphm, geometry: Tensor, expression: Tensor, seen: Tensor, normals: Tensor | None, clamp: float, options: FitOptions
+) -> Tensor:
+    """What a fit makes small: how far points (F, N, 3) in the head's frame are from an identity (1, D) with expressions (F, E),
+    and how unlikely the codes are."""
+    same = geometry.expand(len(seen), -1)
+    codes = Codes(same, torch.zeros_like(same), expression)
+    if normals is None:
+        sdf, misfit = model.sdf(seen, codes), seen.new_zeros(())
+    else:
+        sdf, gradient = model.sdf_and_gradient(seen, codes)
+        misfit = (1 - (normalize(gradient, dim=2) * normals).sum(2)).mean()
+    return (
+        options.surface * (UNITS * sdf).abs().clamp_max(clamp).mean()
+        + options.normals * misfit
+        + options.identity * geometry.square().sum()
+        + options.expression * expression.square().sum(1).mean()
+        + options.symmetry * asymmetry(model, geometry).sum()
+    )
 
 
 def distances(sdf: Callable[[Tensor], Tensor], points: Tensor, steps: int = 3) -> Tensor:

@@ -39,7 +39,7 @@ class OfPerson:
 def sdf(person: OfPerson, mlps: LocalMLPs, of_codes: Tensor) -> Tensor:
     """Signed distances (N,); of_codes (G, H) is what the first layer makes of the regions' codes."""
     geometry = _packed(mlps, of_codes)
-    pairs, weights, inverse = _pairs(person)
+    pairs, weights, inverse, _ = _pairs(person)
     return _blended(fused.distances, pairs, weights, (geometry,), geometry.of_codes.shape[1], 1)[inverse, 0]
 
 
@@ -49,13 +49,49 @@ def sdf_and_color(
     """Signed distances (N,) and colours (N, 3)."""
     geometry, color, between = _packed(mlps, of_codes), _packed(color_mlps, of_color_codes), _packed_link(link)
     widest = max(geometry.of_codes.shape[1], color.of_codes.shape[1], len(between.first_bias))
-    pairs, weights, inverse = _pairs(person)
+    pairs, weights, inverse, _ = _pairs(person)
     found = _blended(fused.distances_and_colors, pairs, weights, (geometry, between, color), widest, 4)[inverse]
     return found[:, 0], found[:, 1:]
 
 
-def _pairs(person: OfPerson) -> tuple[fused.Pairs, Tensor, Tensor]:
-    """The pairs of points that are sorted so that close ones are together, weights (N, K + 1), and the way back (N,)."""
+def sdf_and_gradient(person: OfPerson, mlps: LocalMLPs, of_codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Signed distances (N,) and their gradients (N, P) by the points."""
+    geometry, backwards = _packed(mlps, of_codes), _packed_backwards(mlps)
+    pairs, weights, inverse, index = _pairs(person)
+    found = np.zeros((weights.numel(), 1 + pairs.x.shape[1]), np.float32)
+    widest = max(geometry.of_codes.shape[1], backwards.of_points.shape[1] * fused.OUT)
+    step = widest * LANES
+    scratch = (3 + len(mlps.biases)) * step
+    run(
+        fused.distances_and_gradients, len(pairs.pieces), torch.get_num_threads(), step, pairs, geometry, backwards, found,
+        scratch=scratch,
+    )  # fmt: skip
+    of_pairs = torch.from_numpy(found).view(*weights.shape, -1)
+    sdf, gradient = (weights[..., None] * of_pairs).sum(1).split([1, pairs.x.shape[1]], 1)
+    gradient[:, :3] += _by_weights(person, torch.from_numpy(pairs.x[:, :3]), index, weights, of_pairs[..., 0] - sdf)
+    return sdf[inverse, 0], gradient[inverse]
+
+
+def _by_weights(person: OfPerson, x: Tensor, index: Tensor, weights: Tensor, apart: Tensor) -> Tensor:
+    """What the weights' own change adds to a gradient, (N, 3).
+
+    A weight is exp(-q) over their sum, q = d^2 / (2 b^2 D^2), with D the distance to the anchor that says how far the
+    surroundings go: the sum of values v changes by -sum w (v - sum w v) dq, and `apart` (N, K + 1) is v - sum w v.
+    """
+    between = x[:, None] - person.anchors[index]  # (N, K, 3)
+    squares = between.square().sum(2)
+    reach = squares[:, person.sizes.blend_neighbors - 1, None]
+    pulled = weights * apart
+    all_squares = nnf.pad(squares, (0, 1), value=person.whole**2)
+    of_reach = (pulled * all_squares).sum(1, keepdim=True) / reach.square()
+    to_reach = between[:, person.sizes.blend_neighbors - 1]
+    found = (pulled[:, :-1, None] * between).sum(1) / reach - of_reach * to_reach
+    return -found / person.sizes.blend_width**2
+
+
+def _pairs(person: OfPerson) -> tuple[fused.Pairs, Tensor, Tensor, Tensor]:
+    """The pairs of points that are sorted so that close ones are together, their weights (N, K + 1), the way back (N,), and the
+    nearest anchors (N, K)."""
     kernels.announce()
     sizes, order = person.sizes, close_together(person.points[:, :3])
     x, count, near = np.ascontiguousarray(person.points[order].numpy()), len(order), person.sizes.neighbors
@@ -68,7 +104,7 @@ def _pairs(person: OfPerson) -> tuple[fused.Pairs, Tensor, Tensor]:
     mlp = np.array(sizes.mlp_of_region)
     pairs = fused.Pairs(_pieces(begin), rows, near + 1, x, centers, person.sides.numpy(), mlp)
     inverse = torch.empty_like(order).index_copy_(0, order, torch.arange(count))
-    return pairs, torch.from_numpy(weights), inverse
+    return pairs, torch.from_numpy(weights), inverse, torch.from_numpy(index)
 
 
 def _blended(
@@ -101,6 +137,13 @@ def _packed(mlps: LocalMLPs, of_codes: Tensor) -> fused.Mlps:
     W = torch.stack([*mlps.weights], 1) if len(mlps.weights) else mlps.last.new_empty(count, 0, hidden, hidden)
     b = torch.stack([*mlps.biases][1:], 1) if len(mlps.weights) else mlps.last.new_empty(count, 0, hidden)
     return fused.Mlps(_filled(of_codes), of_points, _in_blocks(W), _filled(b), last, _filled(mlps.last_bias), hidden)
+
+
+def _packed_backwards(mlps: LocalMLPs) -> fused.Backwards:
+    of_points = _in_blocks(mlps.of_point.mT[:, None])[:, 0]
+    count, hidden = mlps.last.shape[:2]
+    W = torch.stack([W.mT for W in mlps.weights], 1) if len(mlps.weights) else mlps.last.new_empty(count, 0, hidden, hidden)
+    return fused.Backwards(of_points, _in_blocks(W), np.ascontiguousarray(mlps.last.detach()[..., 0].numpy()))
 
 
 def _packed_link(link: nn.Sequential) -> fused.Link:

@@ -74,16 +74,25 @@ class Nphm(nn.Module):
 
         Where gradients are recorded, those of the gradients are too: a loss may have normals.
         """
-        recorded = torch.is_grad_enabled()
-        with torch.enable_grad():
-            x = points if points.requires_grad else points.detach().requires_grad_()
-            sdf = self.sdf(x, codes)
-            (gradient,) = torch.autograd.grad(sdf.sum(), x, create_graph=recorded)
-        return (sdf, gradient) if recorded else (sdf.detach(), gradient)
+        if not torch.is_grad_enabled():
+            return self._sdf_and_gradient_alone(points, codes)
+        x = points if points.requires_grad else points.detach().requires_grad_()
+        sdf = self.sdf(x, codes)
+        (gradient,) = torch.autograd.grad(sdf.sum(), x, create_graph=True)
+        return sdf, gradient
 
     def normals(self, points: Tensor, codes: Codes) -> Tensor:
         """Unit normals (B, N, 3) of the level that each point lies on."""
         return torch.nn.functional.normalize(self.sdf_and_gradient(points, codes)[1], dim=2)
+
+    def _sdf_and_gradient_alone(self, points: Tensor, codes: Codes) -> tuple[Tensor, Tensor]:
+        """The same where nothing is recorded: the field at rest has a way of its own."""
+        with torch.enable_grad():
+            x = points.detach().requires_grad_()
+            places = self._at_rest(x, codes)
+        sdf, at_rest = self.canonical.sdf_and_gradient(places, codes.geometry)
+        (gradient,) = torch.autograd.grad(places, x, at_rest)
+        return sdf / UNITS, gradient / UNITS
 
     def _at_rest(self, points: Tensor, codes: Codes) -> Tensor:
         anchors = self.canonical.anchors(codes.geometry)

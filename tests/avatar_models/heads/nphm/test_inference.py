@@ -29,6 +29,18 @@ def test_the_kernel_says_what_the_tensors_say(sizes: NphmSizes, count: int) -> N
         assert (found - exact).abs().max() < 2e-6 * exact.abs().max()
 
 
+@pytest.mark.parametrize("sizes", [TINY, WIDER, replace(TINY, geometry_layers=2, hyper=4)])
+@pytest.mark.parametrize("count", [1, 700])
+def test_the_kernels_gradients_are_those_of_float64(sizes: NphmSizes, count: int) -> None:
+    model, given = tiny(sizes).canonical, codes(2, sizes)
+    x = 4 * points(2, count, 3 + sizes.hyper)
+    found = model.sdf_and_gradient(x, given.geometry)
+    expected = model.double().sdf_and_gradient(x.double(), given.geometry.double())
+    for some, exact in zip(found, expected, strict=True):
+        assert some.dtype == torch.float32 and some.shape == exact.shape
+        assert (some - exact).abs().max() < 2e-6 * exact.abs().max()
+
+
 def test_softplus_is_that_of_float64_and_keeps_nan() -> None:
     x = torch.linspace(-0.4, 0.4, 64 * LANES)
     h, on = x.numpy().copy(), torch.empty(64, dtype=torch.int64).numpy()
@@ -71,6 +83,8 @@ def test_the_bits_are_the_same_for_any_number_of_threads() -> None:
     for threads in (1, 3):
         torch.set_num_threads(threads)
         with torch.no_grad():
-            found.append(model.canonical.sdf_and_color(torch.cat([x, x[..., :2]], 2), given.geometry, given.appearance))
+            places = torch.cat([x, x[..., :2]], 2)
+            _, color = model.canonical.sdf_and_color(places, given.geometry, given.appearance)
+            found.append((color, *model.canonical.sdf_and_gradient(places, given.geometry)))
     torch.set_num_threads(before)
-    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

@@ -1,0 +1,200 @@
+"""A head through a sequence of point clouds: one identity, and each frame's expression and rigid pose.
+
+The identity comes of a few key frames together (shared_identity). Then every frame is solved alone by damped Gauss-Newton
+steps: Levenberg-Marquardt with reweighted distances. Each key frame starts two chains of frames, forwards and backwards, in
+which a frame starts from the one before; all chains go on side by side. Last, if asked for, all frames are solved together with
+a pull between neighbours.
+F frames, N points, E values of an expression's code, D of an identity's, S = E + 6. Metres and radians.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from avatar_models.heads.nphm.chains import chain_solve
+from avatar_models.heads.nphm.clouds import Clouds
+from avatar_models.heads.nphm.linearised import Linearised, linearised
+from avatar_models.heads.nphm.model import Codes, Nphm
+from avatar_models.heads.nphm.poses import Poses
+from avatar_models.heads.nphm.shared_identity import IdentityOptions, States, find_identity
+
+LEAST_DAMPING = 1e-6
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """Raises ValueError for options that solve nothing."""
+
+    points: int = 500  # of each frame
+    clamps: tuple[float, ...] = (0.0125, 0.004, 0.004, 0.004)  # one for each step: a distance beyond it loses its pull, metres
+    expression: float = 2e-6  # square metres of mean squared distance that a code's squared length costs
+    damping: float = 1e-3  # to start with: the share that is added to the diagonal
+
+    def __post_init__(self) -> None:
+        if self.points < 1 or not self.clamps or min(self.clamps) <= 0:
+            raise ValueError(
+                f"points = {self.points} and clamps = {self.clamps}: both need at least one, and clamps above zero"
+            )
+
+
+@dataclass(frozen=True)
+class TrackingOptions:
+    """Raises ValueError where there is no key frame."""
+
+    key_frames: int = 5
+    identity: IdentityOptions = field(default_factory=IdentityOptions)
+    frames: FrameOptions = field(default_factory=FrameOptions)
+    smoothness: float = 0.0  # square metres that the squared step of an expression's code from frame to frame costs
+    smoothing_steps: int = 2
+
+    def __post_init__(self) -> None:
+        if self.key_frames < 1:
+            raise ValueError(f"key_frames = {self.key_frames}: an identity comes of one frame at least")
+
+
+@dataclass(frozen=True)
+class Tracked:
+    codes: Codes  # identity and appearance (1, D), the latter zeros; expressions (F, E)
+    poses: Poses
+    misfit: Tensor  # (F,) root of the mean squared distance, each counting as its clamp lets it
+
+
+def track(model: Nphm, clouds: Clouds, start: Poses, options: TrackingOptions, seed: int = 0) -> Tracked:
+    """The head of all frames, from their rough poses. Raises ValueError where there are not as many of both."""
+    if len(start) != len(clouds):
+        raise ValueError(f"there are {len(start)} rough poses for {len(clouds)} frames")
+    keys = key_frames(len(clouds), options.key_frames)
+    geometry, of_keys = find_identity(model, clouds, keys.tolist(), start[keys], options.identity, seed)
+    states, misfit = track_frames(model, geometry, clouds, keys, of_keys, options.frames, seed)
+    if options.smoothness > 0:
+        states, misfit = smoothed(model, geometry, clouds, states, options, seed)
+    return Tracked(Codes(geometry, torch.zeros_like(geometry), states.expression), states.poses, misfit)
+
+
+def key_frames(count: int, wanted: int) -> Tensor:
+    """Frames spread over a sequence, each in the middle of its share: (K,)."""
+    wanted = min(wanted, count)
+    return ((torch.arange(wanted) + 0.5) * count / wanted).long()
+
+
+def track_frames(
+    model: Nphm, geometry: Tensor, clouds: Clouds, keys: Tensor, of_keys: States, options: FrameOptions, seed: int = 0
+) -> tuple[States, Tensor]:
+    """States of all frames, of an identity (1, D) and the key frames' (K,) rough states; and their misfit (F,)."""
+    every = torch.arange(len(clouds))
+    away = (every[:, None] - keys).abs()
+    nearest = away.argmin(1)
+    rank, before = away.min(1).values, every - (every - keys[nearest]).sign()
+    states = of_keys[nearest]
+    misfit = states.expression.new_zeros(len(clouds))
+    for step in range(int(rank.max()) + 1):
+        frames = (rank == step).nonzero()[:, 0]
+        points = _drawn(clouds, frames, options, seed)
+        found, misfit[frames] = solve_frames(model, geometry, points, states[before[frames]], options)
+        states = _replaced(states, frames, found)
+    return states, misfit
+
+
+def solve_frames(model: Nphm, geometry: Tensor, points: Tensor, start: States, options: FrameOptions) -> tuple[States, Tensor]:
+    """States of frames that do not know of each other, of points (F, N, 3) in the world; and their misfit (F,)."""
+    states, at = start, _linearised(model, geometry, points, start)
+    damping = points.new_full((len(points),), options.damping)
+    for clamp in options.clamps:
+        H, b = normal_equations(at, states.expression, clamp, options.expression)
+        tried = states.stepped(damped_step(H, b, damping))
+        then = _linearised(model, geometry, points, tried)
+        before = energy(at, states.expression, clamp, options.expression)
+        better = energy(then, tried.expression, clamp, options.expression) < before
+        states, at = _where(better, tried, states), then.chosen(better, at)
+        damping = torch.where(better, damping / 5, damping * 10).clamp_min(LEAST_DAMPING)
+    return states, _misfit(at, options.clamps[-1])
+
+
+def smoothed(
+    model: Nphm, geometry: Tensor, clouds: Clouds, states: States, options: TrackingOptions, seed: int = 0
+) -> tuple[States, Tensor]:
+    """All frames solved together, expressions of neighbours pulled to each other: Gauss-Newton steps from states close by."""
+    points = _drawn(clouds, torch.arange(len(clouds)), options.frames, seed)
+    clamp, weight = options.frames.clamps[-1], options.smoothness
+    pull = torch.zeros(states.expression.shape[1] + 6)
+    pull[: states.expression.shape[1]] = weight
+    at = _linearised(model, geometry, points, states)
+    for _ in range(options.smoothing_steps):
+        H, b = normal_equations(at, states.expression, clamp, options.frames.expression)
+        step = chain_solve(H, b, pull, states.expression)
+        states = states.stepped(step)
+        at = _linearised(model, geometry, points, states)
+    return states, _misfit(at, clamp)
+
+
+def influence(sdf: Tensor, clamp: float) -> Tensor:
+    """How much of its pull a distance keeps: Geman and McClure's weights, one at zero, a quarter at the clamp."""
+    return (1 + (sdf / clamp).square()).reciprocal().square()
+
+
+def energy(at: Linearised, expression: Tensor, clamp: float, weight: float) -> Tensor:
+    """What a frame's steps make small (F,), square metres: mean r^2 / (1 + r^2 / clamp^2) + weight |z|^2."""
+    return _robust(at.sdf, clamp) + weight * expression.square().sum(1)
+
+
+def normal_equations(at: Linearised, expression: Tensor, clamp: float, weight: float) -> tuple[Tensor, Tensor]:
+    """Half the energy's reweighted curvature (F, S, S), and half its slope (F, S)."""
+    w = influence(at.sdf, clamp) / at.sdf.shape[1]
+    weighted = w[..., None] * at.jacobian
+    H, b = weighted.mT @ at.jacobian, (weighted.mT @ at.sdf[..., None])[..., 0]
+    size = expression.shape[1]
+    H[:, range(size), range(size)] += weight
+    b[:, :size] += weight * expression
+    return H, b
+
+
+def damped_step(H: Tensor, b: Tensor, damping: Tensor) -> Tensor:
+    """Levenberg-Marquardt's step (F, S), damping (F,)."""
+    diagonal = H.diagonal(dim1=1, dim2=2)
+    least = 1e-9 * diagonal.amax(1, keepdim=True).clamp_min(1e-12)  # what no point sees stays where it is
+    damped = H + torch.diag_embed(damping[:, None] * diagonal + least)
+    factor, failed = torch.linalg.cholesky_ex(damped)
+    step = -torch.cholesky_solve(b[..., None], factor)[..., 0]
+    return torch.where((failed > 0)[:, None], torch.zeros_like(step), step)
+
+
+def _linearised(model: Nphm, geometry: Tensor, points: Tensor, states: States) -> Linearised:
+    return linearised(model, geometry, states.expression, states.poses.to_head(points))
+
+
+def _robust(sdf: Tensor, clamp: float) -> Tensor:
+    return (sdf.square() / (1 + (sdf / clamp).square())).mean(1)
+
+
+def _misfit(at: Linearised, clamp: float) -> Tensor:
+    return _robust(at.sdf, clamp).sqrt()
+
+
+def _drawn(clouds: Clouds, frames: Tensor, options: FrameOptions, seed: int) -> Tensor:
+    """Points (F, N, 3) of frames: the same ones of a frame whichever others are asked with it."""
+    generators = [torch.Generator().manual_seed(seed * len(clouds) + frame) for frame in frames.tolist()]
+    drawn = [clouds.draw([f], options.points, random)[0] for f, random in zip(frames.tolist(), generators, strict=True)]
+    return torch.cat(drawn)
+
+
+def _where(which: Tensor, states: States, others: States) -> States:
+    return States(
+        torch.where(which[:, None], states.expression, others.expression),
+        Poses(
+            torch.where(which[:, None, None], states.poses.rotation, others.poses.rotation),
+            torch.where(which[:, None], states.poses.translation, others.poses.translation),
+        ),
+    )
+
+
+def _replaced(states: States, frames: Tensor, found: States) -> States:
+    return States(
+        states.expression.index_copy(0, frames, found.expression),
+        Poses(
+            states.poses.rotation.index_copy(0, frames, found.poses.rotation),
+            states.poses.translation.index_copy(0, frames, found.poses.translation),
+        ),
+    )
