@@ -2,8 +2,9 @@
 
     python -m bench.nphm_points PRIOR HEAD_FILE [PEOPLE]
 
-PRIOR is models/nphm of a project that has trained one, HEAD_FILE the file of the head whose people it was trained on. The people
-that it kept for judging do 20 frames each: random mixtures of expressions that training has not seen, one into the next, while the head turns by up to 20 degrees and moves by up to 5 cm. A frame's cloud is what is left of 5,000 points of the surface
+PRIOR is models/nphm of a project that has trained one, HEAD_FILE the file of the head whose people it was trained on. The
+people that it kept for judging do 20 frames each: random mixtures of expressions that training has not seen, one into the next,
+while the head turns by up to 20 degrees and moves by up to 5 cm. A frame's cloud is what is left of 5,000 points of the surface
 when 15 % are missing around a place that stays the same, and 15 % around three that are other ones in each frame; with Gaussian
 noise of 0.5 mm, and 3 % of points that are off by centimetres. Rough poses are wrong by 5 degrees and 1 cm.
 
