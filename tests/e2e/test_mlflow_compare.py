@@ -86,8 +86,9 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 
 
 def row(page: Any, name: str) -> Any:
-    """A run's row in the table, found by its name or the start of it."""
-    return page.get_by_role("row").filter(has=page.get_by_role("link", name=name)).first
+    """A run's row in the table, found by its name or its first words: evaluate is not evaluate_oneshot."""
+    first_words = re.compile(rf"^{re.escape(name)}\b")
+    return page.get_by_role("row").filter(has=page.get_by_role("link", name=first_words)).first
 
 
 def expand(page: Any, name: str) -> None:
