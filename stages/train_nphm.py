@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from avatar_models.model_folder import FACTS, TENSORS
-from pipelines import tables
-from pipelines.atomic import write_bytes_atomic
-from pipelines.curve_file import write_curve
 from pipelines.fanout import FanOutResult, run_and_assemble
+from pipelines.fleet.outs import ModelOuts
 from pipelines.main import run_stage
 from pipelines.params import load_params
 from pipelines.prior.items import prior_item, prior_step
@@ -21,22 +16,12 @@ from pipelines.schedule import AS_LONG_AS_IT_TAKES_S
 from pipelines.subject_runs import subject_runs
 
 MODEL = Path("models/nphm")
-METRICS, CURVE = Path("metrics/train_nphm.json"), Path("plots/nphm_curve.csv")
+OUTS = ModelOuts(MODEL, Path("metrics/train_nphm.json"), Path("plots/nphm_curve.csv"))
 
 
 def assemble(result: FanOutResult) -> list[dict[str, float]]:
-    """Writes the prior, its figures and its curve, where one was trained; returns the curve."""
-    tables.write_table(result.quarantine_table(), tables.QUARANTINE, MODEL / "quarantine.parquet")
-    curve: list[dict[str, float]] = []
-    figures: Mapping[str, Any] = {}
-    for name in result.entries:
-        entry = result.last(name)
-        for file in (TENSORS, FACTS, CARD):
-            entry.copy_to(file, MODEL / file)
-        curve, figures = json.loads(entry.read_bytes("curve.json")), entry.summary
-    write_bytes_atomic(METRICS, (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode())
-    write_curve(CURVE, curve)
-    return curve
+    """Writes the prior with its card; returns the curve."""
+    return OUTS.write(result, (TENSORS, FACTS, CARD))
 
 
 def main() -> None:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from avatar_models.model_folder import FACTS, TENSORS
-from pipelines import tables
-from pipelines.atomic import write_bytes_atomic
-from pipelines.curve_file import write_curve
 from pipelines.fanout import FanOutResult, run_and_assemble
+from pipelines.fleet.outs import ModelOuts
 from pipelines.main import run_stage
 from pipelines.oneshot.evaluation import MODEL
 from pipelines.oneshot.items import model_item, model_step, say_what_is_off
@@ -21,26 +16,18 @@ from pipelines.runs import stage_run
 from pipelines.schedule import AS_LONG_AS_IT_TAKES_S
 from pipelines.subject_runs import subject_runs
 
-METRICS, CURVE = Path("metrics/train_oneshot.json"), Path("plots/oneshot_curve.csv")
+OUTS = ModelOuts(MODEL, Path("metrics/train_oneshot.json"), Path("plots/oneshot_curve.csv"))
 PICTURES = Path("plots/oneshot_progress")
 
 
 def assemble(result: FanOutResult) -> list[dict[str, float]]:
-    """Writes the model, its figures and its curve, where one was trained; returns the curve."""
-    tables.write_table(result.quarantine_table(), tables.QUARANTINE, MODEL / "quarantine.parquet")
+    """Writes the model and the pictures of its probes; returns the curve."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    curve: list[dict[str, float]] = []
-    figures: Mapping[str, Any] = {}
     for name in result.entries:
         entry = result.last(name)
-        for file in (TENSORS, FACTS):
-            entry.copy_to(file, MODEL / file)
         if PROGRESS in entry.files:  # there is none without test subjects
             entry.copy_to(PROGRESS, PICTURES / f"{name}.png")
-        curve, figures = json.loads(entry.read_bytes("curve.json")), entry.summary
-    write_bytes_atomic(METRICS, (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode())
-    write_curve(CURVE, curve)
-    return curve
+    return OUTS.write(result, (TENSORS, FACTS))
 
 
 def main() -> None:

@@ -8,4 +8,5 @@ watch       tells the curve and pictures while it goes on
 trainer     trains to the end, in this process, or
 ray_train   in several
 profiling   some steps in torch's profiler
+outs        what the stage leaves
 """
