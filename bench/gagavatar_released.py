@@ -29,6 +29,7 @@ from avatar_models.cameras import Camera, cropped
 from avatar_models.gagavatar import RELEASED
 from avatar_models.gagavatar.branches import encoded
 from avatar_models.gagavatar.lifting import plane
+from avatar_models.gagavatar.photo_colors import Photos
 from avatar_models.gagavatar.released import read_released
 from avatar_models.gaussians import Gaussians
 from avatar_models.splatting.reference import splat_reference
@@ -183,7 +184,7 @@ def main() -> None:
     vertices = torch.randn(1, 5023, 3) * torch.tensor([0.35, 0.5, 0.4])
     beside = torch.cat([theirs.head_base[None], F_id[:, None].expand(-1, 5023, -1)], 2)
     g = theirs.gs_generator_g(beside, code)
-    person = ours.person(photo, camera)
+    person = ours.person(Photos(photo, camera, vertices / UNITS))
     compare("expression branch: colours", person.on_vertices.colors, g["colors"])
     compare("expression branch: opacities", person.on_vertices.opacities[..., None], g["opacities"])
     compare("expression branch: scales", person.on_vertices.scales * UNITS, g["scales"])

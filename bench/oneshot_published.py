@@ -25,6 +25,7 @@ from avatar_models.cameras import Camera
 from avatar_models.gagavatar import GAGAvatar
 from avatar_models.gagavatar.avatar import avatar_of
 from avatar_models.gagavatar.branches import MAX_SCALE
+from avatar_models.gagavatar.photo_colors import Photos
 from avatar_models.gagavatar.sizes import published
 from avatar_models.heads.procedural import procedural_head
 from avatar_models.splatting import splat
@@ -93,12 +94,13 @@ def main() -> None:
     side = model.sizes.image_size
     camera = camera_of(side, device)
     rig = head.rig.take(chosen).to(device)
-    photo = torch.rand(1, 3, side, side, device=device)
+    heads = rig.template[None]
+    photo = Photos(torch.rand(1, 3, side, side, device=device), camera, heads)
     name = torch.cuda.get_device_name() if device == "cuda" else f"{threads} threads"
     print(f"{name}: {model.sizes.num_gaussians:,} Gaussians, {side} pixels")
 
-    made = seconds(lambda: model.person(photo, camera), 3)
-    avatar = avatar_of(model, model.person(photo, camera), rig, torch.zeros(head.num_identity, device=device))
+    made = seconds(lambda: model.person(photo), 3)
+    avatar = avatar_of(model, model.person(photo), rig, torch.zeros(head.num_identity, device=device))
     condition = torch.zeros(avatar.condition_size, device=device)
     gaussians = avatar.gaussians(condition)
     features: Tensor = splat(gaussians, camera).image

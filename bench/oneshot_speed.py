@@ -53,10 +53,10 @@ def main() -> None:
     times = []
     with torch.no_grad():
         start = time.perf_counter()
-        person = model.person(batch.photos, batch.cameras)
+        person = model.person(batch.photos_on(training.rig))
         made = time.perf_counter() - start
         avatar = avatar_of(model, person, training.rig, batch.identity[0])
-        condition = torch.cat([batch.expression, batch.jaw, batch.eyes], 1)[0]
+        condition = batch.wanted.conditions[0]
         background = torch.zeros(3)
         for index in range(DRIVEN + WARM):
             start = time.perf_counter()

@@ -5,16 +5,21 @@ B photos, V vertices, S points along a side of a plane, C channels of a colour, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from avatar_models.gagavatar.photo_colors import VertexColors
 from avatar_models.gagavatar.settings import BLACK, RGB, Setting, activated
 
 MAX_SCALE = 0.01
 """Metres."""
+
+OPAQUE = 2.0
+"""Before the sigmoid: the first opacity of what the photo shows, and less that of what it hides."""
 
 FREQUENCIES = 4  # of the direction's encoding
 DIRECTION_DIM = 3 * (2 * FREQUENCIES + 1)
@@ -54,13 +59,24 @@ class ExpressionBranch(nn.Module):
 
         self.colors, self.opacities, self.scales, self.quats = head(feature_dim), head(1), head(3), head(4)
 
-    def forward(self, features: Tensor, direction: Tensor, setting: Setting) -> Attributes:
-        """features (B, V, inputs), encoded direction (B, D)."""
+    def start_with(self, scale: float) -> None:
+        """First scales, a share of the largest."""
+        last = self.scales[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.constant_(last.bias, before_sigmoid(scale))
+
+    def forward(self, features: Tensor, direction: Tensor, setting: Setting, first: VertexColors | None = None) -> Attributes:
+        """features (B, V, inputs), encoded direction (B, D), and what the Gaussians start from: the photo's colours, and
+        opaque where the vertex is seen."""
         f = self.trunk(features)
         f = torch.cat([f, direction[:, None].expand(-1, f.shape[1], -1)], 2)
+        colors, opacities = self.colors(f), self.opacities(f)[..., 0]
+        if first is not None:
+            colors = started(colors, first.colors, 2)
+            opacities = opacities + OPAQUE * (2 * first.seen - 1)
         return Attributes(
-            colors=activated(self.colors(f), 2),
-            opacities=torch.sigmoid(self.opacities(f))[..., 0],
+            colors=activated(colors, 2),
+            opacities=torch.sigmoid(opacities),
             scales=MAX_SCALE * torch.sigmoid(self.scales(f)),
             quats=setting.vertex_quats(self.quats(f)),
         )
@@ -79,6 +95,14 @@ class LiftingBranch(nn.Module):
             nn.Conv2d(hidden, feature_dim + 1 + 3 + 4 + 1, 1),
         )  # fmt: skip
 
+    def start_with(self, scale: float, lift: float) -> None:
+        """First scales, and how far points leave their plane: shares of the largest, before anything is learned."""
+        last = self.convs[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        _, _, scales, _, lifts = last.bias.split([self.feature_dim, 1, 3, 4, 1])
+        nn.init.constant_(scales, before_sigmoid(scale))
+        nn.init.constant_(lifts, before_sigmoid(lift))
+
     def forward(
         self, features: Tensor, direction: Tensor, setting: Setting, first_colors: Tensor | None = None
     ) -> tuple[Attributes, Tensor]:
@@ -88,8 +112,7 @@ class LiftingBranch(nn.Module):
         out = self.convs(torch.cat([features, direction], 1))
         colors, opacities, scales, quats, lifts = out.split([self.feature_dim, 1, 3, 4, 1], 1)
         if first_colors is not None:
-            rgb, rest = colors.split([RGB, self.feature_dim - RGB], 1)
-            colors = torch.cat([rgb + torch.logit(first_colors, BLACK), rest], 1)
+            colors = started(colors, first_colors, 1)
         attributes = Attributes(
             colors=_rows(setting.lifted_colors(colors)),
             opacities=_rows(torch.sigmoid(opacities))[..., 0],
@@ -97,6 +120,16 @@ class LiftingBranch(nn.Module):
             quats=_rows(normalize(quats, dim=1)),
         )
         return attributes, _rows(torch.sigmoid(lifts))[..., 0]
+
+
+def before_sigmoid(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def started(colors: Tensor, first: Tensor, dim: int) -> Tensor:
+    """Colours before activation, of which the first three channels along dim change first ones in [0, 1]."""
+    rgb, rest = colors.split([RGB, colors.shape[dim] - RGB], dim)
+    return torch.cat([rgb + torch.logit(first, BLACK), rest], dim)
 
 
 def _rows(maps: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from avatar_models.cameras import Camera
 
@@ -27,11 +26,3 @@ def plane(camera: Camera, size: int) -> tuple[Tensor, Tensor]:
     o, d = -R.mT @ t, R.mT[:, :, 2:]  # (B, 3, 1)
     distance = (o * d).sum(1, keepdim=True).abs()
     return (o + distance * rays).mT, d[..., 0]
-
-
-def sampled(photos: Tensor, size: int) -> Tensor:
-    """Colours (B, 3, size, size) of photos (B, 3, s, s) where a plane's points are seen."""
-    along = torch.linspace(-1.0, 1.0, size, dtype=photos.dtype, device=photos.device)
-    y, x = torch.meshgrid(along, along, indexing="ij")
-    grid = torch.stack([x, y], 2).expand(len(photos), -1, -1, -1)
-    return grid_sample(photos, grid, padding_mode="border", align_corners=False)

@@ -14,13 +14,22 @@ from torch import Tensor, nn
 from avatar_models.cameras import Camera
 from avatar_models.gagavatar.branches import Attributes, ExpressionBranch, LiftingBranch, encoded
 from avatar_models.gagavatar.encoder import Encoder
-from avatar_models.gagavatar.lifting import MAX_OFFSET, plane, sampled
+from avatar_models.gagavatar.lifting import MAX_OFFSET, plane
+from avatar_models.gagavatar.photo_colors import Photos, on_plane, on_vertices
 from avatar_models.gagavatar.renderer import StyleUNet
 from avatar_models.gagavatar.settings import FIXED, RGB, Setting
 from avatar_models.gagavatar.sizes import GagavatarSizes
 from avatar_models.gaussians import Gaussians
 from avatar_models.rotations import unit_quaternion_to_matrix
 from avatar_models.splatting import splat
+
+SEEN_DIM = RGB + 1
+"""Values that a vertex learns from the photo: a colour, and whether it is seen."""
+FIRST_SCALE = 0.3
+"""Share of MAX_SCALE that Gaussians start with."""
+FIRST_LIFT = 0.12
+"""Share of MAX_OFFSET that lifted points leave their plane by before anything is learned: then the head's vertices lie in front
+of them, and an expression is seen from the start."""
 
 
 @dataclass(frozen=True)
@@ -55,38 +64,49 @@ class GAGAvatar(nn.Module):
         self.encoder = Encoder(sizes.encoder, sizes.plane_size)
         self.vertex_features = nn.Parameter(torch.randn(sizes.num_vertices, width))
         global_width = sizes.encoder.hidden_size if sizes.global_feature else 0
-        self.expression = ExpressionBranch(width + global_width, width, sizes.head_hidden, sizes.feature_dim)
-        self.lifting = nn.ModuleList([LiftingBranch(fused, fused // 2, sizes.feature_dim) for _ in sizes.planes])
+        seen_width = SEEN_DIM if sizes.photo_colors else 0
+        self.expression = ExpressionBranch(width + global_width + seen_width, width, sizes.head_hidden, sizes.feature_dim)
+        lifting = [LiftingBranch(fused, fused // 2, sizes.feature_dim) for _ in sizes.planes]
+        if sizes.photo_colors:
+            self.expression.start_with(FIRST_SCALE)
+            for branch in lifting:
+                branch.start_with(FIRST_SCALE, FIRST_LIFT)
+        self.lifting = nn.ModuleList(lifting)
         self.renderer = None if sizes.renderer is None else StyleUNet(sizes.feature_dim, sizes.renderer, sizes.photo_colors)
 
-    def forward(self, photos: Tensor, cameras: Camera, vertices: Tensor, views: Camera) -> tuple[Pictures, Person]:
-        """Photos (B, 3, s, s) seen by cameras, driven to vertices (B, V, 3) and seen by views; all batches of B."""
-        person = self.person(photos, cameras)
+    def forward(self, photos: Photos, vertices: Tensor, views: Camera) -> tuple[Pictures, Person]:
+        """B photos, driven to vertices (B, V, 3) and seen by B views."""
+        person = self.person(photos)
         return self.pictures(self.features(person, vertices, views)), person
 
-    def person(self, photos: Tensor, cameras: Camera) -> Person:
-        """What photos (B, 3, s, s) in [0, 1] over black say of B people, seen by cameras."""
-        with self.mixed(photos):
-            F_local, F_id = self.encoder(photos, self.setting)
-        F_local, F_id = F_local.to(photos.dtype), F_id.to(photos.dtype)
-        points, axis = plane(cameras, self.sizes.plane_size)
+    def person(self, photos: Photos) -> Person:
+        """What photos say of B people."""
+        pictures, size = photos.pictures, self.sizes.plane_size
+        with self.mixed(pictures):
+            F_local, F_id = self.encoder(pictures, self.setting)
+        F_local, F_id = F_local.to(pictures.dtype), F_id.to(pictures.dtype)
+        points, axis = plane(photos.cameras, size)
         direction = encoded(axis)
-        first_colors = sampled(photos, self.sizes.plane_size) if self.sizes.photo_colors else None
+        first_colors = on_plane(pictures, size) if self.sizes.photo_colors else None
         lifted, places = [], []
         for branch, (at_0, at_1) in zip(self.lifting, self.sizes.planes, strict=True):
             attributes, lift = branch(F_local, direction, self.setting, first_colors)
             offset = MAX_OFFSET * (at_0 + (at_1 - at_0) * lift)
             lifted.append(attributes)
             places.append(points + offset[..., None] * axis[:, None])
-        return Person(self.on_vertices(F_id, direction), joined(lifted), torch.cat(places, 1))
+        return Person(self.on_vertices(F_id, direction, photos), joined(lifted), torch.cat(places, 1))
 
-    def on_vertices(self, F_id: Tensor, direction: Tensor) -> Attributes:
+    def on_vertices(self, F_id: Tensor, direction: Tensor, photos: Photos) -> Attributes:
         """Attributes of the V Gaussians on vertices, of global features (B, H)."""
         batch, count = len(F_id), self.sizes.num_vertices
         features = [self.vertex_features.expand(batch, -1, -1)]
         if self.sizes.global_feature:
             features.append(F_id[:, None].expand(-1, count, -1))
-        attributes: Attributes = self.expression(torch.cat(features, 2), direction, self.setting)
+        first = None
+        if self.sizes.photo_colors:
+            first = on_vertices(photos)
+            features.append(torch.cat([first.colors, first.seen[..., None]], 2))
+        attributes: Attributes = self.expression(torch.cat(features, 2), direction, self.setting, first)
         return attributes
 
     def gaussians(self, person: Person, vertices: Tensor) -> Iterator[Gaussians]:

@@ -23,6 +23,7 @@ from avatar_models.avatar import render
 from avatar_models.baselines import copy_source, warp_by_landmarks
 from avatar_models.face_embedding import FaceEmbedder
 from avatar_models.gagavatar.avatar import avatar_of
+from avatar_models.gagavatar.photo_colors import Photos
 from avatar_models.gagavatar.storage import read_model
 from avatar_models.lpips import Lpips, load_lpips
 from avatar_models.reenactment import (
@@ -41,7 +42,7 @@ from pipelines.evaluation import PAIR, distances, measured, panel, store_video
 from pipelines.faces import FACE_COLUMNS, as_bytes, face_columns, face_means, footage_of, rounded
 from pipelines.fanout import Item, ItemRejected
 from pipelines.lpips_asset import LpipsFiles
-from pipelines.oneshot.pairs import Batch, Frames, Pairs, frames_of
+from pipelines.oneshot.pairs import Batch, Frames, Pairs, Poses, frames_of
 from pipelines.png import png_bytes
 from pipelines.splits import spread
 from pipelines.subject import read_tables
@@ -72,6 +73,7 @@ class Scene:
     frames: Frames  # of the driver
     batch: Batch  # T pairs: the photo, and the driver's frames
     identity: Tensor  # (I,) of the photo's person
+    shown: Poses  # (1) of the photo
     rows: NDArray[np.int64]  # (T,) of the driver's frames
 
     @property
@@ -158,7 +160,7 @@ class JudgeOneshot:
                 seen.cameras, K=seen.cameras.K.expand(count, -1, -1), viewmat=seen.cameras.viewmat.expand(count, -1, -1)
             ),
         )
-        return Scene(subject, driver, other, batch, seen.identity[0], rows)
+        return Scene(subject, driver, other, batch, seen.identity[0], seen.shown, rows)
 
     def frames(self, subject: str) -> Frames:
         found = frames_of(self.data, [subject])
@@ -185,11 +187,10 @@ class JudgeOneshot:
     @torch.no_grad()
     def rendered(self, scene: Scene) -> Tensor:
         """What the model makes: the photo's person once, and of each frame what moves."""
-        batch = scene.batch.to(self.device)
-        person = self.model.person(batch.photos[:1], batch.cameras[:1])
-        avatar = avatar_of(self.model, person, self.rig, scene.identity.to(self.device))
-        conditions = torch.cat([batch.expression, batch.jaw, batch.eyes], 1)
-        return render(avatar, batch.views, conditions, torch.zeros(3, device=self.device)).cpu()
+        batch, identity = scene.batch.to(self.device), scene.identity.to(self.device)
+        photo = Photos(batch.photos[:1], batch.cameras[:1], scene.shown.to(self.device).vertices(self.rig, identity[None]))
+        avatar = avatar_of(self.model, self.model.person(photo), self.rig, identity)
+        return render(avatar, batch.views, batch.wanted.conditions, torch.zeros(3, device=self.device)).cpu()
 
     def seen(self, scene: Scene) -> Seen:
         """Looks at the photo and at the driving frames."""

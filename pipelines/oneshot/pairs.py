@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avatar_models.cameras import Camera, resized
+from avatar_models.gagavatar.photo_colors import Photos
 from avatar_models.heads.skinning import Rig, pose
 from pipelines.frames import FrameReader, StoredFrame, composite, shrunk
 from pipelines.subject import Tables, above_neck
@@ -38,6 +39,9 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.clip)
+
+    def poses(self, indices: NDArray[np.int64]) -> Poses:
+        return Poses(*(torch.from_numpy(values[indices]) for values in (self.expression, self.jaw, self.eyes)))
 
     def beside(self, index: int, place: float) -> int:
         """Another frame of the same clip: the one at a place in [0, 1) among all others."""
@@ -91,6 +95,32 @@ def _strings(values: Sequence[str]) -> pa.Array:
 
 
 @dataclass(frozen=True)
+class Poses:
+    """How B heads are posed."""
+
+    expression: Tensor  # (B, E)
+    jaw: Tensor  # (B, 3) radians
+    eyes: Tensor  # (B, 6) radians
+
+    def to(self, device: str) -> Poses:
+        return Poses(self.expression.to(device), self.jaw.to(device), self.eyes.to(device))
+
+    @classmethod
+    def of(cls, conditions: Tensor) -> Poses:
+        """What :attr:`conditions` gives."""
+        return cls(*conditions.split([conditions.shape[1] - 9, 3, 6], 1))
+
+    @property
+    def conditions(self) -> Tensor:
+        """(B, E + 9) as avatars take them."""
+        return torch.cat([self.expression, self.jaw, self.eyes], 1)
+
+    def vertices(self, rig: Rig, identity: Tensor) -> Tensor:
+        """Heads (B, V, 3) in metres of identities (B, I)."""
+        return pose(rig, identity, self.expression, torch.zeros_like(self.jaw), self.jaw, self.eyes)
+
+
+@dataclass(frozen=True)
 class Batch:
     """B pairs as the model takes them, on one device."""
 
@@ -101,9 +131,8 @@ class Batch:
     boxes: Tensor  # (B, 4) left, top, right, bottom of the targets' heads in pixels
     views: Camera  # of the targets
     identity: Tensor  # (B, I)
-    expression: Tensor  # (B, E) and what follows: of the targets
-    jaw: Tensor  # (B, 3) radians
-    eyes: Tensor  # (B, 6) radians
+    shown: Poses  # of the photos
+    wanted: Poses  # of the targets
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -111,9 +140,13 @@ class Batch:
     def to(self, device: str) -> Batch:
         return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
+    def photos_on(self, rig: Rig) -> Photos:
+        """The photos, with heads of the rig's vertices."""
+        return Photos(self.photos, self.cameras, self.shown.vertices(rig, self.identity))
+
     def vertices(self, rig: Rig) -> Tensor:
         """The targets' heads (B, V, 3) in metres."""
-        return pose(rig, self.identity, self.expression, torch.zeros_like(self.jaw), self.jaw, self.eyes)
+        return self.wanted.vertices(rig, self.identity)
 
 
 @dataclass(frozen=True)
@@ -147,9 +180,8 @@ class Pairs:
             torch.from_numpy(np.stack([view.box for view in seen])),
             views,
             torch.from_numpy(frames.identity[frames.clip[targets]]),
-            torch.from_numpy(frames.expression[targets]),
-            torch.from_numpy(frames.jaw[targets]),
-            torch.from_numpy(frames.eyes[targets]),
+            frames.poses(photos),
+            frames.poses(targets),
         )
 
     def cameras(self, indices: NDArray[np.int64]) -> Camera:

@@ -14,12 +14,13 @@ import torch
 from avatar_models.avatar import avatar_files, condition_names
 from avatar_models.cameras import Camera, resized
 from avatar_models.gagavatar.avatar import OneshotAvatar, avatar_of
+from avatar_models.gagavatar.photo_colors import Photos
 from avatar_models.gagavatar.storage import StoredModel
 from avatar_models.heads.interface import Head
 from avatar_models.tracking.detect import SEARCH_SCORE, FaceFinder
 from avatar_models.tracking.landmarker import quiet_native_log
 from pipelines.fanout import ItemRejected
-from pipelines.oneshot.pairs import images_of, view_of
+from pipelines.oneshot.pairs import Poses, images_of, view_of
 from pipelines.params import Params
 from pipelines.pictures import decode_picture
 from pipelines.sources import safe_name
@@ -92,8 +93,10 @@ def photo_of(path: Path, tracks: TrackedFrames, stored: StoredModel, head: Head,
     side = stored.model.sizes.image_size
     camera = resized(tracks.camera, side, side)
     image = images_of([view_of(tracks.crop(0), camera).image])
-    person = stored.model.person(image.to(device), camera.to(device))
     rig = head.rig.take(stored.vertices).to(device, torch.float32)
+    identity = tracks.identity.to(device)
+    shown = Poses.of(torch.from_numpy(tracks.tracks.conditions[:1])).to(device).vertices(rig, identity[None])
+    person = stored.model.person(Photos(image.to(device), camera.to(device), shown))
     name = person_name(path)
     facts = {
         "subject_id": name,
@@ -105,4 +108,4 @@ def photo_of(path: Path, tracks: TrackedFrames, stored: StoredModel, head: Head,
         "camera": camera_as_dict(camera),
         "background": "black",
     }
-    return Photo(name, avatar_of(stored.model, person, rig, tracks.identity.to(device)), camera, facts)
+    return Photo(name, avatar_of(stored.model, person, rig, identity), camera, facts)

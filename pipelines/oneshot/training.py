@@ -64,7 +64,7 @@ class OneshotTraining:
         self.model.train()
         vertices = batch.vertices(self.rig)
         try:
-            pictures, person = self.forward(batch.photos, batch.cameras, vertices, batch.views)
+            pictures, person = self.forward(batch.photos_on(self.rig), vertices, batch.views)
         except ValueError as error:  # on a CPU the splatting looks at its Gaussians
             raise TrainingDiverged(f"step {self.step}: {error}; lower train_oneshot.learning_rate") from None
         coarse, refined = (torch.where(batch.known, made, batch.targets) for made in (pictures.coarse, pictures.refined))
@@ -107,7 +107,7 @@ class OneshotTraining:
     @torch.no_grad()
     def rendered(self, batch: Batch) -> Tensor:
         """What the averaged weights make of a batch, (B, 3, S, S) in [0, 1]."""
-        pictures, _ = self.average(batch.photos, batch.cameras, batch.vertices(self.rig), batch.views)
+        pictures, _ = self.average(batch.photos_on(self.rig), batch.vertices(self.rig), batch.views)
         return torch.clamp(pictures.refined, 0, 1)
 
     def state(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from avatar_models.cameras import project
-from avatar_models.gagavatar.lifting import plane, sampled
+from avatar_models.gagavatar.lifting import plane
 from tests.avatar_models.gagavatar.tiny import SIDE, cameras
 
 
@@ -28,15 +28,3 @@ def test_the_axis_points_away_from_the_camera() -> None:
     _, axis = plane(camera, 2)
     ahead = camera.viewmat[:, :3, :3] @ axis[..., None]
     torch.testing.assert_close(ahead[..., 0], torch.tensor([[0.0, 0.0, 1.0]]).expand(2, 3), atol=1e-6, rtol=0)
-
-
-def test_a_plane_takes_the_photos_colours_from_where_its_points_are_seen() -> None:
-    """A photo whose red is x and whose green is y, in shares of the picture at pixel centres."""
-    size, side = 5, 32
-    centres = (torch.arange(side) + 0.5) / side
-    y, x = torch.meshgrid(centres, centres, indexing="ij")
-    found = sampled(torch.stack([x, y, 0.3 * torch.ones_like(x)])[None], size)[0]
-    along = torch.linspace(0, 1, size).clamp(centres[0], centres[-1])  # beyond the outermost centres colours stay
-    torch.testing.assert_close(found[0], along.expand(size, size))
-    torch.testing.assert_close(found[1], along[:, None].expand(size, size))
-    torch.testing.assert_close(found[2], torch.full((size, size), 0.3))

@@ -7,7 +7,7 @@ import torch
 
 from avatar_models.gagavatar.losses import LIFTING, Weights, crops, lifting, losses, nearest_points, squares
 from avatar_models.gagavatar.model import Pictures
-from tests.avatar_models.gagavatar.tiny import SIDE, cameras, heads, photos, tiny
+from tests.avatar_models.gagavatar.tiny import SIDE, cameras, heads, photos, shown, tiny
 
 
 def test_the_nearest_point_is_the_one_that_all_distances_say() -> None:
@@ -44,7 +44,7 @@ def test_a_crop_of_the_whole_picture_is_the_picture() -> None:
 
 def test_terms_add_up_and_a_weight_of_zero_takes_its_term_away() -> None:
     model = tiny()
-    pictures, person = model(photos(2), cameras(2), heads(2), cameras(2))
+    pictures, person = model(shown(2), heads(2), cameras(2))
     targets, boxes = photos(2).flip(0), torch.tensor([[4.0, 4, 20, 24], [6, 2, 30, 28]])
     terms = losses(pictures, person, targets, boxes, heads(2), Weights())
     assert set(terms) == {"loss", "l1", "box", "lifting"}
@@ -56,7 +56,7 @@ def test_terms_add_up_and_a_weight_of_zero_takes_its_term_away() -> None:
 
 def test_equal_pictures_cost_nothing() -> None:
     model = tiny()
-    _, person = model(photos(1), cameras(1), heads(1), cameras(1))
+    _, person = model(shown(1), heads(1), cameras(1))
     same = photos(1)
     terms = losses(Pictures(same, same), person, same, torch.tensor([[0.0, 0, SIDE, SIDE]]), heads(1), Weights(lifting=0))
     assert terms["loss"] == 0

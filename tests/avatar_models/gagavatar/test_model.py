@@ -10,16 +10,17 @@ import torch
 from avatar_models.gagavatar import GagavatarSizes
 from avatar_models.gagavatar.branches import Attributes
 from avatar_models.gagavatar.model import shapes
+from avatar_models.gagavatar.photo_colors import Photos
 from avatar_models.gagavatar.sizes import VARIANTS, published
 from avatar_models.rotations import quaternion_to_matrix
 from avatar_models.splatting import splat
-from tests.avatar_models.gagavatar.tiny import SIDE, TINY, VERTICES, cameras, heads, photos, tiny
+from tests.avatar_models.gagavatar.tiny import SIDE, TINY, VERTICES, cameras, heads, photos, shown, tiny
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_draws_and_all_its_weights_learn(variant: str) -> None:
-    model = tiny(VARIANTS[variant](TINY))
-    pictures, person = model(photos(2), cameras(2), heads(2), cameras(2))
+    model = tiny(VARIANTS[variant](replace(TINY, photo_colors=True)))
+    pictures, person = model(shown(2), heads(2), cameras(2))
     assert pictures.coarse.shape == pictures.refined.shape == (2, 3, SIDE, SIDE)
     assert person.points.shape == (2, len(model.sizes.planes) * 144, 3)
     (pictures.coarse.square().sum() + pictures.refined.square().sum()).backward()
@@ -31,20 +32,32 @@ def test_variants_are_what_they_are_called() -> None:
     assert len(tiny(VARIANTS["one_plane"](TINY)).lifting) == 1
     assert tiny(VARIANTS["no_renderer"](TINY)).renderer is None
     without = tiny(VARIANTS["no_global_feature"](TINY))
-    one, other = (without.person(picture, cameras(1)).on_vertices.colors for picture in (photos(2)[:1], photos(2)[1:]))
+    one, other = (without.person(replace(shown(1), pictures=picture)).on_vertices.colors for picture in photos(2).split(1))
     assert torch.equal(one, other)  # nothing of the photo reaches the vertices
+
+
+def test_with_photo_colors_an_untrained_model_shows_the_photo_on_the_head() -> None:
+    """Of a red photo: what lies on vertices is red, and a grey without the photo."""
+    photo = replace(shown(1), pictures=torch.tensor([0.9, 0.05, 0.1])[None, :, None, None].expand(1, 3, SIDE, SIDE))
+    for sizes, wanted in ((replace(TINY, photo_colors=True), [0.9, 0.05, 0.1]), (TINY, [0.5, 0.5, 0.5])):
+        model = tiny(sizes)
+        for parameter in model.expression.colors[-1].parameters():
+            torch.nn.init.zeros_(parameter)  # of what is drawn at random
+        colors = model.person(photo).on_vertices.colors[0, :, :3]
+        torch.testing.assert_close(colors, torch.tensor(wanted).expand(VERTICES, 3))
 
 
 def test_a_batch_is_made_of_people_that_know_nothing_of_each_other() -> None:
     model = tiny()
-    together, _ = model(photos(3), cameras(3), heads(3), cameras(3))
-    alone, _ = model(photos(3)[1:2], cameras(3)[1:2], heads(3)[1:2], cameras(3)[1:2])
+    together, _ = model(shown(3), heads(3), cameras(3))
+    one = Photos(photos(3)[1:2], cameras(3)[1:2], heads(3)[1:2])
+    alone, _ = model(one, heads(3)[1:2], cameras(3)[1:2])
     torch.testing.assert_close(together.refined[1:2], alone.refined, atol=1e-5, rtol=0)
 
 
 def test_an_expression_moves_the_gaussians_on_vertices_and_no_others() -> None:
     model = tiny()
-    person = model.person(photos(1), cameras(1))
+    person = model.person(shown(1))
     (calm,), (moved,) = (list(model.gaussians(person, heads(1) + offset)) for offset in (0.0, 0.01))
     torch.testing.assert_close(moved.means[:VERTICES], calm.means[:VERTICES] + 0.01)
     assert torch.equal(moved.means[VERTICES:], calm.means[VERTICES:])
@@ -56,7 +69,7 @@ def test_lifted_points_leave_their_planes_along_the_axis_on_both_sides() -> None
     from avatar_models.gagavatar.lifting import MAX_OFFSET, plane
 
     points, axis = plane(cameras(1), TINY.plane_size)
-    away = model.person(photos(1), cameras(1)).points - torch.cat([points, points], 1)
+    away = model.person(shown(1)).points - torch.cat([points, points], 1)
     along = (away * axis[:, None]).sum(2)
     torch.testing.assert_close(away, along[..., None] * axis[:, None].expand_as(away))
     back, front = along.chunk(2, 1)
@@ -74,7 +87,7 @@ def test_covariances_of_unit_quaternions_are_rotated_scales() -> None:
 
 def test_the_coarse_picture_is_the_splat_of_the_first_channels() -> None:
     model = tiny()
-    pictures, person = model(photos(1), cameras(1), heads(1), cameras(1))
+    pictures, person = model(shown(1), heads(1), cameras(1))
     (gaussians,) = model.gaussians(person, heads(1))
     alone = replace(gaussians, colors=gaussians.colors[:, :3].contiguous())
     torch.testing.assert_close(pictures.coarse, splat(alone, cameras(1)).image, atol=1e-5, rtol=0)
@@ -91,7 +104,7 @@ def test_the_published_sizes_have_as_many_gaussians_and_weights_as_the_paper_and
     from avatar_models.gagavatar import GAGAvatar
 
     with torch.device("meta"):
-        model = GAGAvatar(published())
+        model = GAGAvatar(VARIANTS["no_photo_colors"](published()))
     assert model.sizes.num_gaussians == 180_255
     # the released 168,917,174 less what its forward pass never reads: a mask token, one residual unit, seven toRGB
     unused = 768 + 2 * (256 * 256 * 9 + 256) + sum(3 * width + 3 for width in (256, 256, 256, 128, 64, 32, 16))
@@ -106,7 +119,7 @@ def test_bfloat16_leaves_geometry_alone() -> None:
         for branch in model.lifting:
             torch.nn.init.zeros_(branch.convs[6].weight)
             torch.nn.init.zeros_(branch.convs[6].bias)
-    of_each = [model.person(photos(2), cameras(2)) for model in (exact, rounded)]
+    of_each = [model.person(shown(2)) for model in (exact, rounded)]
     assert torch.equal(of_each[0].points, of_each[1].points)
     colors = [person.on_vertices.colors for person in of_each]
     assert not torch.equal(*colors)
@@ -116,5 +129,5 @@ def test_bfloat16_leaves_geometry_alone() -> None:
 
 
 def test_covariances_are_positive() -> None:
-    person = tiny().person(photos(1), cameras(1))
+    person = tiny().person(shown(1))
     assert (torch.linalg.eigvalsh(shapes(person.lifted).double()) > 0).all()

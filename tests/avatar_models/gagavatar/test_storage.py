@@ -13,7 +13,7 @@ from avatar_models.gagavatar.released import VIT, released_name
 from avatar_models.gagavatar.storage import load_backbone, model_files, read_model
 from avatar_models.model_folder import FACTS, TENSORS, ModelError
 from avatar_models.perceptual import PerceptualWeightsError
-from tests.avatar_models.gagavatar.tiny import cameras, heads, photos, tiny
+from tests.avatar_models.gagavatar.tiny import cameras, heads, shown, tiny
 
 
 def stored(folder: Path) -> Path:
@@ -26,7 +26,7 @@ def test_a_model_comes_back_with_its_setting_its_vertices_and_the_same_pictures(
     found = read_model(stored(tmp_path))
     assert found.model.setting is RELEASED and found.vertices.tolist() == list(range(5, 35)) and found.facts["head"] == "flame"
     with torch.no_grad():
-        arguments = photos(1), cameras(1), heads(1), cameras(1)
+        arguments = shown(1), heads(1), cameras(1)
         assert torch.equal(found.model.eval()(*arguments)[0].refined, tiny(setting=RELEASED)(*arguments)[0].refined)
 
 

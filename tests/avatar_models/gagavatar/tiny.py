@@ -7,6 +7,7 @@ from torch import Tensor
 
 from avatar_models.cameras import Camera
 from avatar_models.gagavatar import FIXED, GAGAvatar, GagavatarSizes, Setting
+from avatar_models.gagavatar.photo_colors import Photos
 from avatar_models.gagavatar.sizes import EncoderSizes, RendererSizes
 from avatar_models.rotations import axis_angle_to_matrix
 
@@ -42,6 +43,10 @@ def cameras(count: int, side: int = SIDE) -> Camera:
 
 def photos(count: int) -> Tensor:
     return torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+
+
+def shown(count: int) -> Photos:
+    return Photos(photos(count), cameras(count), heads(count))
 
 
 def heads(count: int) -> Tensor:
