@@ -29,7 +29,7 @@ def test_photo_and_target_are_the_frames_that_were_asked_for(people: Path, tiny_
     first = int(frames.first[bob])
     batch = pairs.batch([(first + 2, first), (first, first + 3)])
     performance = perform(PEOPLE["bob"], FRAMES, 8.0)
-    torch.testing.assert_close(batch.expression.numpy(), performance.expression[[0, 3]].astype(np.float32))
+    torch.testing.assert_close(batch.wanted.expression.numpy(), performance.expression[[0, 3]].astype(np.float32))
     torch.testing.assert_close(batch.photos[1], pairs.batch([(first + 1, first)]).targets[0])
     assert torch.equal(batch.identity[0], torch.from_numpy(make_person(PEOPLE["bob"]).identity))
 
@@ -62,7 +62,7 @@ def test_batches_come_in_order_however_many_threads_read(people: Path, tiny_mode
     pairs = all_pairs(people)
     wanted = list(pairs_of(range(9), 3, pairs.frames, 0))
     for threads in (1, 3):
-        found = [batch.expression for batch in read_ahead(pairs.batch, iter(wanted), threads)]
+        found = [batch.wanted.expression for batch in read_ahead(pairs.batch, iter(wanted), threads)]
         assert len(found) == 9
         for expression, some in zip(found, wanted, strict=True):
             assert torch.equal(expression, torch.from_numpy(pairs.frames.expression[[target for _, target in some]]))
