@@ -90,6 +90,7 @@ class Compute(Block):
     render: Workers = Workers()
     oneshot: Fleet = Fleet()
     nphm: Fleet = Fleet()
+    forward: Fleet = Fleet()
 
 
 class Catalog(Block):
@@ -308,6 +309,32 @@ class TrainNphm(Block):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class DistillForward(Block):
+    steps: Annotated[int, Field(ge=0)] = 0
+    """0: no forward field is distilled. It needs a prior, train_nphm."""
+    people: PositiveInt = 20
+    """Of those that the prior was trained on, at most."""
+    batch: PositiveInt = 4
+    """Heads of a step, of all processes together."""
+    points: PositiveInt = 1000
+    """Near the surface of each head."""
+    hidden: PositiveInt = 256
+    """Width of the field's six layers."""
+    learning_rate: PositiveFloat = 1e-3
+    """Adam's, falling along a cosine to a hundredth."""
+    plane_rate: PositiveFloat = 1e-2
+    """The planes' own."""
+    lambda_offset: Annotated[float, Field(ge=0.0)] = 1e-4
+    lambda_variation: Annotated[float, Field(ge=0.0)] = 1e-2
+    clip_norm: PositiveFloat = 1.0
+    held_out: Fraction = 0.1
+    """Share of each person's expressions that the field is judged by."""
+    probes: Annotated[int, Field(ge=0)] = 4
+    """How often it is judged while training goes on."""
+    checkpoint_every: Annotated[int, Field(gt=0, multiple_of=10)] = 500
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class Evaluate(Block):
     max_frames: PositiveInt = 100
     """Held-out frames rendered per subject at most."""
@@ -348,6 +375,7 @@ class Params(Block):
     train_headgas: TrainHeadgas = TrainHeadgas()
     train_oneshot: TrainOneshot = TrainOneshot()
     train_nphm: TrainNphm = TrainNphm()
+    distill_forward: DistillForward = DistillForward()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
 
@@ -372,13 +400,14 @@ class Params(Block):
 
     @model_validator(mode="after")
     def _each_worker_has_a_sample(self) -> Params:
-        for name, batch, count in (
-            ("oneshot", self.train_oneshot.batch, self.compute.oneshot.count),
-            ("nphm", self.train_nphm.batch, self.compute.nphm.count),
+        for stage, batch, name, count in (
+            ("train_oneshot", self.train_oneshot.batch, "oneshot", self.compute.oneshot.count),
+            ("train_nphm", self.train_nphm.batch, "nphm", self.compute.nphm.count),
+            ("distill_forward", self.distill_forward.batch, "forward", self.compute.forward.count),
         ):
             if count > batch:
                 raise ValueError(
-                    f"compute.{name}.count = {count} processes share train_{name}.batch = {batch} samples: raise the batch"
+                    f"compute.{name}.count = {count} processes share {stage}.batch = {batch} samples: raise the batch"
                 )
         return self
 

@@ -10,16 +10,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from avatar_models.gagavatar import GAGAvatar
 from avatar_models.gagavatar.losses import Weights, losses
 from avatar_models.gagavatar.model import Person, Pictures
 from avatar_models.heads.skinning import Rig
-from avatar_models.losses import first_not_finite
 from avatar_models.perceptual import Vgg16Features
 from pipelines.devices import has_bfloat16
+from pipelines.fleet.update import update
 from pipelines.oneshot.pairs import Batch
 from pipelines.params import TrainOneshot
 from pipelines.training import TrainingDiverged
@@ -70,18 +70,12 @@ class OneshotTraining:
         coarse, refined = (torch.where(batch.known, made, batch.targets) for made in (pictures.coarse, pictures.refined))
         pictures = Pictures(coarse, refined)
         terms = losses(pictures, person, batch.targets, batch.boxes, vertices, self.weights, self.features)
-        bad = first_not_finite(terms)
-        if bad is not None:
-            raise TrainingDiverged(f"step {self.step}: {bad} is not finite; lower train_oneshot.learning_rate")
-        self.optimizer.zero_grad(set_to_none=True)
-        (terms["loss"] * share).backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip_norm)
-        if not torch.isfinite(norm):
-            raise TrainingDiverged(f"step {self.step}: the gradient is not finite; lower train_oneshot.learning_rate")
-        self.optimizer.step()
+        found = update(
+            self.optimizer, terms, list(self.model.parameters()), options.clip_norm, share, self.step, "train_oneshot"
+        )
         self.step += 1
         self.update_average()
-        return {**{name: float(value.detach()) for name, value in terms.items()}, "gradient": float(norm)}
+        return found
 
     def expect_precision(self) -> None:
         """Raises TrainingDiverged where the device that trains would only imitate bfloat16."""

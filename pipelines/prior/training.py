@@ -17,9 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from avatar_models.heads.nphm.losses import Scans, Weights, losses
 from avatar_models.heads.nphm.model import Codes, Nphm
 from avatar_models.heads.nphm.storage import Codebooks
-from avatar_models.losses import first_not_finite
+from pipelines.fleet.update import update
 from pipelines.params import TrainNphm
-from pipelines.training import TrainingDiverged
 
 FINAL_RATE = 0.02
 """The learning rate falls along a cosine to this share of its start."""
@@ -87,18 +86,11 @@ class PriorTraining:
     def one_step(self, batch: Batch, share: float = 1.0) -> dict[str, float]:
         """One update; see :meth:`pipelines.fleet.loop.Steps.one_step`. Raises TrainingDiverged."""
         self.set_rates()
-        terms = self.forward(batch)
-        bad = first_not_finite(terms)
-        if bad is not None:
-            raise TrainingDiverged(f"step {self.step}: {bad} is not finite; lower train_nphm.learning_rate")
-        self.optimizer.zero_grad(set_to_none=True)
-        (terms["loss"] * share).backward()
-        norm = nn.utils.clip_grad_norm_(self.networks, self.options.clip_norm)
-        if not torch.isfinite(norm):
-            raise TrainingDiverged(f"step {self.step}: the gradient is not finite; lower train_nphm.learning_rate")
-        self.optimizer.step()
+        found = update(
+            self.optimizer, self.forward(batch), self.networks, self.options.clip_norm, share, self.step, "train_nphm"
+        )
         self.step += 1
-        return {**{name: float(value.detach()) for name, value in terms.items()}, "gradient": float(norm)}
+        return found
 
     def distribute(self) -> None:
         self.forward = DistributedDataParallel(self.prior, broadcast_buffers=False)

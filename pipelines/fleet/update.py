@@ -1,0 +1,37 @@
+"""One update of weights by the terms of a loss, with what every training looks after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from avatar_models.losses import first_not_finite
+from pipelines.training import TrainingDiverged
+
+
+def update(
+    optimizer: torch.optim.Optimizer,
+    terms: dict[str, Tensor],
+    clipped: Sequence[Tensor],
+    clip_norm: float,
+    share: float,
+    step: int,
+    block: str,
+) -> dict[str, float]:
+    """Steps along the gradient of terms["loss"] times share, its norm over `clipped` held to clip_norm; returns what was found.
+
+    Raises TrainingDiverged for what is not finite, before any weight is changed: with the step's number, and the block of
+    params.yaml whose learning rate may be too high.
+    """
+    bad = first_not_finite(terms)
+    if bad is not None:
+        raise TrainingDiverged(f"step {step}: {bad} is not finite; lower {block}.learning_rate")
+    optimizer.zero_grad(set_to_none=True)
+    (terms["loss"] * share).backward()
+    norm = nn.utils.clip_grad_norm_(clipped, clip_norm)
+    if not torch.isfinite(norm):
+        raise TrainingDiverged(f"step {step}: the gradient is not finite; lower {block}.learning_rate")
+    optimizer.step()
+    return {**{name: float(value.detach()) for name, value in terms.items()}, "gradient": float(norm)}
