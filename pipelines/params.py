@@ -330,7 +330,7 @@ class DistillForward(Block):
     """Heads of a step, of all processes together."""
     points: PositiveInt = 150
     """Near the surface of each head."""
-    hidden: PositiveInt = 128
+    hidden: PositiveInt = 64
     """Width of the field's six layers."""
     learning_rate: PositiveFloat = 3e-3
     """Adam's, falling along a cosine to a hundredth."""
@@ -355,7 +355,7 @@ class TrainNpga(Block):
     num_gaussians: PositiveInt = 10000
     """On the surface of the neural head."""
     resolution: PositiveInt = 256
-    hidden: PositiveInt = 128
+    hidden: PositiveInt = 64
     """Width of the six layers of the detailed field."""
     latent_dim: PositiveInt = 8
     """Channels beside RGB that the network on the picture reads."""
