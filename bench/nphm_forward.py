@@ -108,9 +108,8 @@ def main() -> None:
             "Broyden": seconds(lambda: broyden(model, x, codes)),
         }
     apart = (posed(model, x, codes).points.detach()[0] - broyden(model, x, codes)).norm(dim=1)
-    print(
-        f"{count:,} points, hidden {field.sizes.hidden}; Newton's and Broyden's are {1e3 * float(apart.median()):.4f} mm apart (median)"
-    )
+    median = f"{1e3 * float(apart.median()):.4f} mm"
+    print(f"{count:,} points, {field.sizes.hidden} hidden units; Newton's and Broyden's solutions are {median} apart (median)")
     for name, took in times.items():
         print(f"{name:8} {1e3 * took:8.1f} ms, {took / times['field']:6.1f} times the field's")
 
