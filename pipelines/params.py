@@ -264,6 +264,9 @@ class TrainOneshot(Block):
     """A model's folder, such as `headwater import gagavatar` writes, whose weights are the first ones. Its sizes, variant and
     vertices are kept; those of this block then mean nothing."""
     test_subjects: KeptOut = KeptOut()
+    color_jitter: Annotated[float, Field(ge=0.0, lt=0.67)] = 0.0
+    """Share by which the colours of each pair are changed at most, photo and target alike; the published training: 0. It helps
+    where few people are trained on."""
     probes: Annotated[int, Field(ge=0)] = 5
     """How often pairs of test subjects are rendered while training goes on."""
     checkpoint_every: Annotated[int, Field(gt=0, multiple_of=10)] = 100
