@@ -356,7 +356,8 @@ class TrainNpga(Block):
     variant: Literal["full", "rigged", "no_screen"] = "full"
     """The method; Gaussians that ride on the surface as the forward field moves it; or no network on the picture."""
     num_gaussians: PositiveInt = 10000
-    """On the surface of the neural head."""
+    """On the surface of the neural head at the start."""
+    density: Density = Density(max_gaussians=20000, decay=0.99, gradient=4e-4)
     resolution: PositiveInt = 256
     hidden: PositiveInt = 64
     """Width of the six layers of the detailed field."""

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from avatar_models.densify import GrowthRules, PruneRules
-from avatar_models.headgas.density import DensityRules
-from pipelines.params import TrainHeadgas
+from avatar_models.density_control import DensityRules
+from pipelines.params import Density, TrainHeadgas
 
 FINAL_RATE = 0.05
 """`cosine`: learning rates fall to this share of their start."""
@@ -58,15 +58,16 @@ def sh_degree(options: TrainHeadgas, step: int) -> int:
     return options.sh_degree if step >= warmup else int(step / warmup * options.sh_degree)
 
 
-def density_rules(options: TrainHeadgas) -> DensityRules:
-    """The density block in steps."""
-    density = options.density
+def density_rules(density: Density, steps: int, exponent: float = 1.0) -> DensityRules:
+    """The density block in steps; the exponent is that of the mean of gradients."""
     every = density.every
-    first = max(every, round(density.start * options.steps))
+    first = max(every, round(density.start * steps))
     growth = GrowthRules(gradient=density.gradient, max_count=density.max_gaussians)
     # A close picture of a head is filled by few Gaussians: how much of it one covers is no reason to take it out.
     pruning = PruneRules(opacity=density.prune_opacity, screen=math.inf)
-    return DensityRules(first, round(density.stop * options.steps), every, density.reset_every, density.decay, growth, pruning)
+    return DensityRules(
+        first, round(density.stop * steps), every, density.reset_every, density.decay, growth, pruning, exponent
+    )
 
 
 def probe_steps(probes: int, steps: int, every: int) -> set[int]:

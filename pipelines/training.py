@@ -21,8 +21,9 @@ from avatar_models.avatar import BACKGROUNDS, avatar_files, condition_names
 from avatar_models.blending import RankOneAdam
 from avatar_models.cameras import Camera
 from avatar_models.densify import Edit
+from avatar_models.density_control import DensityControl
 from avatar_models.headgas import HeadGas, HeadGasSizes, parameter_groups
-from avatar_models.headgas.density import DensityControl, apply_edit
+from avatar_models.headgas.density import HeadGasSet
 from avatar_models.headgas.motion import surface_motion
 from avatar_models.heads.interface import Head
 from avatar_models.losses import first_not_finite, photometric
@@ -172,12 +173,17 @@ class Training:
         self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
         self.basis = RankOneAdam(self.model.F, options.learning_rate, decay=options.basis_decay)
         self.first_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.density = DensityControl(density_rules(options), self.model, options.seed)
+        self.density = DensityControl(density_rules(options.density, options.steps), self.model.mu, options.seed)
         self.step = 0
         self.curve: list[dict[str, float]] = []
         self.probes: list[torch.Tensor] = []  # (S, S, 3) uint8 pictures of a held-out frame
         self.poses = PoseCorrections(shots.camera.to(device), self.model.centre)
         self.conditions = shots.conditions.to(device)
+
+    @property
+    def gaussians(self) -> HeadGasSet:
+        """What density control edits."""
+        return HeadGasSet(self.model, self.optimizer, self.basis)
 
     def run(
         self, checkpoint: Path, checkpoint_every: int, until: int | None = None, tell: Callable[[], None] | None = None
@@ -242,7 +248,7 @@ class Training:
         self.basis.step(ahead=self.model.weights(self.condition_of_step(self.step)))
         if watching:
             self.density.watch(splats, gaussians.opacities, camera.width, camera.height)
-            self.density.edit(self.step, self.model, self.optimizer, self.basis)
+            self.density.edit(self.step, self.gaussians)
         return {name: float(value.detach()) for name, value in terms.items()}
 
     def set_rates(self) -> None:
@@ -336,7 +342,7 @@ class Training:
     def resize(self, count: int) -> None:
         """Makes room for another number of Gaussians, whose values are about to be loaded."""
         place = torch.zeros(count, dtype=torch.int64, device=self.device)
-        apply_edit(Edit(place, place == 0), self.model, self.optimizer, self.basis)
+        self.gaussians.apply(Edit(place, place == 0))
 
     def load(self, path: Path) -> None:
         """Goes on from a checkpoint; one that cannot be read (a power cut) is passed over."""

@@ -10,8 +10,8 @@ from pipelines import tables
 from pipelines.atomic import write_bytes_atomic
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.main import run_stage
-from pipelines.npga.items import FORWARD, npga_items, npga_step
-from pipelines.npga.setup import PROGRESS
+from pipelines.npga_training.items import FORWARD, npga_items, npga_step
+from pipelines.npga_training.setup import PROGRESS
 from pipelines.params import load_params
 from pipelines.runs import stage_run
 from pipelines.schedule import AS_LONG_AS_IT_TAKES_S

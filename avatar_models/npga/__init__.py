@@ -4,6 +4,7 @@ sizes     what fixes the shapes, and the paper's ablations
 model     canonical Gaussians, the coarse field F, the detailed field G
 screen    the network on the rendered picture
 losses    what it is trained with
+density   how the Gaussians multiply and go while it trains
 """
 
 from avatar_models.npga.model import Moved, Npga

@@ -6,7 +6,7 @@ N Gaussians, E values of an expression's code, H latent channels. Metres, the ne
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -125,6 +125,15 @@ class Npga(nn.Module):
     def draw(self, gaussians: Gaussians, camera: Camera, background: Tensor) -> Tensor:
         """The picture (1, 3, h, w)."""
         return self.refined(self.splatted(gaussians, camera, background).image)
+
+    def per_gaussian(self) -> dict[str, nn.Parameter]:
+        """The parameters with a row per Gaussian."""
+        names = ("mu", "log_scales", "quats", "logits", "colors", "latents", "features")
+        return {name: getattr(self, name) for name in names}
+
+    def recount(self) -> None:
+        """The number of Gaussians is read off the means, after density control has changed it."""
+        self.sizes = replace(self.sizes, num_gaussians=len(self.mu))
 
     def tensors(self) -> dict[str, Tensor]:
         """All that is saved."""

@@ -26,7 +26,7 @@ def test_harmonics_come_in_one_degree_after_the_other() -> None:
 
 def test_the_papers_density_schedule_in_steps() -> None:
     options = TrainHeadgas(steps=50_000, density=Density(start=0.01, stop=0.3, reset_every=3000))
-    rules = density_rules(options)
+    rules = density_rules(options.density, options.steps)
     assert (rules.start, rules.stop, rules.every, rules.reset_every) == (500, 15_000, 100, 3000)
 
 

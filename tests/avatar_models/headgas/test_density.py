@@ -8,8 +8,9 @@ import torch
 from avatar_models.blending import RankOneAdam
 from avatar_models.cameras import Camera
 from avatar_models.densify import Edit, GrowthRules, PruneRules
+from avatar_models.density_control import DensityControl, DensityRules
 from avatar_models.headgas import VARIANTS, HeadGas, HeadGasSizes, parameter_groups
-from avatar_models.headgas.density import DensityControl, DensityRules, apply_edit, lower_opacity
+from avatar_models.headgas.density import HeadGasSet
 from avatar_models.splatting import splat
 
 COUNT, FEATURES = 30, 4
@@ -48,7 +49,7 @@ def test_an_edit_keeps_each_gaussian_whole(variant: str) -> None:
     condition = torch.rand(5)
     before = model.gaussians(condition)
     source = torch.tensor([7, 7, 2, 29])
-    apply_edit(Edit(source, torch.tensor([False, True, False, True])), model, optimizer, basis)
+    HeadGasSet(model, optimizer, basis).apply(Edit(source, torch.tensor([False, True, False, True])))
     after = model.gaussians(condition)
     for name in ("means", "quats", "scales", "opacities", "colors"):
         assert torch.allclose(getattr(after, name), getattr(before, name)[source], atol=1e-6), name
@@ -59,14 +60,14 @@ def test_moments_go_with_their_gaussians_and_fresh_ones_have_none() -> None:
     model, optimizer, basis = trained()
     m, v = rows(basis.m).clone(), rows(basis.v).clone()
     of_mu = optimizer.state[model.mu]["exp_avg"].clone()
-    apply_edit(Edit(torch.tensor([7, 7]), torch.tensor([False, True])), model, optimizer, basis)
+    HeadGasSet(model, optimizer, basis).apply(Edit(torch.tensor([7, 7]), torch.tensor([False, True])))
     for found, was in ((rows(basis.m), m), (rows(basis.v), v), (optimizer.state[model.mu]["exp_avg"], of_mu)):
         assert torch.equal(found[0], was[7]) and was[7].abs().max() > 0 and not found[1].any()
 
 
 def test_a_grown_set_goes_on_training() -> None:
     model, optimizer, basis = trained()
-    control = DensityControl(RULES, model, seed=0)
+    control = DensityControl(RULES, model.mu, seed=0)
     viewmat = torch.eye(4)[None].clone()
     viewmat[0, 2, 3] = 0.5
     camera = Camera(torch.tensor([[[60.0, 0, 16], [0, 60, 16], [0, 0, 1]]]), viewmat, 32, 32)
@@ -79,7 +80,7 @@ def test_a_grown_set_goes_on_training() -> None:
         optimizer.step()
         basis.step()
         control.watch(splats, made.opacities, 32, 32)
-        control.edit(step, model, optimizer, basis)
+        control.edit(step, HeadGasSet(model, optimizer, basis))
     assert COUNT < len(model.mu) <= 40 and model.F.shape == (5, len(model.mu) * FEATURES) == basis.m.shape
     assert not control.stats.views.any() and not control.peak.any()
     model.gaussians(torch.ones(5), basis.blend).colors.sum().backward()
@@ -89,28 +90,28 @@ def test_a_grown_set_goes_on_training() -> None:
 
 def test_what_no_recent_frame_showed_goes() -> None:
     model, optimizer, basis = trained()
-    control = DensityControl(RULES, model, seed=0)
+    control = DensityControl(RULES, model.mu, seed=0)
     control.peak = torch.full((COUNT,), 0.5)
     control.peak[3] = 0.001
     kept = torch.cat([model.mu[:3], model.mu[4:]]).clone()
-    control.edit(10, model, optimizer, basis)
+    control.edit(10, HeadGasSet(model, optimizer, basis))
     assert torch.equal(model.mu, kept)
 
 
 def test_opacity_is_lowered_in_all_expressions_alike() -> None:
-    model, _, _ = trained()
+    model, optimizer, basis = trained()
     condition = torch.rand(5)
     before = torch.logit(model.gaussians(condition).opacities)
-    lower_opacity(model, torch.full((COUNT,), 0.5), torch.full((COUNT,), 0.01))
+    HeadGasSet(model, optimizer, basis).lower_opacity(torch.full((COUNT,), 0.5), torch.full((COUNT,), 0.01))
     after = torch.logit(model.gaussians(condition).opacities)
     assert torch.allclose(before - after, torch.full((COUNT,), 4.595), atol=1e-3)
 
 
 def test_a_loaded_control_draws_the_same_halves() -> None:
     model, _, _ = trained()
-    control = DensityControl(RULES, model, seed=3)
+    control = DensityControl(RULES, model.mu, seed=3)
     torch.randn(5, generator=control.generator)
-    other = DensityControl(RULES, model, seed=4)
+    other = DensityControl(RULES, model.mu, seed=4)
     other.load_state_dict(control.state_dict())
     assert torch.equal(torch.randn(5, generator=control.generator), torch.randn(5, generator=other.generator))
 

@@ -10,14 +10,19 @@ import torch
 from torch import Tensor
 
 from avatar_models.avatar import BACKGROUNDS
+from avatar_models.densify import Edit
+from avatar_models.density_control import DensityControl
 from avatar_models.npga import Npga
+from avatar_models.npga.density import NpgaSet
 from avatar_models.npga.losses import Weights, losses, nearest
 from pipelines.fleet.update import update
 from pipelines.frames import composite
 from pipelines.params import TrainNpga
-from pipelines.schedule import rate_factors
+from pipelines.schedule import density_rules, rate_factors
 from pipelines.subject import Shots
 
+GRADIENTS = 2.0
+"""The power mean of screen-space gradients over the views (the paper's e)."""
 POSITION_RATE = 1.6e-4
 """Of the means, metres a step: 3DGS's, of a head of a metre."""
 
@@ -40,6 +45,8 @@ class NpgaTraining:
         self.options, self.shots, self.device = options, shots, device
         self.model = model.to(device)
         self.neighbours = nearest(model.mu, options.neighbours)
+        means = model.mu.detach()
+        self.extent = float((means - means.mean(0)).abs().max() * 2)
         self.weights = Weights(
             options.lambda_l1, options.lambda_ssim, options.lambda_laplacian, options.lambda_coarse, options.lambda_detail
         )
@@ -59,6 +66,7 @@ class NpgaTraining:
         self.adam = torch.optim.Adam(gaussians, eps=1e-15)
         self.adamw = torch.optim.AdamW([group for group in networks if group["params"]], weight_decay=options.weight_decay)
         self.first_rates = [[group["lr"] for group in own.param_groups] for own in (self.adam, self.adamw)]
+        self.density = DensityControl(density_rules(options.density, options.steps, GRADIENTS), model.mu, options.seed)
         self.conditions = shots.conditions.to(device)
         self.step = 0
         self.curve: list[dict[str, float]] = []
@@ -70,15 +78,27 @@ class NpgaTraining:
         background = self.background
         moved = self.model.moved(self.conditions[shot][: self.model.sizes.field.expression_code])
         camera = self.shots.camera[shot : shot + 1].to(self.device)
-        image = self.model.splatted(moved.gaussians, camera, background).image
-        target = self.target(shot, background, image.detach())
-        terms = losses(self.model, moved, image, target, self.neighbours, self.weights)
+        splats = self.model.splatted(moved.gaussians, camera, background)
+        target = self.target(shot, background, splats.image.detach())
+        terms = losses(self.model, moved, splats.image, target, self.neighbours, self.weights)
+        watching = self.density.rules.is_watching(self.step)
+        if watching:
+            splats.means2d.retain_grad()
         self.adamw.zero_grad(set_to_none=True)
         learned = [parameter for group in self.adamw.param_groups for parameter in group["params"]]
         found = update(self.adam, terms, learned, self.options.clip_norm, share, self.step, "train_npga")
         self.adamw.step()
         self.step += 1
-        return found
+        if watching:
+            self.density.watch(splats, moved.gaussians.opacities, camera.width, camera.height)
+            if self.density.edit(self.step, self.gaussians):
+                self.neighbours = nearest(self.model.mu, self.options.neighbours)
+        return {**found, "gaussians": float(len(self.model.mu))}
+
+    @property
+    def gaussians(self) -> NpgaSet:
+        """What density control edits."""
+        return NpgaSet(self.model, self.adam, self.extent)
 
     @property
     def background(self) -> Tensor:
@@ -111,10 +131,16 @@ class NpgaTraining:
             "model": self.model.state_dict(),
             "adam": self.adam.state_dict(),
             "adamw": self.adamw.state_dict(),
+            "density": self.density.state_dict(),
+            "neighbours": self.neighbours,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
+        place = torch.zeros(len(state["model"]["mu"]), dtype=torch.int64, device=self.device)
+        self.gaussians.apply(Edit(place, place == 0))  # room for as many Gaussians as there were
         self.model.load_state_dict(state["model"])
         self.adam.load_state_dict(state["adam"])
         self.adamw.load_state_dict(state["adamw"])
+        self.density.load_state_dict(state["density"])
+        self.neighbours = state["neighbours"]
         self.step, self.curve = state["step"], state["curve"]

@@ -22,7 +22,7 @@ from avatar_models.metrics import psnr_inside, ssim_map
 from avatar_models.npga import VARIANTS, Npga, NpgaSizes
 from pipelines.fanout import ItemRejected
 from pipelines.fleet.loop import Place
-from pipelines.npga.training import NpgaTraining, Shot
+from pipelines.npga_training.training import NpgaTraining, Shot
 from pipelines.params import TrainNpga
 from pipelines.png import png_bytes
 from pipelines.schedule import frame_of_step

@@ -17,7 +17,7 @@ from pipelines.cache import Entry, EntryWriter
 from pipelines.devices import best_device
 from pipelines.fanout import Item, ItemRejected
 from pipelines.fleet.trainer import train_here
-from pipelines.npga.setup import NpgaRun, Parts, judged, parts_of, prepare
+from pipelines.npga_training.setup import NpgaRun, Parts, judged, parts_of, prepare
 from pipelines.params import Fleet, TrainNpga
 from pipelines.subject import NPHM_TRACKS_FOLDER, read_tables, subject_identity
 from pipelines.training import TrainingDiverged, camera_as_dict

@@ -10,7 +10,7 @@ from pipelines import tables
 from pipelines.atomic import sha256_file
 from pipelines.fanout import Item, Step
 from pipelines.keys import digest
-from pipelines.npga.trainer import VERSION, NpgaTrainer
+from pipelines.npga_training.trainer import VERSION, NpgaTrainer
 from pipelines.params import Params
 from pipelines.splits import subjects_that_passed
 from pipelines.subject import NPHM_TRACKS_FOLDER

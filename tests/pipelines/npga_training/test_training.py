@@ -18,18 +18,26 @@ from pipelines.atomic import sha256_file
 from pipelines.cache import Cache, Entry
 from pipelines.fanout import Item, ItemRejected
 from pipelines.fleet.trainer import train_here
-from pipelines.npga import setup
-from pipelines.npga.items import npga_items, npga_step
-from pipelines.npga.setup import NpgaRun, held_out_rows, on_mesh, parts_of, planes_of, prepare
-from pipelines.npga.trainer import NpgaTrainer
-from pipelines.params import Fleet, Params, Source, TrainNpga
+from pipelines.npga_training import setup
+from pipelines.npga_training.items import npga_items, npga_step
+from pipelines.npga_training.setup import NpgaRun, held_out_rows, on_mesh, parts_of, planes_of, prepare
+from pipelines.npga_training.trainer import NpgaTrainer
+from pipelines.params import Density, Fleet, Params, Source, TrainNpga
 from pipelines.splits import ClipSplit
 from pipelines.subject import NPHM_TRACKS_FOLDER
 from tests.avatar_models.heads.nphm.faceted import SIZES, faceted
 from tests.pipelines.oneshot.made import write_people
 
 OPTIONS = TrainNpga(
-    steps=40, num_gaussians=150, resolution=48, hidden=16, latent_dim=2, screen_width=4, probes=1, checkpoint_every=10
+    steps=40,
+    num_gaussians=150,
+    resolution=48,
+    hidden=16,
+    latent_dim=2,
+    screen_width=4,
+    probes=1,
+    checkpoint_every=10,
+    density=Density(every=10, gradient=1e-9, max_gaussians=170),
 )
 WHO = "bob"
 
@@ -96,6 +104,7 @@ def test_a_run_that_was_cut_ends_with_the_same_bits(project: Path, tmp_path: Pat
     train_here(whole, cache.writer("0"), Fleet())
     losses = [point["raw"] for point in whole.training.curve]
     assert losses[-1] < 0.9 * losses[0] and "held_out_psnr" in whole.training.curve[-1]
+    assert [point["gaussians"] for point in whole.training.curve][-1] != 150  # the set was edited
 
     class Cut(Exception):
         pass
