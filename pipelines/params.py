@@ -309,23 +309,35 @@ class TrainNphm(Block):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class TrackNphm(Block):
+    key_frames: PositiveInt = 5
+    """Frames of each subject, of all clips together, that its identity comes of."""
+    smoothness: Annotated[float, Field(ge=0.0)] = 0.0
+    """Square metres that the squared step of an expression's code from frame to frame costs."""
+    max_misfit: PositiveFloat = 0.003
+    """Root of the mean squared distance to the clip's surface, metres, up to which a frame is read by training."""
+    min_frames: PositiveInt = 25
+    """Least number of good frames of a clip."""
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class DistillForward(Block):
     steps: Annotated[int, Field(ge=0)] = 0
     """0: no forward field is distilled. It needs a prior, train_nphm."""
     people: PositiveInt = 20
     """Of those that the prior was trained on, at most."""
-    batch: PositiveInt = 4
+    batch: PositiveInt = 16
     """Heads of a step, of all processes together."""
-    points: PositiveInt = 1000
+    points: PositiveInt = 150
     """Near the surface of each head."""
-    hidden: PositiveInt = 256
+    hidden: PositiveInt = 128
     """Width of the field's six layers."""
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 3e-3
     """Adam's, falling along a cosine to a hundredth."""
-    plane_rate: PositiveFloat = 1e-2
+    plane_rate: PositiveFloat = 3e-3
     """The planes' own."""
     lambda_offset: Annotated[float, Field(ge=0.0)] = 1e-4
-    lambda_variation: Annotated[float, Field(ge=0.0)] = 1e-2
+    lambda_variation: Annotated[float, Field(ge=0.0)] = 1e-3
     clip_norm: PositiveFloat = 1.0
     held_out: Fraction = 0.1
     """Share of each person's expressions that the field is judged by."""
@@ -375,6 +387,7 @@ class Params(Block):
     train_headgas: TrainHeadgas = TrainHeadgas()
     train_oneshot: TrainOneshot = TrainOneshot()
     train_nphm: TrainNphm = TrainNphm()
+    track_nphm: TrackNphm = TrackNphm()
     distill_forward: DistillForward = DistillForward()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()

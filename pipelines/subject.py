@@ -23,6 +23,7 @@ from pipelines.frames import FrameReader, shrunk
 from pipelines.splits import ClipSplit, subject_splits
 
 FRAMES_FOLDER, TRACKS_FOLDER = Path("data/frames"), Path("data/tracks")
+NPHM_TRACKS_FOLDER = Path("data/tracks_nphm")
 HEAD_FILE = TRACKS_FOLDER / "head.npz"
 NAMED = 20  # segments that a message lists
 NECK_LEFT, NECK_RIGHT, BELOW_NECK = (0.06, -0.128, -0.03), (-0.06, -0.128, -0.03), (0.0, -0.19, -0.03)
@@ -41,13 +42,13 @@ class Tables:
     root: Path = Path()
 
     def head(self) -> Head:
-        """The head that the clips were tracked with. Raises HeadFileError."""
+        """The linear head that the clips were tracked with. Raises HeadFileError."""
         return _read_head(self.root.resolve() / HEAD_FILE)
 
 
-def read_tables(root: Path = Path()) -> Tables:
+def read_tables(root: Path = Path(), tracks: Path = TRACKS_FOLDER) -> Tables:
     """Reads data/ of a project folder. Raises SchemaError where a table is missing or of another version."""
-    folder = root / TRACKS_FOLDER
+    folder = root / tracks
     return Tables(
         tables.read_table(folder / "segments.parquet", tables.SEGMENTS),
         tables.read_table(folder / "tracks.parquet", tables.TRACKS),

@@ -107,8 +107,14 @@ class Recipe:
         sizes = ForwardSizes(model.sizes.expression_code, hidden=options.hidden)
         torch.manual_seed(options.seed)
         weights = Weights(options.lambda_offset, options.lambda_variation)
-        distilled = Distilled(model, ForwardField(sizes), TriPlanes(sizes, len(people)), weights)
+        field = ForwardField(sizes, spread_of(people))
+        distilled = Distilled(model, field, TriPlanes(sizes, len(people)), weights)
         return ForwardRun(options, known, held_out, surfaces, ForwardTraining(options, distilled, device))
+
+
+def spread_of(people: People) -> Tensor:
+    """Standard deviations (E,) of their expressions' codes."""
+    return torch.cat(people.expressions).std(0).clamp_min(1e-6)
 
 
 def surface_at_rest(model: Nphm, geometry: Tensor) -> Tensor:

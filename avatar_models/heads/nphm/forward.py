@@ -15,6 +15,9 @@ from torch.nn.functional import grid_sample
 
 from avatar_models.heads.nphm.model import UNITS
 
+OFFSET_M = 0.01
+"""Metres that a point moves where the network says one."""
+
 
 @dataclass(frozen=True)
 class ForwardSizes:
@@ -39,16 +42,20 @@ class ForwardSizes:
 class ForwardField(nn.Module):
     """F: offsets of points by their place at rest, their features and an expression. No offsets before it is trained."""
 
-    def __init__(self, sizes: ForwardSizes) -> None:
+    spread: Tensor
+    """(E,) standard deviations of the expressions' codes, by which they are divided: a prior's codes are small."""
+
+    def __init__(self, sizes: ForwardSizes, spread: Tensor | None = None) -> None:
         super().__init__()
         self.sizes = sizes
+        self.register_buffer("spread", torch.ones(sizes.expression_code) if spread is None else spread.clone())
         self.layers = mlp(3 + sizes.feature_dim + sizes.expression_code, sizes.hidden, sizes.layers, 3)
 
     def forward(self, points: Tensor, features: Tensor, expression: Tensor) -> Tensor:
         """Offsets (B, N, 3) in metres of points (B, N, 3) at rest with features (B, N, f), by expressions (B, E)."""
-        z = expression[:, None].expand(-1, points.shape[1], -1)
+        z = (expression / self.spread)[:, None].expand(-1, points.shape[1], -1)
         offsets: Tensor = self.layers(torch.cat([UNITS * points, features, z], 2))
-        return offsets / UNITS
+        return OFFSET_M * offsets
 
 
 def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:

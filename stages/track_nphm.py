@@ -1,0 +1,50 @@
+"""The neural head of every tracked clip."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipelines.atomic import write_bytes_atomic
+from pipelines.fanout import FanOutResult, run_and_assemble
+from pipelines.main import run_stage
+from pipelines.nphm_tracks.assemble import write_tracks
+from pipelines.nphm_tracks.items import PRIOR, tracking_items, tracking_step
+from pipelines.params import load_params
+from pipelines.runs import stage_run
+
+METRICS = Path("metrics/track_nphm.json")
+
+
+def assemble(result: FanOutResult) -> dict[str, float]:
+    """Writes data/tracks_nphm and the figures."""
+    segments = write_tracks(result)
+    frames = sum(row["num_frames"] for row in segments)
+    misfits = [result.last(name).summary["misfit_mm"] for name in result.entries]
+    figures = {
+        "subjects": len(result.entries),
+        "quarantined": len(result.quarantined),
+        "segments_passed": sum(row["passed"] for row in segments),
+        "frames": frames,
+        "frames_good": sum(row["num_good"] for row in segments),
+        "mean_misfit_mm": round(sum(misfits) / max(len(misfits), 1), 3),
+        "mean_reprojection": round(sum(row["reprojection"] * row["num_frames"] for row in segments) / max(frames, 1), 5),
+    }
+    write_bytes_atomic(METRICS, (json.dumps(figures, indent=1) + "\n").encode())
+    return figures
+
+
+def main() -> None:
+    params = load_params()
+    items = tracking_items()
+    if not items:
+        print(f"{PRIOR} holds no prior (train_nphm.steps is 0?): no clip is tracked with a neural head")
+    steps = [tracking_step(params)] if items else []
+    with stage_run("track_nphm", params) as run:
+        result, figures = run_and_assemble("track_nphm", steps, items, assemble, compute=params.compute, things="subjects")
+        run.log_fan_out(result)
+        run.log_metrics(figures)
+
+
+if __name__ == "__main__":
+    run_stage(main)
