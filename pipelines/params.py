@@ -310,6 +310,11 @@ class TrainNphm(Block):
 
 
 class TrackNphm(Block):
+    clouds: Literal["head", "views", "files"] = "head"
+    """What the neural head is fitted to: the surface of each clip's own fit, what several calibrated cameras saw, found by a
+    plane sweep (clips of one camera have their fit), or the user's files."""
+    cloud_files: str = ""
+    """For files: a folder of SUBJECT/SEQUENCE/FRAME.ply."""
     key_frames: PositiveInt = 5
     """Frames of each subject, of all clips together, that its identity comes of."""
     smoothness: Annotated[float, Field(ge=0.0)] = 0.0

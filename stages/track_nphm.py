@@ -25,6 +25,8 @@ def assemble(result: FanOutResult) -> dict[str, float]:
         "subjects": len(result.entries),
         "quarantined": len(result.quarantined),
         "segments_passed": sum(row["passed"] for row in segments),
+        "steps": sum(result.last(name).summary["steps"] for name in result.entries),
+        "steps_without_cloud": sum(result.last(name).summary["without_cloud"] for name in result.entries),
         "frames": frames,
         "frames_good": sum(row["num_good"] for row in segments),
         "mean_misfit_mm": round(sum(misfits) / max(len(misfits), 1), 3),
@@ -36,7 +38,7 @@ def assemble(result: FanOutResult) -> dict[str, float]:
 
 def main() -> None:
     params = load_params()
-    items = tracking_items()
+    items = tracking_items(params)
     if not items:
         print(f"{PRIOR} holds no prior (train_nphm.steps is 0?): no clip is tracked with a neural head")
     steps = [tracking_step(params)] if items else []

@@ -92,7 +92,23 @@ def sweep(view: View, others: Sequence[View], bounds: Bounds, options: SweepOpti
 
 @numba.njit(nogil=True, cache=True)
 def _sweep(  # type: ignore[no-untyped-def]
-    picture, mask, inverse, others, masks, turned, moved, near, far, normals, depths, radius, stride, best, score, contrast, depth
+    picture,
+    mask,
+    inverse,
+    others,
+    masks,
+    turned,
+    moved,
+    near,
+    far,
+    normals,
+    depths,
+    radius,
+    stride,
+    best,
+    score,
+    contrast,
+    depth,
 ):
     height, width = picture.shape
     size = 2 * radius + 1

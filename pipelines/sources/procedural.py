@@ -146,7 +146,9 @@ class FilmPerson:
         front = viewmats(performance, distance)
         views = shot.from_front @ front
         with tempfile.TemporaryDirectory() as folder:
-            pictures = (film(person, performance, frame, role.size, views[frame], K, front[frame]) for frame in range(len(performance)))
+            pictures = (
+                film(person, performance, frame, role.size, views[frame], K, front[frame]) for frame in range(len(performance))
+            )
             write_video(Path(folder) / "video.mp4", pictures, role.fps)
             np.savez_compressed(
                 Path(folder) / "truth.npz", K=K, viewmat=views, identity=person.identity, expression=performance.expression,
@@ -161,11 +163,7 @@ class FilmPerson:
 def film_people(path: Path, compute: Compute) -> FanOutResult:
     """Films the people of a recipe into data/catalog/videos."""
     roles = read_recipe(path)
-    items = [
-        Item(shot.name, shot.fingerprint, shot.payload, frames=role.frames)
-        for role in roles
-        for shot in role.shots()
-    ]
+    items = [Item(shot.name, shot.fingerprint, shot.payload, frames=role.frames) for role in roles for shot in role.shots()]
 
     def assemble(result: FanOutResult) -> None:
         for name in result.entries:
