@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from avatar_models.stereo.sweep import Array, Array32, Bounds, SweepOptions, View, sweep
 
@@ -41,13 +42,24 @@ def unprojected(view: View, depth: Array32, stride: int) -> Array:
     return np.asarray((in_camera - view.viewmat[:3, 3]) @ view.viewmat[:3, :3])
 
 
-def agrees(points: Array, view: View, depth: Array32, options: SweepOptions) -> np.ndarray:
-    """Which of points (N, 3) a view has found at the same depth, in the nearest of its pixels that were asked."""
+def agrees(points: Array, view: View, depth: Array32, options: SweepOptions) -> NDArray[np.bool_]:
+    """Which of points (N, 3) a view has found at the same depth: the mean of its four pixels around that have one, by their
+    nearness."""
     in_camera = points @ view.viewmat[:3, :3].T + view.viewmat[:3, 3]
     z = np.maximum(in_camera[:, 2], 1e-6)
     pixels = in_camera[:, :2] / z[:, None] * [view.K[0, 0], view.K[1, 1]] + view.K[:2, 2]
-    column, row = np.round((pixels - 0.5) / options.stride).astype(int).T
-    inside = (row >= 0) & (row < depth.shape[0]) & (column >= 0) & (column < depth.shape[1]) & (in_camera[:, 2] > 0)
-    own = np.full(len(points), np.nan)
-    own[inside] = depth[row[inside], column[inside]]
-    return np.asarray(np.abs(own - z) < options.agree)
+    places = (pixels - 0.5) / options.stride
+    corner = np.floor(places)
+    share = places - corner
+    total, weights = np.zeros(len(points)), np.zeros(len(points))
+    for down, across in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        column, row = (corner + [across, down]).clip(-2, max(depth.shape) + 1).astype(int).T
+        inside = (row >= 0) & (row < depth.shape[0]) & (column >= 0) & (column < depth.shape[1])
+        own = np.full(len(points), np.nan)
+        own[inside] = depth[row[inside], column[inside]]
+        nearness = np.abs(1 - across - share[:, 0]) * np.abs(1 - down - share[:, 1])
+        nearness[np.isnan(own)] = 0
+        total += nearness * np.nan_to_num(own)
+        weights += nearness
+    known = (weights > 0.25) & (in_camera[:, 2] > 0)
+    return np.asarray(known & (np.abs(total - weights * z) < options.agree * weights))

@@ -22,7 +22,9 @@ from pipelines.subject import ClipTracks, above_neck
 
 AROUND = 0.02
 """The surface is looked for so far before and behind the linear head's, metres: 2 mm from depth to depth."""
-OPTIONS = SweepOptions(depths=21)
+DEPTHS = 21
+ACROSS = 110
+"""Pixels of a stored picture's width that are asked: of all in between the cloud would only be denser."""
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 PERSON = 128
 """Least value of a matte, 0 to 255, of a pixel that is looked at."""
@@ -36,7 +38,8 @@ def clouds_of_views(head: Head, performance: Performance, frames: FrameReader) -
         vertices = performance.vertices(head, step).numpy()
         views = [view_of(frames.decode(clip, row), performance.clips[clip], row) for clip, row in performance.seen_at(step)]
         bounds = [bounds_around(vertices, faces, view) for view in views]
-        found.append(torch.from_numpy(cloud(views, bounds, OPTIONS)))
+        options = SweepOptions(depths=DEPTHS, stride=max(2, round(len(views[0].picture) / ACROSS)))
+        found.append(torch.from_numpy(cloud(views, bounds, options)))
     return found, None
 
 

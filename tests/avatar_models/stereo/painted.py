@@ -54,5 +54,12 @@ def of_sphere(viewmat: Array, radius: float) -> tuple[View, Array]:
     return _view(viewmat, centre + np.where(mask, depth, 0)[..., None] * ray, mask), depth
 
 
+def sphere_normals(viewmat: Array, depth: Array) -> Array:
+    """Of what a camera sees of a sphere (SIDE, SIDE, 3), in the camera's frame."""
+    centre, ray = rays(viewmat)
+    outwards = (centre + depth[..., None] * ray) @ viewmat[:3, :3].T
+    return outwards / np.linalg.norm(outwards, axis=-1, keepdims=True)
+
+
 def _view(viewmat: Array, points: Array, mask: Array) -> View:
     return View(np.where(mask, texture(points), 0).astype(np.float32), mask, K, viewmat)

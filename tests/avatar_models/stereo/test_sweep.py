@@ -9,7 +9,7 @@ import pytest
 
 from avatar_models.stereo.fusion import agrees, cloud, nearest, unprojected
 from avatar_models.stereo.sweep import Bounds, SweepOptions, View, sweep
-from tests.avatar_models.stereo.painted import SIDE, beside, of_plane, of_sphere
+from tests.avatar_models.stereo.painted import SIDE, beside, of_plane, of_sphere, sphere_normals
 
 NEAR, FAR = 0.5, 0.7
 OPTIONS = SweepOptions(depths=81, stride=3, neighbours=2)  # 2.5 mm from depth to depth
@@ -61,9 +61,8 @@ def test_points_of_a_sphere_lie_on_it() -> None:
     around: list[Bounds] = []
     for angle in (-30, -15, 0, 15, 30):
         view, depth = of_sphere(beside(angle), 0.1)
-        normals = np.zeros((SIDE, SIDE, 3), np.float32)
-        normals[..., 2] = -1
         views.append(view)
+        normals = sphere_normals(beside(angle), depth).astype(np.float32)
         depth = depth.astype(np.float32)
         around.append(Bounds(depth - 0.031, depth + 0.025, normals))
     points = cloud(views, around, SweepOptions(depths=29, stride=3, neighbours=2))
