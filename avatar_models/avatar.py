@@ -158,7 +158,12 @@ def load_avatar(folder: Path, device: str = "cpu") -> tuple[Avatar, dict[str, An
         there = {name: tensor.to(device) for name, tensor in tensors.items()}
         with _damage_told(folder, facts):
             return OneshotAvatar.from_tensors(there, facts["sizes"]), facts
-    raise AvatarError(f"{folder}: unknown avatar method {method!r}, this code knows headgas and gagavatar")
+    if method == "npga":
+        from avatar_models.npga import Npga
+
+        with _damage_told(folder, facts):
+            return Npga.from_tensors(tensors, facts["sizes"]).eval().to(device), facts
+    raise AvatarError(f"{folder}: unknown avatar method {method!r}, this code knows headgas, gagavatar and npga")
 
 
 @contextmanager

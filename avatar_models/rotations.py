@@ -106,3 +106,18 @@ def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
     angle = 2.0 * torch.atan2(sine, q[..., :1])
     scale = torch.where(sine < 1e-8, torch.full_like(sine, 2.0), angle / sine.clamp_min(1e-30))
     return q[..., 1:] * scale
+
+
+def multiply_quaternions(first: Tensor, second: Tensor) -> Tensor:
+    """Hamilton's product (..., 4) of wxyz quaternions: the rotation of `second`, then that of `first`."""
+    w, x, y, z = first.unbind(-1)
+    W, X, Y, Z = second.unbind(-1)
+    return torch.stack(
+        [
+            w * W - x * X - y * Y - z * Z,
+            w * X + x * W + y * Z - z * Y,
+            w * Y - x * Z + y * W + z * X,
+            w * Z + x * Y - y * X + z * W,
+        ],
+        -1,
+    )

@@ -352,6 +352,56 @@ class DistillForward(Block):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class TrainNpga(Block):
+    steps: Annotated[int, Field(ge=0)] = 0
+    """0: no avatar is trained. It needs a prior, its tracks and its forward field."""
+    variant: Literal["full", "rigged", "no_screen"] = "full"
+    """The method; Gaussians that ride on the surface as the forward field moves it; or no network on the picture."""
+    num_gaussians: PositiveInt = 10000
+    """On the surface of the neural head."""
+    resolution: PositiveInt = 256
+    hidden: PositiveInt = 128
+    """Width of the six layers of the detailed field."""
+    latent_dim: PositiveInt = 8
+    """Channels beside RGB that the network on the picture reads."""
+    screen_width: PositiveInt = 16
+    """Of that network."""
+    neighbours: PositiveInt = 4
+    """Of each Gaussian, in the Laplacian terms."""
+    lambda_l1: Annotated[float, Field(ge=0.0)] = 0.8
+    lambda_ssim: Annotated[float, Field(ge=0.0)] = 0.2
+    lambda_laplacian: Annotated[float, Field(ge=0.0)] = 0.01
+    """Of the features, and of all that the detailed field changes."""
+    lambda_coarse: Annotated[float, Field(ge=0.0)] = 1e-3
+    """Of the forward field's offsets, centimetres squared."""
+    lambda_detail: Annotated[float, Field(ge=0.0)] = 1e-3
+    learning_rate: PositiveFloat = 5e-3
+    """Of the Gaussians' scales and colours."""
+    coarse_rate: PositiveFloat = 4e-5
+    """Of the forward field."""
+    coarse_still: Fraction = 0.1
+    """Share of the steps before that field changes."""
+    detail_rate: PositiveFloat = 2e-3
+    """Of the detailed field, and of the network on the picture."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    """Of all networks."""
+    clip_norm: PositiveFloat = 1.0
+    """Of the networks' gradient."""
+    background: Literal["white", "black"] = "white"
+    held_out_camera: str = ""
+    """A camera whose frames are for judging alone, beside the last share of every clip (catalog.test_fraction)."""
+    max_judged: PositiveInt = 100
+    """Held-out frames at most."""
+    probes: Annotated[int, Field(ge=0)] = 4
+    checkpoint_every: Annotated[int, Field(gt=0, multiple_of=10)] = 500
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def batch(self) -> int:
+        """Shots of a step."""
+        return 1
+
+
 class Evaluate(Block):
     max_frames: PositiveInt = 100
     """Held-out frames rendered per subject at most."""
@@ -394,6 +444,7 @@ class Params(Block):
     train_nphm: TrainNphm = TrainNphm()
     track_nphm: TrackNphm = TrackNphm()
     distill_forward: DistillForward = DistillForward()
+    train_npga: TrainNpga = TrainNpga()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
 

@@ -28,8 +28,8 @@ from pipelines.subject import read_tables
 
 EVALUATION = Path("data/evaluation")
 QUARANTINES = (
-    "data/catalog", "data/tracks", "models/headgas", "models/oneshot", "models/nphm", "data/evaluation",
-    "data/evaluation_oneshot",
+    "data/catalog", "data/tracks", "models/headgas", "models/oneshot", "models/nphm", "data/tracks_nphm", "models/nphm_forward",
+    "models/npga", "data/evaluation", "data/evaluation_oneshot",
 )  # fmt: skip
 
 

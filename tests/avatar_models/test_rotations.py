@@ -10,6 +10,7 @@ from avatar_models.rotations import (
     axis_angle_to_matrix,
     matrix_to_axis_angle,
     matrix_to_quaternion,
+    multiply_quaternions,
     quaternion_to_matrix,
 )
 
@@ -42,3 +43,10 @@ def test_gradient_is_right_at_rest_and_beyond() -> None:
     for angle in (0.0, 1e-4, 0.9e-3, 1.1e-3, 1.0):
         turn = torch.tensor([[0.6, -0.64, 0.48]], dtype=torch.float64) * angle
         assert torch.autograd.gradcheck(axis_angle_to_matrix, (turn.requires_grad_(),), atol=1e-6)
+
+
+def test_a_product_of_quaternions_is_that_of_their_rotations() -> None:
+    q, p = (torch.nn.functional.normalize(torch.randn(5, 4, dtype=torch.float64), dim=1) for _ in range(2))
+    torch.testing.assert_close(
+        quaternion_to_matrix(multiply_quaternions(q, p)), quaternion_to_matrix(q) @ quaternion_to_matrix(p)
+    )

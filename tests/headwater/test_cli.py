@@ -101,8 +101,8 @@ def test_status_tells_what_is_next_and_what_failed(project: Path) -> None:
     assert code == 0
     assert "1 min 05 s" in output and "preprocess: 1 x no_face; after mending: headwater retry preprocess no_face" in output
     assert (
-        "next: dvc repro (catalog, preprocess, train_headgas, train_oneshot, train_nphm, evaluate, evaluate_oneshot, report)"
-        in output
+        "next: dvc repro (catalog, preprocess, train_headgas, train_oneshot, train_nphm, track_nphm, "
+        "distill_forward, train_npga, evaluate, evaluate_oneshot, report)" in output
     )
 
 

@@ -1,0 +1,208 @@
+"""A subject's shots, and its avatar before the first step.
+
+N points. Metres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avatar_models.cameras import project
+from avatar_models.heads.nphm import Nphm, surface
+from avatar_models.heads.nphm.distillation import FeatureOptions, fit_planes
+from avatar_models.heads.nphm.forward import ForwardField, TriPlanes
+from avatar_models.heads.nphm.forward_storage import StoredForward
+from avatar_models.metrics import psnr_inside, ssim_map
+from avatar_models.npga import VARIANTS, Npga, NpgaSizes
+from pipelines.fanout import ItemRejected
+from pipelines.fleet.loop import Place
+from pipelines.npga.training import NpgaTraining, Shot
+from pipelines.params import TrainNpga
+from pipelines.png import png_bytes
+from pipelines.schedule import frame_of_step
+from pipelines.splits import ClipSplit, spread
+from pipelines.subject import Shots, Tables, load_shots, subject_clips, subject_identity
+from pipelines.training import as_bytes
+
+SPACING_M = 0.002
+COLOR_SHOTS = 8
+"""Shots that the first colours are the medians of."""
+PROBED = 8
+"""Held-out shots that are rendered while training goes on."""
+PROGRESS = "progress.png"
+
+
+@dataclass(frozen=True)
+class NpgaRun:
+    """All that a training needs."""
+
+    options: TrainNpga
+    training: NpgaTraining
+    probed: Shots | None
+    shown: list[Tensor] = field(default_factory=list)  # (3, S, S) the first probed shot, and what was made of it at each probe
+
+    def batches(self, steps: range, place: Place, threads: int) -> Iterator[Shot]:
+        """The shot of each step."""
+        count = len(self.training.shots)
+        return (Shot(frame_of_step(step, count, self.options.seed)) for step in steps)
+
+    def probe(self) -> dict[str, float]:
+        """Mean PSNR in dB of some held-out shots, of the raw and of the refined picture."""
+        if self.probed is None:
+            return {}
+        made = judged(self.training, self.probed)
+        if not self.shown:
+            self.shown.append(made.targets[0])
+        self.shown.append(made.refined[0])
+        return {"held_out_psnr": made.psnr(made.refined), "held_out_raw_psnr": made.psnr(made.raw)}
+
+    def pictures(self) -> dict[str, bytes]:
+        """A PNG: a held-out shot, and what was made of it at each probe."""
+        return {PROGRESS: png_bytes(as_bytes(torch.cat(self.shown, 2)).numpy())} if self.shown else {}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """T shots with what an avatar makes of them, (T, 3, S, S) in [0, 1], and where they count (T, 1, S, S)."""
+
+    targets: Tensor
+    raw: Tensor
+    refined: Tensor
+    counts: Tensor
+
+    def psnr(self, made: Tensor) -> float:
+        return float(psnr_inside(made, self.targets, self.counts).mean())
+
+    def ssim(self, made: Tensor) -> float:
+        inside = torch.where(self.counts > 0, made, self.targets)
+        return float(ssim_map(inside, self.targets).mean())
+
+
+@torch.no_grad()
+def judged(training: NpgaTraining, shots: Shots) -> Judged:
+    """What the avatar makes of shots that it may never have seen."""
+    model, background = training.model, training.background
+    raw, refined, targets = [], [], []
+    for shot in range(len(shots)):
+        gaussians = model.gaussians(shots.conditions[shot].to(training.device))
+        image = model.splatted(gaussians, shots.camera[shot : shot + 1].to(training.device), background).image
+        raw.append(image[0, :3].clamp(0, 1).cpu())
+        refined.append(model.refined(image)[0].clamp(0, 1).cpu())
+        picture = shots.images[shot].astype(np.float32) / 255
+        matte = shots.mattes[shot][..., None].astype(np.float32) / 255
+        over = picture * matte + background.cpu().numpy() * (1 - matte)
+        targets.append(torch.from_numpy(over).permute(2, 0, 1))
+    counts = torch.from_numpy(shots.judged)[:, None].float()
+    return Judged(torch.stack(targets), torch.stack(raw), torch.stack(refined), counts)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A subject's shots to train on, and those that are held out."""
+
+    train: Shots
+    held_out: Shots | None
+    geometry: Tensor  # (D,) the subject's code
+
+
+def parts_of(data: Tables, subject: str, options: TrainNpga, test_fraction: float) -> Parts:
+    """The last share of each clip is held out, and all of a camera that is held out. Raises ItemRejected."""
+    clips = subject_clips(data, subject, test_fraction)
+    cameras = dict(zip(data.segments["clip_id"].to_pylist(), data.segments["camera_id"].to_pylist(), strict=True))
+    held_camera = {clip for clip, camera in cameras.items() if options.held_out_camera and camera == options.held_out_camera}
+    train = [(clip.clip_id, clip.train) for clip in clips if len(clip.train) and clip.clip_id not in held_camera]
+    if not train:
+        raise ItemRejected("no_training_frames", f"subject {subject}: all its good frames are held out")
+    held = held_out_rows(clips, held_camera, options.max_judged)
+    shots = load_shots(data, train, options.resolution)
+    held_out = load_shots(data, held, options.resolution) if held else None
+    identity = torch.tensor(subject_identity(data, train[0][0])["identity"], dtype=torch.float32)
+    return Parts(shots, held_out, identity)
+
+
+def held_out_rows(clips: list[ClipSplit], held_camera: set[str], most: int) -> list[tuple[str, np.ndarray]]:
+    """(clip, rows) of at most so many held-out frames, evenly spread. Frames of a held-out camera are held out at all times."""
+    rows = [
+        (clip.clip_id, np.sort(np.concatenate([clip.train, clip.held_out])) if clip.clip_id in held_camera else clip.held_out)
+        for clip in clips
+    ]
+    rows = [(clip, own) for clip, own in rows if len(own)]
+    share = max(1, most // max(len(rows), 1))
+    return [(clip, spread(own, share)) for clip, own in rows]
+
+
+def prepare(options: TrainNpga, parts: Parts, model: Nphm, forward: StoredForward, subject: str, device: str) -> NpgaRun:
+    """The avatar before its first step: Gaussians on the subject's surface at rest, moved by the distilled field."""
+    torch.manual_seed(options.seed)
+    expressions = parts.train.conditions[:, : model.sizes.expression_code]
+    mesh = surface(partial(at_rest, model, parts.geometry), SPACING_M)
+    g = torch.Generator().manual_seed(options.seed)
+    points = on_mesh(mesh.vertices, mesh.faces, options.num_gaussians, g)
+    planes = planes_of(forward, model, mesh.vertices, parts.geometry, expressions, subject, options.seed)
+    with torch.no_grad():
+        features = planes(points[None], torch.zeros(1, dtype=torch.int64))[0]
+    sizes = NpgaSizes(
+        len(points), forward.field.sizes, options.hidden, latent_dim=options.latent_dim, screen_width=options.screen_width
+    )
+    avatar = Npga(VARIANTS[options.variant](sizes))
+    avatar.initialise(points, first_colors(points, forward.field, features, parts.train), features, forward.field)
+    probed = None
+    if parts.held_out is not None:
+        probed = some_of(parts.held_out, PROBED)
+    return NpgaRun(options, NpgaTraining(options, avatar, parts.train, device), probed)
+
+
+def at_rest(model: Nphm, geometry: Tensor, points: Tensor) -> Tensor:
+    """Signed distances (N,) of points (N, 3) to the head at rest of an identity (D,)."""
+    return model.sdf_at_rest(points[None], geometry[None])[0]
+
+
+def planes_of(
+    forward: StoredForward, model: Nphm, surface: Tensor, geometry: Tensor, expressions: Tensor, subject: str, seed: int
+) -> TriPlanes:
+    """The subject's planes: those of the distillation where it was among its people, else found for the field as it is."""
+    if subject in forward.people:
+        planes = TriPlanes(forward.field.sizes, 1)
+        planes.load_state_dict({"planes": forward.planes.planes[forward.people.index(subject)][None]})
+        return planes
+    return fit_planes(model, forward.field, surface, geometry, expressions, FeatureOptions(), seed)
+
+
+def on_mesh(vertices: Tensor, faces: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Points (N, 3) spread evenly over triangles."""
+    corners = vertices[faces]
+    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1)
+    chosen = torch.multinomial(area, count, replacement=True, generator=generator)
+    u, v = torch.rand(count, 2, generator=generator).unbind(1)
+    u = u.sqrt()
+    weights = torch.stack([1 - u, u * (1 - v), u * v], 1)
+    return (weights[..., None] * corners[chosen]).sum(1)
+
+
+@torch.no_grad()
+def first_colors(points: Tensor, forward: ForwardField, features: Tensor, shots: Shots) -> Tensor:
+    """Colours (N, 3): the medians over some shots of what they show where a point is."""
+    seen = []
+    size = shots.images.shape[1]
+    for shot in spread(np.arange(len(shots)), COLOR_SHOTS).tolist():
+        expression = shots.conditions[shot : shot + 1, : forward.sizes.expression_code]
+        posed = points[None] + forward(points[None], features[None], expression)
+        pixels = project(posed, shots.camera[shot : shot + 1])[0].long().clamp(0, size - 1)
+        seen.append(torch.from_numpy(shots.images[shot])[pixels[:, 1], pixels[:, 0]].float() / 255)
+    return torch.stack(seen).median(0).values
+
+
+def some_of(shots: Shots, count: int) -> Shots:
+    """At most so many shots, evenly spread."""
+    rows = spread(np.arange(len(shots)), count)
+    place = torch.from_numpy(rows)
+    return Shots(
+        shots.images[rows], shots.mattes[rows], shots.known[rows], shots.judged[rows], shots.camera[place],
+        shots.conditions[place], [shots.clip_ids[row] for row in rows], shots.frames[rows],
+    )  # fmt: skip
