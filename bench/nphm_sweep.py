@@ -124,7 +124,9 @@ def measure(project: Path, subject: str, kind: str) -> None:
         errors = np.concatenate([head_errors(project, tracker.stored.model, entry, clip) for clip in clips])
         reprojection = np.mean([row["reprojection"] for row in entry.summary["segments"]])
     points = np.mean([len(some) for parts, _ in clouds for some in parts])
-    print(f"  {kind}: {points:.0f} points a step, off the true surface by {told(cloud_errors(project, tracker, subject, clouds))}")
+    print(
+        f"  {kind}: {points:.0f} points a step, off the true surface by {told(cloud_errors(project, tracker, subject, clouds))}"
+    )
     print(f"    the true surface from the neural head: {told(errors)}; misfit {entry.summary['misfit_mm']} mm; ", end="")
     print(f"landmarks off by {reprojection:.3f} of the distance between the eyes")
     print(f"    clouds {steps / made_cpu:.2f} steps/s of CPU, {steps / made_wall:.2f} by the clock; ", end="")

@@ -319,8 +319,9 @@ class TrackNphm(Block):
     """Frames of each subject, of all clips together, that its identity comes of."""
     smoothness: Annotated[float, Field(ge=0.0)] = 0.0
     """Square metres that the squared step of an expression's code from frame to frame costs."""
-    max_misfit: PositiveFloat = 0.003
-    """Root of the mean squared distance to the clip's surface, metres, up to which a frame is read by training."""
+    max_misfit: PositiveFloat = 0.002
+    """Root of the mean squared distance of a frame's cloud, metres, up to which it is read by training. Distances count up to
+    4 mm there, so that no misfit is larger."""
     min_frames: PositiveInt = 25
     """Least number of good frames of a clip."""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -44,6 +44,9 @@ def main() -> None:
     steps = [tracking_step(params)] if items else []
     with stage_run("track_nphm", params) as run:
         result, figures = run_and_assemble("track_nphm", steps, items, assemble, compute=params.compute, things="subjects")
+        for subject in result.entries:
+            for clip in result.last(subject).summary["alone"]:
+                print(f"track_nphm: {clip}: no other calibrated camera saw it; its linear head's surface is fitted")
         run.log_fan_out(result)
         run.log_metrics(figures)
 

@@ -93,6 +93,7 @@ class NphmTracker:
             "segments": [rows[clip] for clip in sorted(rows)],
             "steps": len(misfit),
             "without_cloud": int((~known).sum()),
+            "alone": [next(iter(one.clips)) for one in performances if self.clouds == "views" and len(one.clips) == 1],
             "misfit_mm": round(1e3 * float(misfit[known].mean()), 3),
         }
 
