@@ -1,11 +1,12 @@
 """How far the neural heads of made-up people who were filmed by several cameras are from the truth, by what they are fitted to.
 
-    python -m bench.nphm_sweep PROJECT
+    python -m bench.nphm_sweep PROJECT [PICTURE.png]
 
 PROJECT is a folder in which catalog, preprocess and train_nphm (procedural scans) ran on a recipe of people with `cameras`. For
-both kinds of clouds, the linear heads' surfaces and a plane sweep of the views, prints the mean and the median distance of clouds
-from the true surface, and of the true surface (4,000 points of the skin of each step, in the world) from the tracked neural head,
-pose and all, by Newton's steps; and time steps a second of CPU time and by the clock, one thread, reading pictures included.
+both kinds of clouds, the linear heads' surfaces and a plane sweep of the views, prints the mean and the median distance of
+clouds from the true surface, and of the true surface (4,000 points of the skin at each step of time, in the world) from the
+tracked neural head, pose and all; and steps a second of CPU time and by the clock, one thread, reading pictures
+included. With PICTURE, draws the tracked heads over the first step that all cameras saw, clouds of the linear head above.
 """
 
 from __future__ import annotations
@@ -22,15 +23,18 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from avatar_models.heads.nphm import surface
 from avatar_models.heads.nphm.fit import distances
 from avatar_models.heads.nphm.model import Codes, Nphm
 from avatar_models.heads.procedural import procedural_head
 from pipelines.cache import Cache, Entry
 from pipelines.fanout import Item
-from pipelines.nphm_tracks.performances import performances_of
+from pipelines.nphm_tracks.performances import Performance, performances_of
 from pipelines.nphm_tracks.surfaces import SomeClouds
 from pipelines.nphm_tracks.tracker import NphmTracker
+from pipelines.overlay import SKIN, Clay, Picture, draw_head
 from pipelines.params import TrackNphm
+from pipelines.png import png_bytes
 from pipelines.splits import subjects_that_passed
 from pipelines.subject import clip_tracks, read_tables
 
@@ -100,11 +104,29 @@ def main() -> None:
     for subject in subjects_that_passed(data.segments):
         own = data.segments.filter(pc.equal(data.segments["subject_id"], subject))["clip_id"].to_pylist()
         print(f"{subject}: {len(own)} clips")
-        for kind in ("head", "views"):
-            measure(project, subject, kind)
+        drawn = [measure(project, subject, kind) for kind in ("head", "views")]
+        if len(sys.argv) > 2:
+            Path(sys.argv[2]).write_bytes(png_bytes(np.concatenate(drawn, 0)))
 
 
-def measure(project: Path, subject: str, kind: str) -> None:
+def drawing(tracker: NphmTracker, entry: Entry, performance: Performance) -> Picture:
+    """The neural head over what each second camera saw at the first step that all saw, side by side."""
+    step = next(step for step in range(len(performance)) if len(performance.seen_at(step)) == len(performance.clips))
+    found = []
+    for clip, row in performance.seen_at(step)[::2]:
+        tracks = clip_tracks(entry.read_table(f"tracks-{clip}"), clip)
+        geometry = torch.tensor(entry.read_table(f"identity-{clip}")["identity"][0].as_py())[None]
+        expression = torch.from_numpy(tracks.conditions[row : row + 1, :-9])
+        codes = Codes(geometry, torch.zeros_like(geometry), expression)
+        mesh = surface(lambda x, codes=codes: tracker.stored.model.sdf(x[None], codes)[0], 0.002)  # type: ignore[misc]
+        vertices = mesh.vertices.double().numpy()
+        clay = Clay(mesh.faces.numpy(), np.tile(np.array(SKIN, np.float32), (len(vertices), 1)), np.zeros(len(vertices), bool))
+        picture = tracker.data.frames.decode(clip, row).image
+        found.append(np.concatenate([picture, draw_head(picture, clay, vertices, tracks.K[row], tracks.viewmat[row])], 0))
+    return np.concatenate(found, 1)
+
+
+def measure(project: Path, subject: str, kind: str) -> Picture:
     options: dict[str, Any] = TrackNphm(clouds=kind).as_key()  # type: ignore[arg-type]
     tracker = NphmTracker(options, str(project / "models/nphm"), project)
     performances = performances_of(tracker.data, subject)
@@ -120,17 +142,19 @@ def measure(project: Path, subject: str, kind: str) -> None:
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         entry = cache.find("0" * 64)
         assert isinstance(entry, Entry)
-        clips = [row["clip_id"] for row in entry.summary["segments"]]
-        errors = np.concatenate([head_errors(project, tracker.stored.model, entry, clip) for clip in clips])
+        model = tracker.stored.model
+        firsts = [max(one.clips, key=lambda clip: len(one.steps[clip])) for one in performances]  # poses are the same in all
+        errors = np.concatenate([head_errors(project, model, entry, clip) for clip in firsts])
+        drawn = drawing(tracker, entry, performances[0])
         reprojection = np.mean([row["reprojection"] for row in entry.summary["segments"]])
     points = np.mean([len(some) for parts, _ in clouds for some in parts])
-    print(
-        f"  {kind}: {points:.0f} points a step, off the true surface by {told(cloud_errors(project, tracker, subject, clouds))}"
-    )
+    off = told(cloud_errors(project, tracker, subject, clouds))
+    print(f"  {kind}: {points:.0f} points a step, off the true surface by {off}")
     print(f"    the true surface from the neural head: {told(errors)}; misfit {entry.summary['misfit_mm']} mm; ", end="")
     print(f"landmarks off by {reprojection:.3f} of the distance between the eyes")
     print(f"    clouds {steps / made_cpu:.2f} steps/s of CPU, {steps / made_wall:.2f} by the clock; ", end="")
     print(f"all {steps / cpu:.2f} and {steps / wall:.2f}", flush=True)
+    return drawn
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The user's clouds of points: FOLDER/SUBJECT/SEQUENCE/FRAME.ply, such as COLMAP's fused.ply of each time step.
 
-SEQUENCE is the catalog's, or the clip's id where it has none; FRAME is the number in the source video, 00012.ply or 12.ply. Points
-are metres in the frame that the sequence's cameras are calibrated in, or in the linear head's where they are not.
+SEQUENCE is the catalog's, or the clip's id where it has none; FRAME is the number in the source video, 00012.ply or 12.ply.
+Points are metres in the frame that the sequence's cameras are calibrated in, or in the linear head's where they are not.
 """
 
 from __future__ import annotations

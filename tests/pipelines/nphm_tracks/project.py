@@ -1,4 +1,4 @@
-"""A project folder of a made-up person whom three calibrated cameras film, as preprocess would leave it with no error at all."""
+"""A project folder of a made-up person whom three calibrated cameras film, as preprocess would leave it without any error."""
 
 from __future__ import annotations
 
