@@ -18,7 +18,7 @@ from headwater.avatars import open_avatar
 from pipelines.atomic import write_bytes_atomic
 from pipelines.evaluation import driven_camera
 from pipelines.png import png_bytes
-from pipelines.subject import clip_tracks, find_segment, read_tables
+from pipelines.subject import NPHM, NPHM_TRACKS_FOLDER, clip_tracks, find_segment, read_tables
 from pipelines.video import write_video
 
 TOGETHER = 8
@@ -58,9 +58,12 @@ def own_camera(facts: dict[str, Any]) -> Camera:
 
 def driven(facts: dict[str, Any], driver: str, size: int) -> tuple[Camera, torch.Tensor, float]:
     """Cameras, conditions and rate of a driver's segment, for the avatar's own camera."""
-    data = read_tables()
+    neural = facts["head"] == NPHM
+    data = read_tables(tracks=NPHM_TRACKS_FOLDER) if neural else read_tables()
     segment = find_segment(data, driver)
     tracks = clip_tracks(data.tracks, driver)
+    if neural and tracks.head_hash != facts["head_hash"]:
+        raise RenderError(f"{driver} was tracked with another prior than the avatar was made with; `dvc repro train_npga`")
     if tracks.head != facts["head"]:
         raise RenderError(f"{driver} was tracked with the head {tracks.head}, the avatar was made with {facts['head']}")
     views = Camera(torch.from_numpy(tracks.K), torch.from_numpy(tracks.viewmat), size, size)

@@ -264,6 +264,9 @@ class TrainOneshot(Block):
     """A model's folder, such as `headwater import gagavatar` writes, whose weights are the first ones. Its sizes, variant and
     vertices are kept; those of this block then mean nothing."""
     test_subjects: KeptOut = KeptOut()
+    color_jitter: Annotated[float, Field(ge=0.0, lt=0.67)] = 0.0
+    """Share by which the colours of each pair are changed at most, photo and target alike; the published training: 0. It helps
+    where few people are trained on."""
     probes: Annotated[int, Field(ge=0)] = 5
     """How often pairs of test subjects are rendered while training goes on."""
     checkpoint_every: Annotated[int, Field(gt=0, multiple_of=10)] = 100
@@ -336,7 +339,7 @@ class DistillForward(Block):
     """Heads of a step, of all processes together."""
     points: PositiveInt = 150
     """Near the surface of each head."""
-    hidden: PositiveInt = 128
+    hidden: PositiveInt = 64
     """Width of the field's six layers."""
     learning_rate: PositiveFloat = 3e-3
     """Adam's, falling along a cosine to a hundredth."""
@@ -361,7 +364,7 @@ class TrainNpga(Block):
     num_gaussians: PositiveInt = 10000
     """On the surface of the neural head."""
     resolution: PositiveInt = 256
-    hidden: PositiveInt = 128
+    hidden: PositiveInt = 64
     """Width of the six layers of the detailed field."""
     latent_dim: PositiveInt = 8
     """Channels beside RGB that the network on the picture reads."""

@@ -24,6 +24,8 @@ from pipelines.splits import ClipSplit, subject_splits
 
 FRAMES_FOLDER, TRACKS_FOLDER = Path("data/frames"), Path("data/tracks")
 NPHM_TRACKS_FOLDER = Path("data/tracks_nphm")
+NPHM = "nphm"
+"""The name of the neural head in tables and avatars."""
 HEAD_FILE = TRACKS_FOLDER / "head.npz"
 NAMED = 20  # segments that a message lists
 NECK_LEFT, NECK_RIGHT, BELOW_NECK = (0.06, -0.128, -0.03), (-0.06, -0.128, -0.03), (0.0, -0.19, -0.03)
@@ -107,6 +109,7 @@ class ClipTracks:
     frames: NDArray[np.int64]  # (N,) index in the source video
     times: NDArray[np.float64]  # (N,) seconds from the source video's first frame
     head: str
+    head_hash: str
 
 
 def clip_tracks(all_tracks: pa.Table, clip_id: str) -> ClipTracks:
@@ -123,6 +126,7 @@ def clip_tracks(all_tracks: pa.Table, clip_id: str) -> ClipTracks:
         rows["frame"].to_numpy(),
         rows["time"].to_numpy(),
         rows["head"][0].as_py(),
+        rows["head_hash"][0].as_py(),
     )
 
 

@@ -158,11 +158,26 @@ class View:
     box: NDArray[np.float32]  # (4,) around the matte
 
 
+@dataclass(frozen=True)
+class ColorJitter:
+    """Other colours for each pair, so that few people look like more: photo and target are changed alike."""
+
+    strength: float = 0.0
+    """Colours are multiplied by up to one more or less this share: all together, and each channel again by half of it."""
+    seed: int = 0
+
+    def gains(self, pair: tuple[int, int]) -> NDArray[np.float32]:
+        """Factors (3, 1, 1) of a pair's colours; they follow from the pair."""
+        random = np.random.default_rng((self.seed, *pair))
+        of_all, of_each = random.uniform(-1, 1, 1), random.uniform(-1, 1, 3)
+        return ((1 + self.strength * of_all) * (1 + 0.5 * self.strength * of_each)).astype(np.float32)[:, None, None]
+
+
 class Pairs:
     """Batches of pairs (photo, target), both places in `frames`, at size x size."""
 
-    def __init__(self, frames: Frames, reader: FrameReader, size: int) -> None:
-        self.frames, self.reader, self.size = frames, reader, size
+    def __init__(self, frames: Frames, reader: FrameReader, size: int, jitter: ColorJitter = ColorJitter()) -> None:
+        self.frames, self.reader, self.size, self.jitter = frames, reader, size, jitter
         self.stored = len(reader.decode(frames.clip_ids[0], int(frames.row[0])).image)  # pixels of all stored crops
 
     def batch(self, pairs: Sequence[tuple[int, int]]) -> Batch:
@@ -172,10 +187,11 @@ class Pairs:
         photo_cameras, views = self.cameras(photos), self.cameras(targets)
         seen = [self.view(index, views[place : place + 1]) for place, index in enumerate(targets)]
         shown = [self.view(index, photo_cameras[place : place + 1]).image for place, index in enumerate(photos)]
+        gains = torch.from_numpy(np.stack([self.jitter.gains(pair) for pair in pairs]))
         return Batch(
-            images_of(shown),
+            (gains * images_of(shown)).clamp_max(1),
             photo_cameras,
-            images_of([view.image for view in seen]),
+            (gains * images_of([view.image for view in seen])).clamp_max(1),
             torch.from_numpy(np.stack([view.known for view in seen])[:, None]),
             torch.from_numpy(np.stack([view.box for view in seen])),
             views,

@@ -19,7 +19,7 @@ from avatar_models.metrics import psnr_inside
 from avatar_models.perceptual import load_vgg16
 from pipelines.fleet.loader import read_ahead
 from pipelines.fleet.loop import Place
-from pipelines.oneshot.pairs import Batch, Frames, Pairs, frames_of
+from pipelines.oneshot.pairs import Batch, ColorJitter, Frames, Pairs, frames_of
 from pipelines.oneshot.people import train_and_test
 from pipelines.oneshot.stream import pairs_of
 from pipelines.oneshot.training import OneshotTraining
@@ -52,7 +52,8 @@ class Setup:
 
     @property
     def pairs(self) -> Pairs:
-        return Pairs(self.frames, self.data.frames, self.training.model.sizes.image_size)
+        jitter = ColorJitter(self.options.color_jitter, self.options.seed)
+        return Pairs(self.frames, self.data.frames, self.training.model.sizes.image_size, jitter)
 
     def batches(self, steps: range, place: Place, threads: int) -> Iterator[Batch]:
         """This process's pairs of each step."""

@@ -11,7 +11,7 @@ from avatar_models.cameras import project
 from avatar_models.heads.procedural import procedural_head
 from avatar_models.people import make_person, perform
 from pipelines.fleet.loader import read_ahead
-from pipelines.oneshot.pairs import Pairs, head_box
+from pipelines.oneshot.pairs import ColorJitter, Pairs, head_box
 from pipelines.oneshot.stream import pairs_of
 from pipelines.params import KeptOut
 from tests.pipelines.oneshot.made import FRAMES, PEOPLE, SIDE, setup
@@ -66,3 +66,17 @@ def test_batches_come_in_order_however_many_threads_read(people: Path, tiny_mode
         assert len(found) == 9
         for expression, some in zip(found, wanted, strict=True):
             assert torch.equal(expression, torch.from_numpy(pairs.frames.expression[[target for _, target in some]]))
+
+
+def test_jitter_changes_the_colours_of_photo_and_target_alike_and_nothing_else(people: Path, tiny_model: None) -> None:
+    plain = all_pairs(people)
+    changed = Pairs(plain.frames, plain.reader, plain.size, ColorJitter(0.3, seed=5))
+    wanted = [(0, 1), (0, 2)]
+    before, after = plain.batch(wanted), changed.batch(wanted)
+    gains = [torch.from_numpy(ColorJitter(0.3, seed=5).gains(pair)) for pair in wanted]
+    for one, gain in enumerate(gains):
+        assert bool((gain > 0.7 * 0.85).all()) and bool((gain < 1.3 * 1.15).all())
+        torch.testing.assert_close(after.photos[one], (before.photos[one] * gain).clamp_max(1))
+        torch.testing.assert_close(after.targets[one], (before.targets[one] * gain).clamp_max(1))
+    assert not torch.equal(*gains) and torch.equal(after.wanted.expression, before.wanted.expression)
+    assert torch.equal(after.photos, changed.batch(wanted).photos)
