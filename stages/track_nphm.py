@@ -12,6 +12,7 @@ from pipelines.nphm_tracks.assemble import write_tracks
 from pipelines.nphm_tracks.items import PRIOR, tracking_items, tracking_step
 from pipelines.params import load_params
 from pipelines.runs import stage_run
+from pipelines.schedule import AS_LONG_AS_IT_TAKES_S
 
 METRICS = Path("metrics/track_nphm.json")
 
@@ -42,8 +43,9 @@ def main() -> None:
     if not items:
         print(f"{PRIOR} holds no prior (train_nphm.steps is 0?): no clip is tracked with a neural head")
     steps = [tracking_step(params)] if items else []
+    compute = params.compute.model_copy(update={"item_timeout_s": AS_LONG_AS_IT_TAKES_S})
     with stage_run("track_nphm", params) as run:
-        result, figures = run_and_assemble("track_nphm", steps, items, assemble, compute=params.compute, things="subjects")
+        result, figures = run_and_assemble("track_nphm", steps, items, assemble, compute=compute, things="subjects")
         for subject in result.entries:
             for clip in result.last(subject).summary["alone"]:
                 print(f"track_nphm: {clip}: no other calibrated camera saw it; its linear head's surface is fitted")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +12,12 @@ from numpy.typing import NDArray
 from avatar_models.stereo.sweep import Array, Array32, Bounds, SweepOptions, View, sweep
 
 
-def cloud(views: Sequence[View], bounds: Sequence[Bounds], options: SweepOptions) -> Array32:
-    """Points (N, 3) in the world of the surface that the views show; none where no two agree."""
+def cloud(views: Sequence[View], bounds: Sequence[Bounds], options: SweepOptions, threads: int = 1) -> Array32:
+    """Points (N, 3) in the world of the surface that the views show; none where no two agree. A thread sweeps a view."""
     near = [nearest(views, number, options.neighbours) for number in range(len(views))]
-    depths = [
-        sweep(view, [views[other] for other in own], bound, options)
-        for view, own, bound in zip(views, near, bounds, strict=True)
-    ]
+    with ThreadPoolExecutor(threads) as pool:
+        others = [[views[other] for other in own] for own in near]
+        depths = list(pool.map(sweep, views, others, bounds, repeat(options)))
     found = []
     for number, view in enumerate(views):
         points = unprojected(view, depths[number], options.stride)

@@ -39,7 +39,7 @@ def clouds_of_views(head: Head, performance: Performance, frames: FrameReader) -
         views = [view_of(frames.decode(clip, row), performance.clips[clip], row) for clip, row in performance.seen_at(step)]
         bounds = [bounds_around(vertices, faces, view) for view in views]
         options = SweepOptions(depths=DEPTHS, stride=max(2, round(len(views[0].picture) / ACROSS)))
-        found.append(torch.from_numpy(cloud(views, bounds, options)))
+        found.append(torch.from_numpy(cloud(views, bounds, options, torch.get_num_threads())))
     return found, None
 
 
