@@ -24,6 +24,7 @@ from avatar_models.shading import light, light_up
 Array = NDArray[np.float64]
 SUPERSAMPLING = 2
 IDENTITY_SIGMA = 0.8
+AROUND, ABOVE = np.radians(50), np.radians(12)
 NECK_BASE = np.array([0.0, -0.15, -0.05])  # metres, in the head's frame
 SHIRTS = ((0.18, 0.30, 0.46), (0.46, 0.20, 0.22), (0.22, 0.36, 0.28), (0.30, 0.28, 0.34), (0.55, 0.50, 0.42))
 WALLS = ((0.74, 0.78, 0.80), (0.80, 0.76, 0.70), (0.70, 0.75, 0.71), (0.77, 0.73, 0.79))
@@ -146,6 +147,21 @@ def viewmats(performance: Performance, distance: float) -> Array:
     return found
 
 
+def cameras_around(count: int, distance: float) -> Array:
+    """The front camera's frame to those of cameras around the head, from the subject's right to its left: (count, 4, 4).
+
+    They stand on an arc of AROUND to both sides, by turns a little above and below; one alone is the front camera.
+    """
+    found = np.tile(np.eye(4), (count, 1, 1))
+    middle = np.array([0.0, 0.0, distance])
+    for number in range(count if count > 1 else 0):
+        aside = AROUND * (2 * number / (count - 1) - 1)
+        above = ABOVE * (1 - 2 * (number % 2))
+        turn = cv2.Rodrigues(np.array([above, 0.0, 0.0]))[0] @ cv2.Rodrigues(np.array([0.0, aside, 0.0]))[0]
+        found[number, :3, :3], found[number, :3, 3] = turn, middle - turn @ middle
+    return found
+
+
 def posed_vertices(person: Person, performance: Performance, frame: int) -> NDArray[np.float32]:
     """The head's surface (V, 3) in its own frame, metres."""
     head = procedural_head()
@@ -159,16 +175,22 @@ def posed_vertices(person: Person, performance: Performance, frame: int) -> NDAr
     return head.vertices(*(torch.tensor(np.asarray(a, np.float32))[None] for a in arguments))[0].numpy()
 
 
-def film(person: Person, performance: Performance, frame: int, size: int, view: Array, K: Array) -> NDArray[np.uint8]:
-    """One picture (size, size, 3) of the person, with torso and wall."""
+def film(
+    person: Person, performance: Performance, frame: int, size: int, view: Array, K: Array, front: Array | None = None
+) -> NDArray[np.uint8]:
+    """One picture (size, size, 3) of the person, with torso and wall.
+
+    The front camera (4, 4), this one where it is not given, has the light with it, and the torso faces it.
+    """
+    front = view if front is None else front
     big = size * SUPERSAMPLING
     K_big = K * [[SUPERSAMPLING], [SUPERSAMPLING], [1.0]]
     head, faces = posed_vertices(person, performance, frame), procedural_head().faces.numpy()
     torso, torso_faces = _torso()
-    # The torso stands still while the head turns: it is placed in the camera's frame, under the neck.
-    collar = view[:3, :3] @ NECK_BASE + view[:3, 3]
+    # The torso stands still while the head turns: it is placed in the front camera's frame, under the neck.
+    collar = front[:3, :3] @ NECK_BASE + front[:3, 3]
     in_camera = (torso - NECK_BASE) * [1.0, -1.0, -1.0] + collar
-    placed = (in_camera - view[:3, 3]) @ view[:3, :3]
+    placed = (in_camera - front[:3, 3]) @ front[:3, :3]
 
     vertices = np.concatenate([head, placed.astype(np.float32)])
     all_faces = np.concatenate([faces, torso_faces + len(head)])
@@ -176,7 +198,7 @@ def film(person: Person, performance: Performance, frame: int, size: int, view: 
     picture = surface.sample(head_texture(person.palette))
     picture[surface.triangle >= len(faces)] = person.shirt
     wet = np.isin(head_mesh().part, (EYE_LEFT, EYE_RIGHT))
-    lights = np.concatenate([light(head, faces, view, wet), light(placed, torso_faces, view)])
+    lights = np.concatenate([light(head, faces, front, wet), light(placed, torso_faces, front)])
     shade = surface.interpolate(all_faces, lights)
     light_up(picture, surface.triangle, shade, _wall(big, person.wall))
     small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)

@@ -89,6 +89,26 @@ def read_ply(path: Path) -> Gaussians:
         raise ValueError(f"{path}: not a binary PLY file of Gaussians ({error})") from None
 
 
+def read_points(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Points (N, 3) float32 of a binary PLY file, such as COLMAP's fused.ply, and their normals (N, 3) where it has some.
+
+    What stands behind the vertices is passed over. Raises ValueError, naming the file, for one that holds no points.
+    """
+    try:
+        vertex = _read(path.read_bytes(), last="vertex")["vertex"]
+        points, normals = (
+            np.stack([np.asarray(vertex[name], np.float32) for name in names], 1)
+            if set(names) <= set(vertex.dtype.names)
+            else None
+            for names in (("x", "y", "z"), ("nx", "ny", "nz"))
+        )
+        if points is None:
+            raise ValueError("its vertices have no x, y, z")
+    except (IndexError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not a binary PLY file of points ({error})") from None
+    return points, normals
+
+
 _KINDS = {
     "float": "<f4",
     "double": "<f8",
@@ -112,8 +132,8 @@ def _write(path: Path, elements: dict[str, np.ndarray]) -> None:
     path.write_bytes(b"".join([header, *(table.tobytes() for table in elements.values())]))
 
 
-def _read(data: bytes) -> dict[str, np.ndarray]:
-    """The elements of a binary little-endian PLY. Raises ValueError for anything else."""
+def _read(data: bytes, last: str = "") -> dict[str, np.ndarray]:
+    """The elements of a binary little-endian PLY, up to one if it is named. Raises ValueError for anything else."""
     header, found, _ = data.partition(b"end_header\n")
     lines = header.decode("ascii", "replace").split("\n")
     if not found or lines[0] != "ply" or lines[1] != "format binary_little_endian 1.0":
@@ -121,6 +141,8 @@ def _read(data: bytes) -> dict[str, np.ndarray]:
     layout: list[tuple[str, int, list[tuple[str, str]]]] = []
     for words in (line.split() for line in lines[2:]):
         if words[:1] == ["element"]:
+            if layout and layout[-1][0] == last:
+                break
             layout.append((words[1], int(words[2]), []))
         elif words[:1] == ["property"]:
             if words[1] not in _KINDS:

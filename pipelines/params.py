@@ -313,12 +313,18 @@ class TrainNphm(Block):
 
 
 class TrackNphm(Block):
+    clouds: Literal["head", "views", "files"] = "head"
+    """What the neural head is fitted to: the surface of each clip's own fit, what several calibrated cameras saw, found by a
+    plane sweep (clips of one camera have their fit), or the user's files."""
+    cloud_files: str = ""
+    """For files: a folder of SUBJECT/SEQUENCE/FRAME.ply."""
     key_frames: PositiveInt = 5
     """Frames of each subject, of all clips together, that its identity comes of."""
     smoothness: Annotated[float, Field(ge=0.0)] = 0.0
     """Square metres that the squared step of an expression's code from frame to frame costs."""
-    max_misfit: PositiveFloat = 0.003
-    """Root of the mean squared distance to the clip's surface, metres, up to which a frame is read by training."""
+    max_misfit: PositiveFloat = 0.002
+    """Root of the mean squared distance of a frame's cloud, metres, up to which it is read by training. Distances count up to
+    4 mm there, so that no misfit is larger."""
     min_frames: PositiveInt = 25
     """Least number of good frames of a clip."""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -18,7 +18,7 @@ FINAL_RATE = 0.05
 FINAL_POSITION_RATE = 0.01
 """`3dgs`: the means' rate falls to this share of its start."""
 AS_LONG_AS_IT_TAKES_S = 365 * 86400.0
-"""For the training of one model of all, in place of compute.item_timeout_s, which is meant for a clip or a subject."""
+"""For one model of all, and subjects of any size, in place of compute.item_timeout_s, which is meant for a clip or so."""
 LEAST_GAIN = 0.002
 """A plateau: the loss fell by less than this share."""
 

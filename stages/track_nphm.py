@@ -12,6 +12,7 @@ from pipelines.nphm_tracks.assemble import write_tracks
 from pipelines.nphm_tracks.items import PRIOR, tracking_items, tracking_step
 from pipelines.params import load_params
 from pipelines.runs import stage_run
+from pipelines.schedule import AS_LONG_AS_IT_TAKES_S
 
 METRICS = Path("metrics/track_nphm.json")
 
@@ -25,6 +26,8 @@ def assemble(result: FanOutResult) -> dict[str, float]:
         "subjects": len(result.entries),
         "quarantined": len(result.quarantined),
         "segments_passed": sum(row["passed"] for row in segments),
+        "steps": sum(result.last(name).summary["steps"] for name in result.entries),
+        "steps_without_cloud": sum(result.last(name).summary["without_cloud"] for name in result.entries),
         "frames": frames,
         "frames_good": sum(row["num_good"] for row in segments),
         "mean_misfit_mm": round(sum(misfits) / max(len(misfits), 1), 3),
@@ -36,12 +39,16 @@ def assemble(result: FanOutResult) -> dict[str, float]:
 
 def main() -> None:
     params = load_params()
-    items = tracking_items()
+    items = tracking_items(params)
     if not items:
         print(f"{PRIOR} holds no prior (train_nphm.steps is 0?): no clip is tracked with a neural head")
     steps = [tracking_step(params)] if items else []
+    compute = params.compute.model_copy(update={"item_timeout_s": AS_LONG_AS_IT_TAKES_S})
     with stage_run("track_nphm", params) as run:
-        result, figures = run_and_assemble("track_nphm", steps, items, assemble, compute=params.compute, things="subjects")
+        result, figures = run_and_assemble("track_nphm", steps, items, assemble, compute=compute, things="subjects")
+        for subject in result.entries:
+            for clip in result.last(subject).summary["alone"]:
+                print(f"track_nphm: {clip}: no other calibrated camera saw it; its linear head's surface is fitted")
         run.log_fan_out(result)
         run.log_metrics(figures)
 

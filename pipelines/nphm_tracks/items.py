@@ -8,21 +8,45 @@ from pathlib import Path
 from avatar_models.model_folder import TENSORS
 from pipelines.atomic import sha256_file
 from pipelines.fanout import Item, Step
+from pipelines.keys import digest
+from pipelines.nphm_tracks.files import CloudFiles
+from pipelines.nphm_tracks.performances import performances_of
 from pipelines.nphm_tracks.tracker import VERSION, NphmTracker
-from pipelines.params import Params
+from pipelines.params import Params, ParamsError
+from pipelines.subject import read_tables
 from pipelines.training_items import training_items
 
 PRIOR = Path("models/nphm")
 
 
-def tracking_items(root: Path = Path()) -> list[Item]:
-    """An item for each subject with a segment that passed; none where there is no prior."""
-    return training_items(root) if (root / PRIOR / TENSORS).exists() else []
+def tracking_items(params: Params, root: Path = Path()) -> list[Item]:
+    """An item for each subject with a segment that passed; none where there is no prior.
+
+    Where clouds are the user's files, the content of a subject's counts. Raises ParamsError where there is no such folder.
+    """
+    if not (root / PRIOR / TENSORS).exists():
+        return []
+    data, items = read_tables(root), training_items(root)
+    options = params.track_nphm
+    files = None
+    if options.clouds == "files":
+        if not options.cloud_files or not Path(options.cloud_files).is_dir():
+            raise ParamsError(f"track_nphm.cloud_files {options.cloud_files!r}: no such folder of SUBJECT/SEQUENCE/FRAME.ply")
+        files = CloudFiles(Path(options.cloud_files), data, root)
+    found = []
+    for item in items:
+        own = item.fingerprint if files is None else digest([item.fingerprint, files.content(item.id)])
+        found.append(Item(item.id, own, frames=sum(len(one) for one in performances_of(data, item.id))))
+    return found
 
 
 def tracking_step(params: Params, root: Path = Path()) -> Step:
-    """Where data and prior lie stays out of the key; of the prior the content counts."""
+    """Where data, prior and clouds lie stays out of the key; of the last two the content counts."""
     prior = root / PRIOR
-    worker = partial(NphmTracker, prior=str(prior.resolve()), root=root)
+    options = params.track_nphm.as_key()
+    folder = options.pop("cloud_files")
+    worker = partial(
+        NphmTracker, prior=str(prior.resolve()), root=root, cloud_files=str(Path(folder).resolve()) if folder else ""
+    )
     assets = {"nphm": sha256_file(prior / TENSORS)}
-    return Step("track_nphm", VERSION, worker, params.track_nphm.as_key(), params.compute.train, assets)
+    return Step("track_nphm", VERSION, worker, options, params.compute.train, assets)

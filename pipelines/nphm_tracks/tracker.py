@@ -1,7 +1,8 @@
 """The item function of the track_nphm stage: all clips of a subject, with one identity.
 
-A clip's own fit of a linear head gives the surface that is fitted, and the cameras; the neural head's pose is what it differs
-from that head's by. Cameras that saw the same performance share its codes.
+A subject is an item, not a sequence: all of its frames are of one head, whose code is found from some of each. Cameras that saw
+the same performance share its codes; the neural head's pose is what it differs from the linear head's by, so each clip's track
+gives its cameras.
 """
 
 from __future__ import annotations
@@ -22,39 +23,51 @@ from avatar_models.cameras import Camera, project
 from avatar_models.heads.embedding import LandmarkEmbedding
 from avatar_models.heads.nphm import Codes
 from avatar_models.heads.nphm.carried import carried, places_at_rest
+from avatar_models.heads.nphm.clouds import Clouds
 from avatar_models.heads.nphm.poses import Poses
 from avatar_models.heads.nphm.storage import read_nphm
-from avatar_models.heads.nphm.tracking import TrackingOptions, track
+from avatar_models.heads.nphm.tracking import Tracked, TrackingOptions, track
 from avatar_models.model_folder import TENSORS
 from avatar_models.tracking.landmark_head import view_terms
 from avatar_models.tracking.quality import reprojection_error
 from pipelines import tables
 from pipelines.atomic import sha256_file
 from pipelines.cache import Entry, EntryWriter
-from pipelines.fanout import Item
+from pipelines.fanout import Item, ItemRejected
 from pipelines.keys import digest
-from pipelines.nphm_tracks.surfaces import Performance, clouds_of, joined, landmarks_of
-from pipelines.subject import Tables, clip_tracks, read_tables
+from pipelines.nphm_tracks.files import CloudFiles
+from pipelines.nphm_tracks.performances import Performance, performances_of
+from pipelines.nphm_tracks.surfaces import SomeClouds, clouds_of, landmarks_of
+from pipelines.nphm_tracks.views import clouds_of_views
+from pipelines.subject import read_tables
 from pipelines.tracked import clip_landmarks
 
 VERSION = 1
 HEAD = "nphm"
+LEAST_POINTS = 200
+"""A step with fewer has no cloud: it gets the state of the nearest one that has, and is not read by training."""
 
 
 @dataclass(frozen=True)
 class Solved:
-    """A performance on the neural head. F frames."""
+    """A performance on the neural head. F steps."""
 
     codes: Codes  # of one identity
     poses: Poses  # of the neural head in the linear head's frame
-    misfit: Tensor  # (F,) metres
+    misfit: Tensor  # (F,) metres; infinite where there was no cloud
     landmarks: Tensor  # (F, 478, 3) the detector's points on it, in the linear head's frame
+
+    def at(self, steps: NDArray[np.int64]) -> Solved:
+        """At some steps."""
+        some = torch.from_numpy(steps)
+        codes = Codes(self.codes.geometry, self.codes.appearance, self.codes.expression[some])
+        return Solved(codes, self.poses[some], self.misfit[some], self.landmarks[some])
 
 
 class NphmTracker:
     """Tracks one subject per call, with the prior of a folder. Raises ModelError for a prior that cannot be read."""
 
-    def __init__(self, params: Mapping[str, Any], prior: str, root: Path = Path()) -> None:
+    def __init__(self, params: Mapping[str, Any], prior: str, root: Path = Path(), cloud_files: str = "") -> None:
         self.options = TrackingOptions(key_frames=params["key_frames"], smoothness=params["smoothness"])
         self.max_misfit, self.min_frames, self.seed = params["max_misfit"], params["min_frames"], params["seed"]
         self.root, self.prior = root, Path(prior)
@@ -63,35 +76,52 @@ class NphmTracker:
         self.prior_hash = sha256_file(self.prior / TENSORS)
         self.data = read_tables(root)
         self.head = self.data.head()
+        self.clouds = params["clouds"]
+        self.files = CloudFiles(Path(cloud_files), self.data, root) if self.clouds == "files" else None
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
-        clips = clips_of(self.data, item.id)
-        of_clip = {clip: self.performance(clip) for clip in clips}
-        solved = self.solved(list({one.key: one for one in of_clip.values()}.values()))
-        segments = [self.write(clip, solved[of_clip[clip].key], out) for clip in clips]
-        misfit = torch.cat([one.misfit for one in solved.values()])
-        return {"segments": segments, "misfit_mm": round(1e3 * float(misfit.mean()), 3)}
+        performances = performances_of(self.data, item.id)
+        solved = self.solved(performances, [self.clouds_of(item.id, n, one) for n, one in enumerate(performances)])
+        rows = {
+            clip: self.write(clip, own.at(performance.steps[clip]), out)
+            for performance, own in zip(performances, solved, strict=True)
+            for clip in performance.clips
+        }
+        misfit = torch.cat([one.misfit for one in solved])
+        known = misfit.isfinite()
+        return {
+            "segments": [rows[clip] for clip in sorted(rows)],
+            "steps": len(misfit),
+            "without_cloud": int((~known).sum()),
+            "alone": [next(iter(one.clips)) for one in performances if self.clouds == "views" and len(one.clips) == 1],
+            "misfit_mm": round(1e3 * float(misfit[known].mean()), 3),
+        }
 
-    def performance(self, clip: str) -> Performance:
-        rows = self.data.identities.filter(pc.equal(self.data.identities["clip_id"], clip))
-        identity = torch.tensor(rows["identity"][0].as_py(), dtype=torch.float32)
-        return Performance.of(clip_tracks(self.data.tracks, clip), identity)
+    def clouds_of(self, subject: str, number: int, performance: Performance) -> SomeClouds:
+        """One performance's clouds. Where views are wanted, what one camera saw has the linear head's surface."""
+        if self.files is not None:
+            return self.files.clouds(subject, performance)
+        if self.clouds == "views" and len(performance.clips) > 1:
+            return clouds_of_views(self.head, performance, self.data.frames)
+        return clouds_of(self.head, performance, self.seed + number)
 
-    def solved(self, performances: list[Performance]) -> dict[bytes, Solved]:
-        """All performances with one identity, by their keys."""
+    def solved(self, performances: list[Performance], clouds: list[SomeClouds]) -> list[Solved]:
+        """All performances with one identity. Raises ItemRejected where there is no cloud at all."""
+        points = [one for some, _ in clouds for one in some]
+        normals = [one for _, some in clouds for one in some or []] if all(some is not None for _, some in clouds) else None
+        seen = torch.tensor([len(one) >= LEAST_POINTS for one in points])
+        rows = seen.nonzero()[:, 0].tolist()
+        if not rows:
+            raise ItemRejected("no_clouds", f"none of {len(points)} time steps has a cloud of {LEAST_POINTS} points")
+        known = Clouds([points[row] for row in rows], None if normals is None else [normals[row] for row in rows])
         model = self.stored.model
-        clouds = joined([clouds_of(self.head, one, self.seed + number) for number, one in enumerate(performances)])
-        tracked = track(model, clouds, Poses.still(len(clouds)), self.options, self.seed)
-        points = torch.cat([landmarks_of(self.head, one) for one in performances])
-        at_rest = places_at_rest(model, tracked.codes, tracked.poses, points)
-        places = carried(model, tracked.codes, tracked.poses, at_rest)
-        found, first = {}, 0
-        for one in performances:
-            frames = slice(first, first + len(one))
-            codes = Codes(tracked.codes.geometry, tracked.codes.appearance, tracked.codes.expression[frames])
-            found[one.key] = Solved(codes, tracked.poses[frames], tracked.misfit[frames], places[frames])
-            first += len(one)
-        return found
+        found = filled(track(model, known, Poses.still(len(known)), self.options, self.seed), seen)
+        landmarks = torch.cat([landmarks_of(self.head, one) for one in performances])
+        at_rest = places_at_rest(model, found.codes, found.poses, landmarks)
+        places = carried(model, found.codes, found.poses, at_rest)
+        whole = Solved(found.codes, found.poses, found.misfit, places)
+        ends = np.cumsum([len(one) for one in performances])
+        return [whole.at(np.arange(end - len(one), end)) for one, end in zip(performances, ends, strict=True)]
 
     def write(self, clip: str, solved: Solved, out: EntryWriter) -> dict[str, Any]:
         """Writes tracks-CLIP and identity-CLIP; returns the segment's row."""
@@ -144,10 +174,13 @@ class NphmTracker:
         return reprojection_error(project(shown, camera).double().numpy(), points)
 
 
-def clips_of(data: Tables, subject: str) -> list[str]:
-    """A subject's segments that passed, in order."""
-    rows = data.segments.filter(pc.and_(pc.equal(data.segments["subject_id"], subject), data.segments["passed"]))
-    return sorted(rows["clip_id"].to_pylist())
+def filled(found: Tracked, seen: Tensor) -> Tracked:
+    """What was found of the steps that were seen (F,), for all: the others have the state of the nearest one."""
+    rows = seen.nonzero()[:, 0]
+    nearest = (torch.arange(len(seen))[:, None] - rows).abs().argmin(1)
+    codes = Codes(found.codes.geometry, found.codes.appearance, found.codes.expression[nearest])
+    misfit = torch.where(seen, found.misfit[nearest], torch.inf)
+    return Tracked(codes, found.poses[nearest], misfit)
 
 
 def shown_beside(embedding: LandmarkEmbedding, viewmat: Tensor) -> Tensor:

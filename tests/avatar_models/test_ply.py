@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from avatar_models.gaussians import Gaussians
-from avatar_models.ply import read_ply, write_compressed_ply, write_ply
+from avatar_models.ply import read_ply, read_points, write_compressed_ply, write_ply
 
 
 def cloud(count: int = 600, sh: int = 16) -> Gaussians:
@@ -73,3 +73,46 @@ def test_colours_become_harmonics_and_what_does_not_fit_is_refused(tmp_path: Pat
     with pytest.raises(ValueError, match=r"no\.ply"):
         read_ply(tmp_path / "no.ply")
     np.testing.assert_array_equal(sorted(p.name for p in tmp_path.iterdir()), ["a.ply", "no.ply"])
+
+
+def cloud_bytes(normals: bool, form: str = "binary_little_endian", faces: bool = False) -> bytes:
+    """Two points as COLMAP's fused.ply has them, written by hand."""
+    names = ["x", "y", "z", *(["nx", "ny", "nz"] if normals else [])]
+    lines = [
+        "ply",
+        f"format {form} 1.0",
+        "comment made by hand",
+        "element vertex 2",
+        *(f"property float {name}" for name in names),
+    ]
+    lines += [f"property uchar {name}" for name in ("red", "green", "blue")]
+    lines += ["element face 1", "property list uchar int vertex_indices"] if faces else []
+    rows = [
+        struct.pack("<3f", 1, 2, 3 + row) + (struct.pack("<3f", 0, 0, 1) if normals else b"") + bytes(3) for row in range(2)
+    ]
+    return "\n".join([*lines, "end_header\n"]).encode() + b"".join(rows) + (struct.pack("<B3i", 3, 0, 1, 0) if faces else b"")
+
+
+@pytest.mark.parametrize("faces", [False, True])
+def test_points_of_a_cloud_are_read_with_their_normals(tmp_path: Path, faces: bool) -> None:
+    (tmp_path / "fused.ply").write_bytes(cloud_bytes(normals=True, faces=faces))
+    points, normals = read_points(tmp_path / "fused.ply")
+    assert points.dtype == np.float32 and points.tolist() == [[1, 2, 3], [1, 2, 4]]
+    assert normals is not None and normals.tolist() == [[0, 0, 1]] * 2
+    (tmp_path / "plain.ply").write_bytes(cloud_bytes(normals=False))
+    assert read_points(tmp_path / "plain.ply")[1] is None
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (cloud_bytes(True, form="ascii"), "binary"),
+        (cloud_bytes(True)[:-1], "ends within its 2 rows"),
+        (cloud_bytes(True).replace(b"float x", b"float u"), "no x, y, z"),
+    ],
+)
+def test_files_without_points_are_named(tmp_path: Path, data: bytes, says: str) -> None:
+    (tmp_path / "bad.ply").write_bytes(data)
+    with pytest.raises(ValueError, match=says) as caught:
+        read_points(tmp_path / "bad.ply")
+    assert "bad.ply" in str(caught.value)
