@@ -51,7 +51,7 @@ def test_a_run_that_was_cut_ends_with_the_same_bits(prior: Path, tmp_path: Path)
     whole, cache = prepared(prior), Cache(str(tmp_path))
     still = whole.error(whole.held_out)
     train_here(whole, cache.writer("0"), Fleet())
-    assert whole.error(whole.held_out) < 0.5 * still
+    assert whole.error(whole.held_out) < 0.8 * still
     assert whole.training.curve[-1]["held_out_mm"] == pytest.approx(1e3 * whole.error(whole.held_out))
 
     class Cut(Exception):
