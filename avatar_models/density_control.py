@@ -30,8 +30,8 @@ from avatar_models.densify import (
 from avatar_models.splatting import Splats
 
 
-class GaussianSet(Protocol):
-    """What is edited: an avatar's Gaussians with all that has an axis of them, optimisers' moments included. N Gaussians."""
+class Shapes(Protocol):
+    """Where N Gaussians are, and how they lie."""
 
     @property
     def mu(self) -> Tensor:
@@ -39,9 +39,24 @@ class GaussianSet(Protocol):
         ...
 
     @property
-    def quats(self) -> Tensor: ...  # (N, 4)
+    def quats(self) -> Tensor:
+        """(N, 4) wxyz."""
+        ...
+
     @property
-    def log_scales(self) -> Tensor: ...  # (N, 3)
+    def log_scales(self) -> Tensor:
+        """(N, 3)"""
+        ...
+
+
+class GaussianSet(Protocol):
+    """What is edited: an avatar's Gaussians with all that has an axis of them, optimisers' moments included. N Gaussians."""
+
+    @property
+    def model(self) -> Shapes:
+        """The avatar."""
+        ...
+
     @property
     def extent(self) -> float:
         """The head's, metres."""
@@ -123,19 +138,20 @@ class DensityControl:
             gaussians.lower_opacity(self.peak, torch.sigmoid(reset_opacity(torch.logit(self.peak))))
             gaussians.forget_opacity()
         if due:
-            self._forget(gaussians.mu)
+            self._forget(gaussians.model.mu)
         return due
 
     def _grow(self, gaussians: GaussianSet) -> None:
-        scales = gaussians.log_scales.exp()
+        scales = gaussians.model.log_scales.exp()
         clones, splits = choose_growth(self.stats, scales, gaussians.extent, self.rules.growth)
         self._show_as_two(gaussians, clones | splits)
         self._apply(clone(len(scales), clones), gaussians)
-        splits = torch.cat([splits, splits.new_zeros(len(gaussians.mu) - len(splits))])
-        halved, means, scales = split(gaussians.mu, gaussians.quats, gaussians.log_scales.exp(), splits, self.generator)
+        splits = torch.cat([splits, splits.new_zeros(len(gaussians.model.mu) - len(splits))])
+        model = gaussians.model
+        halved, means, scales = split(model.mu, model.quats, model.log_scales.exp(), splits, self.generator)
         self._apply(halved, gaussians)
-        gaussians.mu.copy_(means)
-        gaussians.log_scales.copy_(scales.log())
+        gaussians.model.mu.copy_(means)
+        gaussians.model.log_scales.copy_(scales.log())
 
     def _show_as_two(self, gaussians: GaussianSet, grows: Tensor) -> None:
         """Two Gaussians in one's place hide what the one did: o -> 1 - sqrt(1 - o) (Rota Bulo et al. 2024, section 3.2)."""
@@ -144,7 +160,7 @@ class DensityControl:
         self.peak = torch.where(grows, halved, self.peak)
 
     def _prune(self, gaussians: GaussianSet) -> None:
-        kept = prune(self.peak, gaussians.log_scales.exp(), self.stats, gaussians.extent, self.rules.pruning)
+        kept = prune(self.peak, gaussians.model.log_scales.exp(), self.stats, gaussians.extent, self.rules.pruning)
         if len(kept.source):  # a set without Gaussians could never grow again
             self._apply(kept, gaussians)
 

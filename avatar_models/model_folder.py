@@ -43,6 +43,12 @@ def read_folder(folder: Path, formats: int) -> tuple[dict[str, Tensor], dict[str
         raise damaged(folder, error) from None
 
 
+def expect_kind(facts: Mapping[str, Any], kind: str) -> None:
+    """Raises ValueError for the facts of another kind of model."""
+    if facts.get("kind") != kind:
+        raise ValueError(f"its kind is {facts.get('kind')!r}, not {kind!r}")
+
+
 def damaged(folder: Path, error: Exception) -> ModelError:
     """What to raise for a folder whose files are there and make no model."""
     return ModelError(f"{folder}: the model is damaged ({' '.join(str(error).split())[:200]})")

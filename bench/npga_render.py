@@ -10,32 +10,19 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable
 
 os.environ["OMP_NUM_THREADS"] = sys.argv[4] if len(sys.argv) > 4 else str(os.cpu_count())
 
-import numpy as np
 import torch
 from torch.nn.functional import normalize
 
 from avatar_models.cameras import Camera
 from avatar_models.heads.nphm.forward import ForwardField, ForwardSizes
 from avatar_models.npga import Npga, NpgaSizes
+from bench.timing import median_s
 from pipelines.devices import best_device
 
-FRAMES, WARM = 30, 3
-
-
-def median_s(call: Callable[[], object]) -> float:
-    found = []
-    for _ in range(WARM + FRAMES):
-        start = time.perf_counter()
-        call()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        found.append(time.perf_counter() - start)
-    return float(np.median(found[WARM:]))
+FRAMES = 30
 
 
 @torch.no_grad()
@@ -59,11 +46,11 @@ def main() -> None:
     moved = avatar.gaussians(conditions[0])
     image = avatar.splatted(moved, camera, background).image
     parts = {
-        "fields": median_s(lambda: avatar.gaussians(conditions[next(turn) % 64])),
-        "splat": median_s(lambda: avatar.splatted(moved, camera, background)),
-        "screen": median_s(lambda: avatar.refined(image)),
+        "fields": median_s(lambda: avatar.gaussians(conditions[next(turn) % 64]), FRAMES),
+        "splat": median_s(lambda: avatar.splatted(moved, camera, background), FRAMES),
+        "screen": median_s(lambda: avatar.refined(image), FRAMES),
     }
-    whole = median_s(lambda: avatar.draw(avatar.gaussians(conditions[next(turn) % 64]), camera, background))
+    whole = median_s(lambda: avatar.draw(avatar.gaussians(conditions[next(turn) % 64]), camera, background), FRAMES)
     name = torch.cuda.get_device_name() if device == "cuda" else f"{threads} threads"
     print(f"{name}: {count:,} Gaussians, {side} pixels, fields of {hidden}: {1 / whole:.1f} frames/s")
     for part, took in parts.items():

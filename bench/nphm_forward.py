@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -23,26 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avatar_models.heads.nphm import Codes, Nphm
+from avatar_models.heads.nphm import Codes, Nphm, surface_at_rest
 from avatar_models.heads.nphm.distillation import FeatureOptions, cycle_error, fit_planes
 from avatar_models.heads.nphm.forward_storage import read_forward
 from avatar_models.heads.nphm.inversion import posed
 from avatar_models.heads.nphm.model import UNITS
 from avatar_models.heads.nphm.storage import read_nphm
+from bench.timing import median_s
 from pipelines.forward.people import people_of_training
-from pipelines.forward.setup import HELD_OUT, surface_at_rest
+from pipelines.forward.setup import HELD_OUT, SPACING_M
 
 NEW_PEOPLE, EXPRESSIONS, TIMED = 2, 10, 5
 BROYDEN_STEPS, BROYDEN_UNITS = 50, 1e-5
-
-
-def seconds(call: Callable[[], object]) -> float:
-    found = []
-    for _ in range(1 + TIMED):
-        start = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - start)
-    return float(np.median(found[1:]))
 
 
 @torch.no_grad()
@@ -78,7 +68,8 @@ def main() -> None:
     known, held = everyone.take(range(len(forward.people))).parted(options["held_out"], random)
     errors = []
     for person in range(len(known)):
-        surface, geometry = surface_at_rest(model, known.geometry[person])[::5], known.geometry[person][None]
+        geometry = known.geometry[person][None]
+        surface = surface_at_rest(model, geometry[0], SPACING_M).vertices[::5]
         features = forward.planes(surface[None], torch.tensor([person])).detach()
         for z in held.expressions[person][:EXPRESSIONS]:
             codes = Codes(geometry, torch.zeros_like(geometry), z[None])
@@ -89,7 +80,7 @@ def main() -> None:
     errors = []
     for person in range(len(known), len(known) + NEW_PEOPLE):
         geometry = everyone.geometry[person]
-        surface = surface_at_rest(model, geometry)[::5]
+        surface = surface_at_rest(model, geometry, SPACING_M).vertices[::5]
         planes = fit_planes(model, field, surface, geometry, known.expressions[0], FeatureOptions(), 0)
         features = planes(surface[None], torch.zeros(1, dtype=torch.int64)).detach()
         for z in held.expressions[0][:EXPRESSIONS]:
@@ -97,15 +88,15 @@ def main() -> None:
             errors.append(float(cycle_error(model, field, features, surface[None], codes).mean()))
     print(f"{NEW_PEOPLE} new people, held-out expressions: {1e3 * np.mean(errors):.3f} mm")
 
-    surface = surface_at_rest(model, known.geometry[0])
+    surface = surface_at_rest(model, known.geometry[0], SPACING_M).vertices
     x = surface[torch.arange(count) % len(surface)][None]
     codes = Codes(known.geometry[:1], torch.zeros_like(known.geometry[:1]), held.expressions[0][:1])
     with torch.no_grad():
         features = forward.planes(x, torch.zeros(1, dtype=torch.int64))
         times = {
-            "field": seconds(lambda: field(x, features, codes.expression)),
-            "Newton": seconds(lambda: posed(model, x, codes)),
-            "Broyden": seconds(lambda: broyden(model, x, codes)),
+            "field": median_s(lambda: field(x, features, codes.expression), TIMED),
+            "Newton": median_s(lambda: posed(model, x, codes), TIMED),
+            "Broyden": median_s(lambda: broyden(model, x, codes), TIMED),
         }
     apart = (posed(model, x, codes).points.detach()[0] - broyden(model, x, codes)).norm(dim=1)
     median = f"{1e3 * float(apart.median()):.4f} mm"

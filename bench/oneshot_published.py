@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable
 
 os.environ["OMP_NUM_THREADS"] = sys.argv[1] if len(sys.argv) > 1 else str(os.cpu_count())
@@ -29,25 +28,14 @@ from avatar_models.gagavatar.photo_colors import Photos
 from avatar_models.gagavatar.sizes import published
 from avatar_models.heads.procedural import procedural_head
 from avatar_models.splatting import splat
+from bench.timing import median_s
 from pipelines.devices import best_device, has_bfloat16
 from pipelines.oneshot.setup import spread_vertices
 
-FRAMES, WARM, TIMED = 100, 2, 10
+FRAMES, TIMED = 100, 10
 HEAD_M = 0.6
 """Metres that the picture shows at the head's distance."""
 FOCAL = 12.0  # over half the picture's side: the published model's
-
-
-def seconds(call: Callable[[], object], times: int) -> float:
-    """Median time of a call."""
-    found = []
-    for _ in range(WARM + times):
-        start = time.perf_counter()
-        call()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        found.append(time.perf_counter() - start)
-    return float(np.median(found[WARM:]))
 
 
 def flops(call: Callable[[], object]) -> float:
@@ -60,7 +48,7 @@ def matrix_product(device: str, dtype: torch.dtype) -> float:
     """Operations a second."""
     n = 2048
     a = torch.randn(n, n, device=device, dtype=dtype)
-    return 2 * n**3 / seconds(lambda: a @ a, TIMED)
+    return 2 * n**3 / median_s(lambda: a @ a, TIMED)
 
 
 def model_with_small_gaussians(num_vertices: int, device: str) -> GAGAvatar:
@@ -99,15 +87,15 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device == "cuda" else f"{threads} threads"
     print(f"{name}: {model.sizes.num_gaussians:,} Gaussians, {side} pixels")
 
-    made = seconds(lambda: model.person(photo), 3)
+    made = median_s(lambda: model.person(photo), 3)
     avatar = avatar_of(model, model.person(photo), rig, torch.zeros(head.num_identity, device=device))
     condition = torch.zeros(avatar.condition_size, device=device)
     gaussians = avatar.gaussians(condition)
     features: Tensor = splat(gaussians, camera).image
     parts = {
-        "pose": seconds(lambda: avatar.gaussians(condition), TIMED),
-        "splat": seconds(lambda: splat(gaussians, camera), TIMED),
-        "neural renderer": seconds(lambda: avatar.picture(features), TIMED),
+        "pose": median_s(lambda: avatar.gaussians(condition), TIMED),
+        "splat": median_s(lambda: splat(gaussians, camera), TIMED),
+        "neural renderer": median_s(lambda: avatar.picture(features), TIMED),
     }
     frame = sum(parts.values())
     print(f"making the person {made:8.3f} s")
@@ -117,7 +105,7 @@ def main() -> None:
     of_renderer = flops(lambda: avatar.picture(features))
     for dtype in (torch.float32, torch.bfloat16) if has_bfloat16(device) else (torch.float32,):
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-            took = seconds(lambda: avatar.picture(features), TIMED)
+            took = median_s(lambda: avatar.picture(features), TIMED)
         speed = matrix_product(device, dtype)
         floor = f"{of_renderer / 1e9:.0f} GFLOP at {speed / 1e9:.0f} GFLOP/s are {1e3 * of_renderer / speed:.0f} ms"
         print(f"neural renderer in {dtype}: {1e3 * took:.0f} ms; {floor}")

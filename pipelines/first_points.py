@@ -35,7 +35,11 @@ def first_points(
 def surface_points(head: Head, identity: torch.Tensor, count: int, rng: np.random.Generator) -> torch.Tensor:
     """Points (count, 3) spread evenly over the neutral head's surface."""
     zero = torch.zeros(1, head.num_expression), torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(1, 6)
-    corners = head.vertices(identity[None].float(), *zero)[0][head.faces]  # (F, 3, 3)
+    return evenly_on(head.vertices(identity[None].float(), *zero)[0][head.faces], count, rng)
+
+
+def evenly_on(corners: torch.Tensor, count: int, rng: np.random.Generator) -> torch.Tensor:
+    """Points (count, 3) spread evenly over triangles of corners (F, 3, 3)."""
     area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1).double().numpy()
     face = torch.from_numpy(rng.choice(len(area), size=count, p=area / area.sum()))
     u, v = rng.random((2, count)).astype(np.float32)

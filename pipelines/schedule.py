@@ -48,8 +48,13 @@ def rate_factors(rates: Literal["cosine", "3dgs"], share: float) -> tuple[float,
     """
     if rates == "3dgs":
         return FINAL_POSITION_RATE**share, 1.0
-    factor = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * share))
+    factor = cosine(share, FINAL_RATE)
     return factor, factor
+
+
+def cosine(share: float, final: float) -> float:
+    """From one down to `final` along half a cosine, when a share of the steps is done."""
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def sh_degree(options: TrainHeadgas, step: int) -> int:

@@ -23,7 +23,7 @@ from pipelines.frames import FrameReader, shrunk
 from pipelines.splits import ClipSplit, subject_splits
 
 FRAMES_FOLDER, TRACKS_FOLDER = Path("data/frames"), Path("data/tracks")
-NPHM_TRACKS_FOLDER = Path("data/tracks_nphm")
+NPHM_PRIOR, NPHM_TRACKS_FOLDER = Path("models/nphm"), Path("data/tracks_nphm")
 NPHM = "nphm"
 """The name of the neural head in tables and avatars."""
 HEAD_FILE = TRACKS_FOLDER / "head.npz"

@@ -16,9 +16,9 @@ from pipelines.subject import TRACKS_FOLDER
 from pipelines.training import VERSION, HeadGasTrainer
 
 
-def training_items(root: Path = Path()) -> list[Item]:
-    """An item for each subject with a segment that passed; it depends on all of the subject's segments."""
-    segments = tables.read_table(root / TRACKS_FOLDER / "segments.parquet", tables.SEGMENTS)
+def training_items(root: Path = Path(), tracks: Path = TRACKS_FOLDER) -> list[Item]:
+    """An item for each subject with a segment that passed in some tracks; it depends on all of the subject's segments."""
+    segments = tables.read_table(root / tracks / "segments.parquet", tables.SEGMENTS)
     rows = [row for row in segments.to_pylist() if row["passed"]]
     found = []
     for subject in subjects_that_passed(segments):

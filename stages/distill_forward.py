@@ -7,11 +7,12 @@ from pathlib import Path
 from avatar_models.model_folder import FACTS, TENSORS
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.fleet.outs import ModelOuts
-from pipelines.forward.items import PRIOR, forward_items, forward_step
+from pipelines.forward.items import forward_items, forward_step
 from pipelines.main import run_stage
 from pipelines.params import load_params
 from pipelines.runs import stage_run
 from pipelines.schedule import AS_LONG_AS_IT_TAKES_S
+from pipelines.subject import NPHM_PRIOR
 from pipelines.subject_runs import subject_runs
 
 OUTS = ModelOuts(Path("models/nphm_forward"), Path("metrics/distill_forward.json"), Path("plots/forward_curve.csv"))
@@ -28,7 +29,7 @@ def main() -> None:
     if not params.distill_forward.steps:
         print("distill_forward.steps is 0: no forward field is distilled")
     elif not items:
-        print(f"{PRIOR} holds no prior (train_nphm.steps is 0?): no forward field is distilled")
+        print(f"{NPHM_PRIOR} holds no prior (train_nphm.steps is 0?): no forward field is distilled")
     steps = [forward_step(params)] if items else []
     compute = params.compute.model_copy(update={"item_timeout_s": AS_LONG_AS_IT_TAKES_S})
     blocks = {"distill_forward": params.distill_forward.as_key()}

@@ -9,10 +9,11 @@ from pipelines.atomic import write_bytes_atomic
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.main import run_stage
 from pipelines.nphm_tracks.assemble import write_tracks
-from pipelines.nphm_tracks.items import PRIOR, tracking_items, tracking_step
+from pipelines.nphm_tracks.items import tracking_items, tracking_step
 from pipelines.params import load_params
 from pipelines.runs import stage_run
 from pipelines.schedule import AS_LONG_AS_IT_TAKES_S
+from pipelines.subject import NPHM_PRIOR
 
 METRICS = Path("metrics/track_nphm.json")
 
@@ -41,7 +42,7 @@ def main() -> None:
     params = load_params()
     items = tracking_items(params)
     if not items:
-        print(f"{PRIOR} holds no prior (train_nphm.steps is 0?): no clip is tracked with a neural head")
+        print(f"{NPHM_PRIOR} holds no prior (train_nphm.steps is 0?): no clip is tracked with a neural head")
     steps = [tracking_step(params)] if items else []
     compute = params.compute.model_copy(update={"item_timeout_s": AS_LONG_AS_IT_TAKES_S})
     with stage_run("track_nphm", params) as run:

@@ -13,10 +13,10 @@ from pipelines.prior.items import prior_item, prior_step
 from pipelines.prior.trainer import CARD
 from pipelines.runs import stage_run
 from pipelines.schedule import AS_LONG_AS_IT_TAKES_S
+from pipelines.subject import NPHM_PRIOR
 from pipelines.subject_runs import subject_runs
 
-MODEL = Path("models/nphm")
-OUTS = ModelOuts(MODEL, Path("metrics/train_nphm.json"), Path("plots/nphm_curve.csv"))
+OUTS = ModelOuts(NPHM_PRIOR, Path("metrics/train_nphm.json"), Path("plots/nphm_curve.csv"))
 
 
 def assemble(result: FanOutResult) -> list[dict[str, float]]:
@@ -39,7 +39,7 @@ def main() -> None:
             run.log_assets(step.assets)
         for name in result.entries:
             with runs.finished(name, curve):
-                run.log_artifact(MODEL / CARD)
+                run.log_artifact(NPHM_PRIOR / CARD)
 
 
 if __name__ == "__main__":

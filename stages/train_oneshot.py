@@ -10,11 +10,11 @@ from pipelines.fleet.outs import ModelOuts
 from pipelines.main import run_stage
 from pipelines.oneshot.evaluation import MODEL
 from pipelines.oneshot.items import model_item, model_step, say_what_is_off
-from pipelines.oneshot.setup import PROGRESS
 from pipelines.params import load_params
 from pipelines.runs import stage_run
 from pipelines.schedule import AS_LONG_AS_IT_TAKES_S
 from pipelines.subject_runs import subject_runs
+from pipelines.training import PROGRESS
 
 OUTS = ModelOuts(MODEL, Path("metrics/train_oneshot.json"), Path("plots/oneshot_curve.csv"))
 PICTURES = Path("plots/oneshot_progress")

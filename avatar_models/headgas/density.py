@@ -22,18 +22,6 @@ class HeadGasSet:
     basis: RankOneAdam
 
     @property
-    def mu(self) -> Tensor:
-        return self.model.mu
-
-    @property
-    def quats(self) -> Tensor:
-        return self.model.quats
-
-    @property
-    def log_scales(self) -> Tensor:
-        return self.model.log_scales
-
-    @property
     def extent(self) -> float:
         return float(self.model.extent)
 

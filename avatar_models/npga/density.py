@@ -20,18 +20,6 @@ class NpgaSet:
     optimizer: torch.optim.Adam
     extent: float  # metres
 
-    @property
-    def mu(self) -> Tensor:
-        return self.model.mu
-
-    @property
-    def quats(self) -> Tensor:
-        return self.model.quats
-
-    @property
-    def log_scales(self) -> Tensor:
-        return self.model.log_scales
-
     @torch.no_grad()
     def apply(self, edit: Edit) -> None:
         for name, old in self.model.per_gaussian().items():

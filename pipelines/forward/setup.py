@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avatar_models.heads.nphm import Nphm, surface
+from avatar_models.heads.nphm import surface_at_rest
 from avatar_models.heads.nphm.distillation import Weights, cycle_error
 from avatar_models.heads.nphm.forward import ForwardField, ForwardSizes, TriPlanes
 from avatar_models.heads.nphm.model import Codes
@@ -103,7 +103,7 @@ class Recipe:
         people = everyone.take(range(min(options.people, len(everyone))))
         known, held_out = people.parted(options.held_out, np.random.default_rng((options.seed, HELD_OUT)))
         model = stored.model.eval()
-        surfaces = [surface_at_rest(model, geometry) for geometry in people.geometry]
+        surfaces = [surface_at_rest(model, geometry, SPACING_M).vertices for geometry in people.geometry]
         sizes = ForwardSizes(model.sizes.expression_code, hidden=options.hidden)
         torch.manual_seed(options.seed)
         weights = Weights(options.lambda_offset, options.lambda_variation)
@@ -115,8 +115,3 @@ class Recipe:
 def spread_of(people: People) -> Tensor:
     """Standard deviations (E,) of their expressions' codes."""
     return torch.cat(people.expressions).std(0).clamp_min(1e-6)
-
-
-def surface_at_rest(model: Nphm, geometry: Tensor) -> Tensor:
-    """Points (M, 3) in metres of the surface of a head at rest, of an identity (D,)."""
-    return surface(lambda x: model.sdf_at_rest(x[None], geometry[None])[0], SPACING_M).vertices

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from math import cos, pi
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from avatar_models.heads.nphm.forward import ForwardField, TriPlanes
 from avatar_models.heads.nphm.model import Codes, Nphm
 from pipelines.fleet.update import update
 from pipelines.params import DistillForward
+from pipelines.schedule import cosine
 
 FINAL_RATE = 0.01
 """The learning rate falls along a cosine to this share of its start."""
@@ -73,7 +73,7 @@ class ForwardTraining:
         """One update; see :meth:`pipelines.fleet.loop.Steps.one_step`. Raises TrainingDiverged."""
         options = self.options
         done = min(1.0, self.step / options.steps)
-        factor = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + cos(pi * done))
+        factor = cosine(done, FINAL_RATE)
         for group, rate in zip(self.optimizer.param_groups, self.first_rates, strict=True):
             group["lr"] = rate * factor
         found = update(

@@ -6,29 +6,21 @@ from functools import partial
 from pathlib import Path
 
 from avatar_models.model_folder import TENSORS
-from pipelines import tables
 from pipelines.atomic import sha256_file
 from pipelines.fanout import Item, Step
-from pipelines.keys import digest
 from pipelines.npga_training.trainer import VERSION, NpgaTrainer
 from pipelines.params import Params
-from pipelines.splits import subjects_that_passed
-from pipelines.subject import NPHM_TRACKS_FOLDER
+from pipelines.subject import NPHM_PRIOR, NPHM_TRACKS_FOLDER
+from pipelines.training_items import training_items
 
-PRIOR, FORWARD = Path("models/nphm"), Path("models/nphm_forward")
+FORWARD = Path("models/nphm_forward")
 
 
 def npga_items(params: Params, root: Path = Path()) -> list[Item]:
     """An item for each subject that was tracked with the neural head; none where no steps are wanted or no field is there."""
     if not params.train_npga.steps or not (root / FORWARD / TENSORS).exists():
         return []
-    segments = tables.read_table(root / NPHM_TRACKS_FOLDER / "segments.parquet", tables.SEGMENTS)
-    rows = [row for row in segments.to_pylist() if row["passed"]]
-
-    def of(subject: str) -> list[str]:
-        return sorted(row["fingerprint"] for row in rows if row["subject_id"] == subject)
-
-    return [Item(subject, digest(of(subject))) for subject in subjects_that_passed(segments)]
+    return training_items(root, NPHM_TRACKS_FOLDER)
 
 
 def npga_step(params: Params, root: Path = Path()) -> Step:
@@ -36,7 +28,7 @@ def npga_step(params: Params, root: Path = Path()) -> Step:
     options = params.train_npga.as_key()
     every = options.pop("checkpoint_every")
     own = {"train_npga": options, "test_fraction": params.catalog.test_fraction}
-    prior, forward = (root / PRIOR).resolve(), (root / FORWARD).resolve()
+    prior, forward = (root / NPHM_PRIOR).resolve(), (root / FORWARD).resolve()
     worker = partial(NpgaTrainer, checkpoint_every=every, prior=prior, forward=forward, root=root)
     assets = {"nphm": sha256_file(prior / TENSORS), "nphm_forward": sha256_file(forward / TENSORS)}
     return Step("train_npga", VERSION, worker, own, params.compute.train, assets)

@@ -7,35 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from avatar_models.cameras import project
-from avatar_models.heads.nphm import Nphm, surface
+from avatar_models.heads.nphm import Nphm, surface_at_rest
 from avatar_models.heads.nphm.distillation import FeatureOptions, fit_planes
 from avatar_models.heads.nphm.forward import ForwardField, TriPlanes
 from avatar_models.heads.nphm.forward_storage import StoredForward
 from avatar_models.metrics import psnr_inside, ssim_map
 from avatar_models.npga import VARIANTS, Npga, NpgaSizes
 from pipelines.fanout import ItemRejected
+from pipelines.first_points import evenly_on
 from pipelines.fleet.loop import Place
+from pipelines.frames import composite
 from pipelines.npga_training.training import NpgaTraining, Shot
 from pipelines.params import TrainNpga
 from pipelines.png import png_bytes
 from pipelines.schedule import frame_of_step
 from pipelines.splits import ClipSplit, spread
 from pipelines.subject import Shots, Tables, load_shots, subject_clips, subject_identity
-from pipelines.training import as_bytes
+from pipelines.training import PROGRESS, as_bytes
 
 SPACING_M = 0.002
 COLOR_SHOTS = 8
 """Shots that the first colours are the medians of."""
 PROBED = 8
 """Held-out shots that are rendered while training goes on."""
-PROGRESS = "progress.png"
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,8 @@ def judged(training: NpgaTraining, shots: Shots) -> Judged:
         image = model.splatted(gaussians, shots.camera[shot : shot + 1].to(training.device), background).image
         raw.append(image[0, :3].clamp(0, 1).cpu())
         refined.append(model.refined(image)[0].clamp(0, 1).cpu())
-        picture = shots.images[shot].astype(np.float32) / 255
-        matte = shots.mattes[shot][..., None].astype(np.float32) / 255
-        over = picture * matte + background.cpu().numpy() * (1 - matte)
-        targets.append(torch.from_numpy(over).permute(2, 0, 1))
+        picture = composite(shots.images[shot], shots.mattes[shot], background.cpu().numpy())
+        targets.append(torch.from_numpy(picture).permute(2, 0, 1))
     counts = torch.from_numpy(shots.judged)[:, None].float()
     return Judged(torch.stack(targets), torch.stack(raw), torch.stack(refined), counts)
 
@@ -141,9 +139,8 @@ def prepare(options: TrainNpga, parts: Parts, model: Nphm, forward: StoredForwar
     """The avatar before its first step: Gaussians on the subject's surface at rest, moved by the distilled field."""
     torch.manual_seed(options.seed)
     expressions = parts.train.conditions[:, : model.sizes.expression_code]
-    mesh = surface(partial(at_rest, model, parts.geometry), SPACING_M)
-    g = torch.Generator().manual_seed(options.seed)
-    points = on_mesh(mesh.vertices, mesh.faces, options.num_gaussians, g)
+    mesh = surface_at_rest(model, parts.geometry, SPACING_M)
+    points = evenly_on(mesh.vertices[mesh.faces], options.num_gaussians, np.random.default_rng(options.seed))
     planes = planes_of(forward, model, mesh.vertices, parts.geometry, expressions, subject, options.seed)
     with torch.no_grad():
         features = planes(points[None], torch.zeros(1, dtype=torch.int64))[0]
@@ -152,15 +149,8 @@ def prepare(options: TrainNpga, parts: Parts, model: Nphm, forward: StoredForwar
     )
     avatar = Npga(VARIANTS[options.variant](sizes))
     avatar.initialise(points, first_colors(points, forward.field, features, parts.train), features, forward.field)
-    probed = None
-    if parts.held_out is not None:
-        probed = some_of(parts.held_out, PROBED)
+    probed = None if parts.held_out is None else some_of(parts.held_out, PROBED)
     return NpgaRun(options, NpgaTraining(options, avatar, parts.train, device), probed)
-
-
-def at_rest(model: Nphm, geometry: Tensor, points: Tensor) -> Tensor:
-    """Signed distances (N,) of points (N, 3) to the head at rest of an identity (D,)."""
-    return model.sdf_at_rest(points[None], geometry[None])[0]
 
 
 def planes_of(
@@ -172,17 +162,6 @@ def planes_of(
         planes.load_state_dict({"planes": forward.planes.planes[forward.people.index(subject)][None]})
         return planes
     return fit_planes(model, forward.field, surface, geometry, expressions, FeatureOptions(), seed)
-
-
-def on_mesh(vertices: Tensor, faces: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Points (N, 3) spread evenly over triangles."""
-    corners = vertices[faces]
-    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1)
-    chosen = torch.multinomial(area, count, replacement=True, generator=generator)
-    u, v = torch.rand(count, 2, generator=generator).unbind(1)
-    u = u.sqrt()
-    weights = torch.stack([1 - u, u * (1 - v), u * v], 1)
-    return (weights[..., None] * corners[chosen]).sum(1)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from pipelines.fanout import ItemRejected
 from pipelines.keys import digest
 from pipelines.nphm_tracks.performances import Performance
 from pipelines.nphm_tracks.surfaces import SomeClouds
-from pipelines.subject import Tables
+from pipelines.subject import Tables, find_segment
 
 CATALOG = Path("data/catalog/catalog.parquet")
 
@@ -43,23 +43,24 @@ class CloudFiles:
         self.catalog = tables.read_table(root / CATALOG, tables.CATALOG)
 
     def origin(self, clip: str) -> Origin:
-        (segment,) = self.data.segments.filter(pc.equal(self.data.segments["clip_id"], clip)).to_pylist()
-        name = segment["catalog_clip_id"]
+        name = find_segment(self.data, clip)["catalog_clip_id"]
         (row,) = self.catalog.filter(pc.equal(self.catalog["clip_id"], name)).to_pylist()
         known = row["viewmat"]
         return Origin(row["sequence"] or name, None if known is None else np.reshape(known, (4, 4)))
 
     def clouds(self, subject: str, performance: Performance) -> SomeClouds:
         """Of each step that has a file, with normals where all files have some. Raises ItemRejected for no cloud."""
-        clip = next(iter(performance.clips))
-        files = self.numbered(self.folder / subject / self.origin(clip).sequence)
-        found = [self.at(files, performance, step) for step in range(len(performance))]
+        origins = {clip: self.origin(clip) for clip in performance.clips}
+        files = self.numbered(self.folder / subject / next(iter(origins.values())).sequence)
+        found = [self.at(files, origins, performance, step) for step in range(len(performance))]
         points = [one for one, _ in found]
         if any(len(one) and normals is None for one, normals in found):
             return points, None
         return points, [points[step] if normals is None else normals for step, (_, normals) in enumerate(found)]
 
-    def at(self, files: dict[int, Path], performance: Performance, step: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def at(
+        self, files: dict[int, Path], origins: dict[str, Origin], performance: Performance, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """One step's points and normals in the linear head's frame; none where there is no file."""
         clip, row = performance.seen_at(step)[0]
         tracks = performance.clips[clip]
@@ -70,7 +71,7 @@ class CloudFiles:
             points, normals = read_points(file)
         except (OSError, ValueError) as error:
             raise ItemRejected("bad_cloud", str(error)) from None
-        known = self.origin(clip).viewmat
+        known = origins[clip].viewmat
         to_head = np.eye(4) if known is None else np.linalg.inv(tracks.viewmat[row].astype(np.float64)) @ known
         kept = np.isfinite(points).all(1) & (True if normals is None else np.isfinite(normals).all(1))
         placed = points[kept] @ to_head[:3, :3].T + to_head[:3, 3]

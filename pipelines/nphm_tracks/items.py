@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
@@ -10,13 +11,10 @@ from pipelines.atomic import sha256_file
 from pipelines.fanout import Item, Step
 from pipelines.keys import digest
 from pipelines.nphm_tracks.files import CloudFiles
-from pipelines.nphm_tracks.performances import performances_of
 from pipelines.nphm_tracks.tracker import VERSION, NphmTracker
 from pipelines.params import Params, ParamsError
-from pipelines.subject import read_tables
+from pipelines.subject import NPHM_PRIOR, read_tables
 from pipelines.training_items import training_items
-
-PRIOR = Path("models/nphm")
 
 
 def tracking_items(params: Params, root: Path = Path()) -> list[Item]:
@@ -24,7 +22,7 @@ def tracking_items(params: Params, root: Path = Path()) -> list[Item]:
 
     Where clouds are the user's files, the content of a subject's counts. Raises ParamsError where there is no such folder.
     """
-    if not (root / PRIOR / TENSORS).exists():
+    if not (root / NPHM_PRIOR / TENSORS).exists():
         return []
     data, items = read_tables(root), training_items(root)
     options = params.track_nphm
@@ -33,16 +31,19 @@ def tracking_items(params: Params, root: Path = Path()) -> list[Item]:
         if not options.cloud_files or not Path(options.cloud_files).is_dir():
             raise ParamsError(f"track_nphm.cloud_files {options.cloud_files!r}: no such folder of SUBJECT/SEQUENCE/FRAME.ply")
         files = CloudFiles(Path(options.cloud_files), data, root)
+    frames: dict[str, int] = defaultdict(int)  # of all clips: what their cameras share is seen by the worker
+    for row in data.segments.filter(data.segments["passed"]).select(["subject_id", "num_frames"]).to_pylist():
+        frames[row["subject_id"]] += row["num_frames"]
     found = []
     for item in items:
         own = item.fingerprint if files is None else digest([item.fingerprint, files.content(item.id)])
-        found.append(Item(item.id, own, frames=sum(len(one) for one in performances_of(data, item.id))))
+        found.append(Item(item.id, own, frames=frames[item.id]))
     return found
 
 
 def tracking_step(params: Params, root: Path = Path()) -> Step:
     """Where data, prior and clouds lie stays out of the key; of the last two the content counts."""
-    prior = root / PRIOR
+    prior = root / NPHM_PRIOR
     options = params.track_nphm.as_key()
     folder = options.pop("cloud_files")
     worker = partial(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from avatar_models.heads.interface import Head
 from pipelines.preprocess.together import shared_steps
-from pipelines.subject import ClipTracks, Tables, clip_tracks
+from pipelines.subject import ClipTracks, Tables, clip_tracks, subject_identity
 
 
 @dataclass(frozen=True)
@@ -71,5 +71,4 @@ def clips_of(data: Tables, subject: str) -> list[str]:
 
 
 def _identity(data: Tables, clip: str) -> NDArray[np.float32]:
-    rows = data.identities.filter(pc.equal(data.identities["clip_id"], clip))
-    return np.array(rows["identity"][0].as_py(), np.float32)
+    return np.array(subject_identity(data, clip)["identity"], np.float32)

@@ -39,11 +39,10 @@ from pipelines.nphm_tracks.files import CloudFiles
 from pipelines.nphm_tracks.performances import Performance, performances_of
 from pipelines.nphm_tracks.surfaces import SomeClouds, clouds_of, landmarks_of
 from pipelines.nphm_tracks.views import clouds_of_views
-from pipelines.subject import read_tables
+from pipelines.subject import NPHM, ClipTracks, find_segment, read_tables
 from pipelines.tracked import clip_landmarks
 
 VERSION = 1
-HEAD = "nphm"
 LEAST_POINTS = 200
 """A step with fewer has no cloud: it gets the state of the nearest one that has, and is not read by training."""
 
@@ -83,9 +82,9 @@ class NphmTracker:
         performances = performances_of(self.data, item.id)
         solved = self.solved(performances, [self.clouds_of(item.id, n, one) for n, one in enumerate(performances)])
         rows = {
-            clip: self.write(clip, own.at(performance.steps[clip]), out)
+            clip: self.write(clip, tracks, own.at(performance.steps[clip]), out)
             for performance, own in zip(performances, solved, strict=True)
-            for clip in performance.clips
+            for clip, tracks in performance.clips.items()
         }
         misfit = torch.cat([one.misfit for one in solved])
         known = misfit.isfinite()
@@ -123,34 +122,32 @@ class NphmTracker:
         ends = np.cumsum([len(one) for one in performances])
         return [whole.at(np.arange(end - len(one), end)) for one, end in zip(performances, ends, strict=True)]
 
-    def write(self, clip: str, solved: Solved, out: EntryWriter) -> dict[str, Any]:
+    def write(self, clip: str, tracks: ClipTracks, solved: Solved, out: EntryWriter) -> dict[str, Any]:
         """Writes tracks-CLIP and identity-CLIP; returns the segment's row."""
         rows = self.data.tracks.filter(pc.equal(self.data.tracks["clip_id"], clip)).sort_by("frame")
-        viewmat = np.array(rows["viewmat"].to_pylist(), np.float32).reshape(-1, 4, 4)
-        camera = Camera(
-            torch.tensor(rows["K"].to_pylist()).reshape(-1, 3, 3), torch.from_numpy(viewmat), 1, 1
-        )  # pixels of the crop, whatever its size
+        # pixels of the crop, whatever its size
+        camera = Camera(torch.from_numpy(tracks.K), torch.from_numpy(tracks.viewmat), 1, 1)
         reprojection = self.reprojection(clip, camera, solved.landmarks)
         good = np.array(rows["good"].to_pylist()) & (solved.misfit.numpy() <= self.max_misfit)
         count = len(good)
         changed = {
-            "viewmat": moved(viewmat, solved.poses).reshape(count, 16).tolist(),
+            "viewmat": moved(tracks.viewmat, solved.poses).reshape(count, 16).tolist(),
             "neck": [[0.0] * 3] * count,
             "jaw": [[0.0] * 3] * count,
             "eyes": [[0.0] * 6] * count,
             "expression": solved.codes.expression.tolist(),
             "reprojection": reprojection.astype(np.float32),
             "good": good,
-            "head": [HEAD] * count,
+            "head": [NPHM] * count,
             "head_hash": [self.prior_hash] * count,
         }
-        tracks = pa.table({**{name: rows[name] for name in rows.column_names}, **changed}, schema=tables.TRACKS)
-        out.write_table(f"tracks-{clip}", tracks)
-        (segment,) = self.data.segments.filter(pc.equal(self.data.segments["clip_id"], clip)).to_pylist()
+        table = pa.table({**{name: rows[name] for name in rows.column_names}, **changed}, schema=tables.TRACKS)
+        out.write_table(f"tracks-{clip}", table)
+        segment = find_segment(self.data, clip)
         identity = {
             "subject_id": [segment["subject_id"]],
             "clip_id": [clip],
-            "head": [HEAD],
+            "head": [NPHM],
             "head_hash": [self.prior_hash],
             "identity": [solved.codes.geometry[0].tolist()],
         }

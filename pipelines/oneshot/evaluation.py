@@ -42,7 +42,7 @@ from pipelines.evaluation import PAIR, distances, measured, panel, store_video
 from pipelines.faces import FACE_COLUMNS, as_bytes, face_columns, face_means, footage_of, rounded
 from pipelines.fanout import Item, ItemRejected
 from pipelines.lpips_asset import LpipsFiles
-from pipelines.oneshot.pairs import Batch, Frames, Pairs, Poses, frames_of
+from pipelines.oneshot.pairs import Batch, Frames, Pairs, frames_of
 from pipelines.png import png_bytes
 from pipelines.splits import spread
 from pipelines.subject import read_tables
@@ -73,7 +73,6 @@ class Scene:
     frames: Frames  # of the driver
     batch: Batch  # T pairs: the photo, and the driver's frames
     identity: Tensor  # (I,) of the photo's person
-    shown: Poses  # (1) of the photo
     rows: NDArray[np.int64]  # (T,) of the driver's frames
 
     @property
@@ -156,11 +155,12 @@ class JudgeOneshot:
         batch = replace(
             driving,
             photos=seen.photos.expand(count, -1, -1, -1),
+            shown=seen.shown.expand(count),
             cameras=replace(
                 seen.cameras, K=seen.cameras.K.expand(count, -1, -1), viewmat=seen.cameras.viewmat.expand(count, -1, -1)
             ),
         )
-        return Scene(subject, driver, other, batch, seen.identity[0], seen.shown, rows)
+        return Scene(subject, driver, other, batch, seen.identity[0], rows)
 
     def frames(self, subject: str) -> Frames:
         found = frames_of(self.data, [subject])
@@ -188,7 +188,7 @@ class JudgeOneshot:
     def rendered(self, scene: Scene) -> Tensor:
         """What the model makes: the photo's person once, and of each frame what moves."""
         batch, identity = scene.batch.to(self.device), scene.identity.to(self.device)
-        photo = Photos(batch.photos[:1], batch.cameras[:1], scene.shown.to(self.device).vertices(self.rig, identity[None]))
+        photo = Photos(batch.photos[:1], batch.cameras[:1], batch.shown[:1].vertices(self.rig, identity[None]))
         avatar = avatar_of(self.model, self.model.person(photo), self.rig, identity)
         return render(avatar, batch.views, batch.wanted.conditions, torch.zeros(3, device=self.device)).cpu()
 

@@ -105,6 +105,13 @@ class Poses:
     def to(self, device: str) -> Poses:
         return Poses(self.expression.to(device), self.jaw.to(device), self.eyes.to(device))
 
+    def __getitem__(self, which: slice) -> Poses:
+        return Poses(self.expression[which], self.jaw[which], self.eyes[which])
+
+    def expand(self, count: int) -> Poses:
+        """One pose, so many times."""
+        return Poses(*(part.expand(count, -1) for part in (self.expression, self.jaw, self.eyes)))
+
     @classmethod
     def of(cls, conditions: Tensor) -> Poses:
         """What :attr:`conditions` gives."""

@@ -27,9 +27,8 @@ from pipelines.params import TrainOneshot
 from pipelines.png import png_bytes
 from pipelines.splits import spread, subjects_that_passed
 from pipelines.subject import Tables, read_tables
-from pipelines.training import as_bytes
+from pipelines.training import PROGRESS, as_bytes
 
-PROGRESS = "progress.png"
 PROBED = 6
 """Test subjects at most whose first frame is driven by another while training goes on."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from math import cos, pi
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from avatar_models.heads.nphm.model import Codes, Nphm
 from avatar_models.heads.nphm.storage import Codebooks
 from pipelines.fleet.update import update
 from pipelines.params import TrainNphm
+from pipelines.schedule import cosine
 
 FINAL_RATE = 0.02
 """The learning rate falls along a cosine to this share of its start."""
@@ -97,7 +97,7 @@ class PriorTraining:
 
     def set_rates(self) -> None:
         done = min(1.0, self.step / self.options.steps)
-        factor = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + cos(pi * done))
+        factor = cosine(done, FINAL_RATE)
         for group, rate in zip(self.optimizer.param_groups, self.first_rates, strict=True):
             group["lr"] = rate * factor
 

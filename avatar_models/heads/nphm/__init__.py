@@ -11,6 +11,18 @@ inversion    where points at rest go when the head is posed
 
 from avatar_models.heads.nphm.model import Codes, Nphm
 from avatar_models.heads.nphm.sizes import SIZES, NphmSizes, medium, published, small
-from avatar_models.heads.nphm.surface import Surface, SurfaceError, surface
+from avatar_models.heads.nphm.surface import Surface, SurfaceError, surface, surface_at_rest
 
-__all__ = ["SIZES", "Codes", "Nphm", "NphmSizes", "Surface", "SurfaceError", "medium", "published", "small", "surface"]
+__all__ = [
+    "SIZES",
+    "Codes",
+    "Nphm",
+    "NphmSizes",
+    "Surface",
+    "SurfaceError",
+    "medium",
+    "published",
+    "small",
+    "surface",
+    "surface_at_rest",
+]

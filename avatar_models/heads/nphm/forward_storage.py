@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from avatar_models.heads.nphm.forward import ForwardField, ForwardSizes, TriPlanes
-from avatar_models.model_folder import DAMAGED, ModelError, damaged, folder_files, read_folder
+from avatar_models.model_folder import DAMAGED, ModelError, damaged, expect_kind, folder_files, read_folder
 
 FORMAT = 1
 KIND = "nphm-forward"
@@ -44,8 +44,7 @@ def read_forward(folder: Path, device: str = "cpu") -> StoredForward:
     """The field of a folder. Raises ModelError."""
     tensors, facts = read_folder(folder, FORMAT)
     try:
-        if facts.get("kind") != KIND:
-            raise ValueError(f"its kind is {facts.get('kind')!r}, not {KIND!r}")
+        expect_kind(facts, KIND)
         sizes = ForwardSizes.from_dict(facts["sizes"])
         people = list(facts["people"])
         planes, field = TriPlanes(sizes, len(people)), ForwardField(sizes)

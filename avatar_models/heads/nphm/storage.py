@@ -12,7 +12,7 @@ from torch import Tensor
 
 from avatar_models.heads.nphm.model import Nphm
 from avatar_models.heads.nphm.sizes import NphmSizes
-from avatar_models.model_folder import DAMAGED, damaged, folder_files, read_folder
+from avatar_models.model_folder import DAMAGED, damaged, expect_kind, folder_files, read_folder
 
 FORMAT = 1
 KIND = "nphm"
@@ -49,8 +49,7 @@ def read_nphm(folder: Path, device: str = "cpu") -> StoredNphm:
     """The model of a folder, to be used or trained on. Raises ModelError."""
     tensors, facts = read_folder(folder, FORMAT)
     try:
-        if facts.get("kind") != KIND:
-            raise ValueError(f"its kind is {facts.get('kind')!r}, not {KIND!r}")
+        expect_kind(facts, KIND)
         sizes = NphmSizes.from_dict(facts["sizes"])
         codes = Codebooks(*(tensors.pop(f"codes.{name}").to(device) for name in ("geometry", "appearance", "expression")))
         expect_codes(codes, sizes)

@@ -13,6 +13,8 @@ import torch.nn.functional as nnf
 from skimage.measure import marching_cubes
 from torch import Tensor
 
+from avatar_models.heads.nphm.model import Nphm
+
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 HEAD_BOX: Box = ((-0.1375, -0.125, -0.2375), (0.1375, 0.1875, 0.1))
@@ -35,6 +37,11 @@ class Surface:
 
     vertices: Tensor  # (V, 3) float32
     faces: Tensor  # (F, 3) int64
+
+
+def surface_at_rest(model: Nphm, geometry: Tensor, spacing: float) -> Surface:
+    """The surface of the head at rest of an identity (D,). Raises SurfaceError."""
+    return surface(lambda x: model.sdf_at_rest(x[None], geometry[None])[0], spacing)
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from pipelines.forward.setup import ForwardRun, Recipe
 from pipelines.forward.trainer import ForwardTrainer
 from pipelines.params import DistillForward, Fleet, Params, Source
 from tests.avatar_models.heads.nphm.faceted import SIZES, faceted
+from tests.pipelines.cut import train_until_cut
 
 OPTIONS = DistillForward(
     steps=60, people=2, batch=3, points=60, hidden=24, learning_rate=5e-3, probes=1, checkpoint_every=20, held_out=0.3
@@ -54,20 +55,7 @@ def test_a_run_that_was_cut_ends_with_the_same_bits(prior: Path, tmp_path: Path)
     assert whole.error(whole.held_out) < 0.8 * still
     assert whole.training.curve[-1]["held_out_mm"] == pytest.approx(1e3 * whole.error(whole.held_out))
 
-    class Cut(Exception):
-        pass
-
-    first = prepared(prior)
-    step = first.training.one_step
-
-    def one_step_or_cut(*arguments):  # type: ignore[no-untyped-def]
-        if first.training.step == 33:
-            raise Cut
-        return step(*arguments)
-
-    first.training.one_step = one_step_or_cut  # type: ignore[method-assign]
-    with pytest.raises(Cut):
-        train_here(first, cache.writer("1"), Fleet())
+    train_until_cut(prepared(prior), cache.writer("1"), 33)
     second = prepared(prior)
     train_here(second, cache.writer("1"), Fleet())
     assert torch.equal(weights(second), weights(whole)) and second.training.curve == whole.training.curve

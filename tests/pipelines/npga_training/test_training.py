@@ -17,15 +17,17 @@ from pipelines import tables
 from pipelines.atomic import sha256_file
 from pipelines.cache import Cache, Entry
 from pipelines.fanout import Item, ItemRejected
+from pipelines.first_points import evenly_on
 from pipelines.fleet.trainer import train_here
 from pipelines.npga_training import setup
 from pipelines.npga_training.items import npga_items, npga_step
-from pipelines.npga_training.setup import NpgaRun, held_out_rows, on_mesh, parts_of, planes_of, prepare
+from pipelines.npga_training.setup import NpgaRun, held_out_rows, parts_of, planes_of, prepare
 from pipelines.npga_training.trainer import NpgaTrainer
 from pipelines.params import Density, Fleet, Params, Source, TrainNpga
 from pipelines.splits import ClipSplit
 from pipelines.subject import NPHM_TRACKS_FOLDER
 from tests.avatar_models.heads.nphm.faceted import SIZES, faceted
+from tests.pipelines.cut import train_until_cut
 from tests.pipelines.oneshot.made import write_people
 
 OPTIONS = TrainNpga(
@@ -106,20 +108,7 @@ def test_a_run_that_was_cut_ends_with_the_same_bits(project: Path, tmp_path: Pat
     assert losses[-1] < 0.9 * losses[0] and "held_out_psnr" in whole.training.curve[-1]
     assert [point["gaussians"] for point in whole.training.curve][-1] != 150  # the set was edited
 
-    class Cut(Exception):
-        pass
-
-    first = run_of(project)
-    step = first.training.one_step
-
-    def one_step_or_cut(*arguments):  # type: ignore[no-untyped-def]
-        if first.training.step == 23:
-            raise Cut
-        return step(*arguments)
-
-    first.training.one_step = one_step_or_cut  # type: ignore[method-assign]
-    with pytest.raises(Cut):
-        train_here(first, cache.writer("1"), Fleet())
+    train_until_cut(run_of(project), cache.writer("1"), 23)
     second = run_of(project)
     train_here(second, cache.writer("1"), Fleet())
     assert torch.equal(weights(second), weights(whole)) and second.training.curve == whole.training.curve
@@ -181,7 +170,7 @@ def test_all_frames_of_a_held_out_camera_are_judged_and_none_is_trained_on(proje
 
 def test_points_lie_on_the_triangles_and_are_spread_by_area() -> None:
     vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 5.0], [3, 0, 5], [0, 3, 5]])
-    points = on_mesh(vertices, torch.tensor([[0, 1, 2], [3, 4, 5]]), 4000, torch.Generator().manual_seed(0))
+    points = evenly_on(vertices[torch.tensor([[0, 1, 2], [3, 4, 5]])], 4000, np.random.default_rng(0))
     on_small, on_large = points[:, 2] < 1e-5, points[:, 2] > 5 - 1e-5
     assert bool((on_small | on_large).all()) and bool((points[:, :2] >= 0).all())
     assert 0.07 < on_small.float().mean() < 0.13  # a tenth of the area

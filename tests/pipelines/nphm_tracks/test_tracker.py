@@ -16,9 +16,9 @@ from pipelines.atomic import sha256_file
 from pipelines.cache import Cache
 from pipelines.fanout import FanOutResult, ItemRejected
 from pipelines.nphm_tracks.assemble import write_tracks
-from pipelines.nphm_tracks.items import PRIOR, tracking_items, tracking_step
+from pipelines.nphm_tracks.items import tracking_items, tracking_step
 from pipelines.params import Params, ParamsError, Source, TrackNphm
-from pipelines.subject import NPHM_TRACKS_FOLDER, clip_tracks, read_tables
+from pipelines.subject import NPHM_PRIOR, NPHM_TRACKS_FOLDER, clip_tracks, read_tables
 from tests.avatar_models.heads.nphm.faceted import SIZES, faceted, on_surface
 from tests.in_process import do_all
 from tests.pipelines.nphm_tracks.project import CAMERAS, CLIPS, FIRST, IN_WORLD, SEQUENCE, STEPS, SUBJECT, K, make_project
@@ -52,10 +52,10 @@ def stone(step: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make_project(tmp_path_factory.mktemp("project"))
-    (root / PRIOR).mkdir(parents=True)
+    (root / NPHM_PRIOR).mkdir(parents=True)
     codes = Codebooks(*(torch.zeros(1, size) for size in (SIZES.identity_code, SIZES.identity_code, SIZES.expression_code)))
     for name, data in nphm_files(faceted(), codes, {"head": "procedural"}).items():
-        (root / PRIOR / name).write_bytes(data)
+        (root / NPHM_PRIOR / name).write_bytes(data)
     for step in range(STEPS - 1):
         write_cloud(root / "clouds" / SUBJECT / SEQUENCE / f"{step:05d}.ply", stone(step))
     return root
@@ -157,7 +157,7 @@ def test_what_the_clouds_say_is_in_the_key_and_where_they_lie_is_not(project: Pa
     assert first == second and "cloud_files" not in first[1]
     write_cloud(tmp_path / "other" / SUBJECT / SEQUENCE / "0.ply", stone(0))
     assert tracking_items(params(clouds="files", cloud_files=str(tmp_path / "other")), project)[0].fingerprint != first[0]
-    assert tracking_step(wanted[0], project).assets == {"nphm": sha256_file(project / PRIOR / "model.safetensors")}
+    assert tracking_step(wanted[0], project).assets == {"nphm": sha256_file(project / NPHM_PRIOR / "model.safetensors")}
 
 
 def test_without_a_prior_nobody_is_tracked_and_the_tables_are_empty(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pipelines.oneshot import training
 from pipelines.oneshot.trainer import OneshotTrainer
 from pipelines.params import Fleet
 from pipelines.training import TrainingDiverged
+from tests.pipelines.cut import train_until_cut
 from tests.pipelines.oneshot.made import OPTIONS, recipe, setup, weights
 
 
@@ -42,20 +43,7 @@ def test_a_run_that_was_cut_ends_with_the_same_bits(people: Path, tiny_model: No
     whole = setup(people)
     train_here(whole, writer(tmp_path, "whole"), Fleet())
 
-    class Cut(Exception):
-        pass
-
-    first = setup(people)
-    step = first.training.one_step
-
-    def one_step_or_cut(*arguments):  # type: ignore[no-untyped-def]
-        if first.training.step == cut:
-            raise Cut
-        return step(*arguments)
-
-    first.training.one_step = one_step_or_cut  # type: ignore[method-assign]
-    with pytest.raises(Cut):
-        train_here(first, writer(tmp_path), Fleet())
+    train_until_cut(setup(people), writer(tmp_path), cut)
     second = setup(people, seed=OPTIONS.seed)
     train_here(second, writer(tmp_path), Fleet(num_cpus=2.0))
     assert torch.equal(weights(second), weights(whole))

@@ -21,6 +21,7 @@ from pipelines.prior.items import prior_step
 from pipelines.prior.setup import PriorRun, Recipe
 from pipelines.prior.trainer import PriorTrainer
 from tests.avatar_models.heads.nphm.tiny import TINY
+from tests.pipelines.cut import train_until_cut
 
 OPTIONS = TrainNphm.model_validate(
     {
@@ -63,20 +64,7 @@ def test_a_run_that_was_cut_ends_with_the_same_bits(tmp_path: Path) -> None:
     losses = [point["loss"] for point in whole.training.curve]
     assert losses[-1] < 0.7 * losses[0] and "unseen_mm" in whole.training.curve[-1]
 
-    class Cut(Exception):
-        pass
-
-    first = prepared()
-    step = first.training.one_step
-
-    def one_step_or_cut(*arguments):  # type: ignore[no-untyped-def]
-        if first.training.step == 33:
-            raise Cut
-        return step(*arguments)
-
-    first.training.one_step = one_step_or_cut  # type: ignore[method-assign]
-    with pytest.raises(Cut):
-        train_here(first, cache.writer("1"), Fleet())
+    train_until_cut(prepared(), cache.writer("1"), 33)
     second = prepared()
     train_here(second, cache.writer("1"), Fleet(num_cpus=2.0))
     assert torch.equal(weights(second), weights(whole)) and second.training.curve == whole.training.curve
