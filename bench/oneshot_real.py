@@ -36,13 +36,18 @@ def main() -> None:
     else:
         workspace = make_workspace(folder, changes)
         workspace.add_videos(real_clips())
+    run_oneshot_stages(workspace)
+
+
+def run_oneshot_stages(workspace: Workspace) -> None:
+    """Runs the pipeline's one-shot part and prints its minutes and figures."""
     for stage in ("catalog", "preprocess", "train_oneshot", "evaluate_oneshot"):
         start = time.perf_counter()
         run = workspace.run("dvc", "repro", "--single-item", stage)
         if run.status:
             sys.exit(run.output)
         print(f"{stage}: {(time.perf_counter() - start) / 60:.1f} minutes", flush=True)
-    judged = json.loads((folder / "metrics/evaluate_oneshot.json").read_text())
+    judged = json.loads((workspace.folder / "metrics/evaluate_oneshot.json").read_text())
     print(json.dumps(judged, indent=1))
 
 
