@@ -2,8 +2,8 @@
 
     python -m bench.oneshot_made_up FOLDER STEPS [PARAMETER=VALUE ...]
 
-Keeps the project in FOLDER and goes on there when called again: only what changed runs. Prints the minutes of each stage and each
-method's figures; film strips are in FOLDER/data/evaluation_oneshot.
+Keeps the project in FOLDER and goes on there when called again: only what changed runs. Prints the minutes of each stage and
+each method's figures; film strips are in FOLDER/data/evaluation_oneshot.
 """
 
 from __future__ import annotations

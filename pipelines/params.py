@@ -96,6 +96,10 @@ class Compute(Block):
 class Catalog(Block):
     test_fraction: Fraction = 0.2
     """Share of each clip's frames, counted from its end, that is held out from training."""
+    held_out_cameras: list[str] = []
+    """Cameras whose clips are for judging alone, as the catalog's camera_id names them."""
+    held_out_sequences: list[str] = []
+    """The same of sequences: what several cameras filmed at the same time."""
 
 
 class Crop(Block):
@@ -393,8 +397,6 @@ class TrainNpga(Block):
     clip_norm: PositiveFloat = 1.0
     """Of the networks' gradient."""
     background: Literal["white", "black"] = "white"
-    held_out_camera: str = ""
-    """A camera whose frames are for judging alone, beside the last share of every clip (catalog.test_fraction)."""
     max_judged: PositiveInt = 100
     """Held-out frames at most."""
     probes: Annotated[int, Field(ge=0)] = 4

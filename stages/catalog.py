@@ -14,6 +14,7 @@ from pipelines.main import run_stage
 from pipelines.params import load_params
 from pipelines.runs import stage_run
 from pipelines.sources import Listing, SourceError, list_clips
+from pipelines.sources.held_out import hold_out
 from pipelines.sources.procedural import film_people
 
 FOLDER = Path("data/catalog")
@@ -32,7 +33,7 @@ def main() -> None:
     with stage_run("catalog", params) as run:
         if params.source.kind == "procedural":
             run.log_fan_out(film_people(Path(params.source.path), params.compute), prefix="film.")
-        listing = list_clips(params.source)
+        listing = hold_out(list_clips(params.source), params.catalog)
         for path, reason in listing.ignored:
             print(f"ignored {path!r}: {reason}")
         for line in listing.remarks:

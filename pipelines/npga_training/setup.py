@@ -110,27 +110,21 @@ class Parts:
 
 
 def parts_of(data: Tables, subject: str, options: TrainNpga, test_fraction: float) -> Parts:
-    """The last share of each clip is held out, and all of a camera that is held out. Raises ItemRejected."""
+    """A subject's frames for training and for judging. Raises ItemRejected."""
     clips = subject_clips(data, subject, test_fraction)
-    cameras = dict(zip(data.segments["clip_id"].to_pylist(), data.segments["camera_id"].to_pylist(), strict=True))
-    held_camera = {clip for clip, camera in cameras.items() if options.held_out_camera and camera == options.held_out_camera}
-    train = [(clip.clip_id, clip.train) for clip in clips if len(clip.train) and clip.clip_id not in held_camera]
+    train = [(clip.clip_id, clip.train) for clip in clips if len(clip.train)]
     if not train:
         raise ItemRejected("no_training_frames", f"subject {subject}: all its good frames are held out")
-    held = held_out_rows(clips, held_camera, options.max_judged)
+    held = held_out_rows(clips, options.max_judged)
     shots = load_shots(data, train, options.resolution)
     held_out = load_shots(data, held, options.resolution) if held else None
     identity = torch.tensor(subject_identity(data, train[0][0])["identity"], dtype=torch.float32)
     return Parts(shots, held_out, identity)
 
 
-def held_out_rows(clips: list[ClipSplit], held_camera: set[str], most: int) -> list[tuple[str, np.ndarray]]:
-    """(clip, rows) of at most so many held-out frames, evenly spread. Frames of a held-out camera are held out at all times."""
-    rows = [
-        (clip.clip_id, np.sort(np.concatenate([clip.train, clip.held_out])) if clip.clip_id in held_camera else clip.held_out)
-        for clip in clips
-    ]
-    rows = [(clip, own) for clip, own in rows if len(own)]
+def held_out_rows(clips: list[ClipSplit], most: int) -> list[tuple[str, np.ndarray]]:
+    """(clip, rows) of at most so many held-out frames, evenly spread."""
+    rows = [(clip.clip_id, clip.held_out) for clip in clips if len(clip.held_out)]
     share = max(1, most // max(len(rows), 1))
     return [(clip, spread(own, share)) for clip, own in rows]
 

@@ -159,13 +159,20 @@ def test_a_field_of_another_prior_is_refused(project: Path, tmp_path: Path) -> N
         )
 
 
-def test_all_frames_of_a_held_out_camera_are_judged_and_none_is_trained_on(project: Path) -> None:
-    own = trainer(project, held_out_camera="cam0")
+def test_where_all_frames_are_held_out_there_is_nothing_to_train_on(project: Path) -> None:
+    own = trainer(project)
     with pytest.raises(ItemRejected, match="all its good frames are held out"):
-        parts_of(own.data, WHO, own.options, 0.25)
-    clips = [ClipSplit("a", np.arange(4), np.array([4])), ClipSplit("b", np.arange(4), np.array([4]))]
-    held = held_out_rows(clips, {"b"}, 10)
-    assert [(clip, rows.tolist()) for clip, rows in held] == [("a", [4]), ("b", [0, 1, 2, 3, 4])]
+        parts_of(own.data, WHO, own.options, 1.0)
+
+
+def test_held_out_frames_are_spread_over_the_clips() -> None:
+    clips = [
+        ClipSplit("a", np.arange(4), np.array([4])),
+        ClipSplit("b", np.arange(0), np.arange(9)),
+        ClipSplit("c", np.arange(4), np.arange(0)),
+    ]
+    held = held_out_rows(clips, 6)
+    assert [(clip, rows.tolist()) for clip, rows in held] == [("a", [4]), ("b", [0, 4, 8])]
 
 
 def test_points_lie_on_the_triangles_and_are_spread_by_area() -> None:

@@ -1,0 +1,36 @@
+"""Cameras and sequences of a capture that are for judging alone: their clips' split becomes `test`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import replace
+
+from pipelines.params import Catalog
+from pipelines.sources import Listing, SourceError
+
+
+def hold_out(listing: Listing, options: Catalog) -> Listing:
+    """The listing with the clips of these cameras and sequences held out. Raises SourceError for a name that no clip has, and
+    where no clip is left to train on.
+    """
+    cameras, sequences = options.held_out_cameras, options.held_out_sequences
+    expect_names("catalog.held_out_cameras", cameras, (clip.camera_id for clip in listing.clips))
+    expect_names("catalog.held_out_sequences", sequences, (clip.sequence for clip in listing.clips))
+    clips = [
+        replace(clip, split="test") if clip.camera_id in cameras or clip.sequence in sequences else clip
+        for clip in listing.clips
+    ]
+    if (cameras or sequences) and all(clip.split == "test" for clip in clips):
+        raise SourceError("catalog.held_out_cameras and held_out_sequences leave no clip to train on; name fewer")
+    return replace(listing, clips=clips)
+
+
+def expect_names(key: str, wanted: Iterable[str], there: Iterable[str | None]) -> None:
+    known = sorted({name for name in there if name is not None})
+    for name in wanted:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise SourceError(
+                f"{key}: no clip has {name!r}. " + (f"Did you mean {near[0]!r}? " if near else "") + f"There are: {known}"
+            )
