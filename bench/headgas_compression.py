@@ -23,7 +23,8 @@ import torch
 from avatar_models.avatar import BACKGROUNDS, Avatar, avatar_files, compressed_avatar_files, load_avatar, read_avatar
 from avatar_models.headgas import HeadGas, Smaller, smaller
 from avatar_models.metrics import psnr
-from pipelines.evaluation import MODELS, evenly, load_some, measured, pictures, render_aligned, render_shots
+from pipelines.evaluation import evenly, load_some, measured, pictures, render_aligned, render_shots
+from pipelines.methods import HEADGAS
 from pipelines.params import load_params
 from pipelines.subject import Shots, read_tables, subject_clips
 
@@ -66,7 +67,7 @@ def main() -> None:
     torch.set_num_threads(1)
     params, data = load_params(), read_tables()
     subjects = {}
-    for folder in sorted(path.parent for path in MODELS.glob("*/avatar.json")):
+    for folder in sorted(path.parent for path in HEADGAS.models.glob("*/avatar.json")):
         method, tensors, facts = read_avatar(folder)
         clips = subject_clips(data, folder.name, params.catalog.test_fraction)
         shots = load_some(data, evenly([(clip.clip_id, clip.held_out) for clip in clips], JUDGED), size)

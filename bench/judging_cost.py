@@ -17,9 +17,10 @@ from typing import Any
 
 from pipelines import judging
 from pipelines.cache import Cache
-from pipelines.evaluation import MODELS, PAIR
+from pipelines.evaluation import PAIR
 from pipelines.fanout import Item
 from pipelines.judging import JudgeAvatar, judging_step
+from pipelines.methods import HEADGAS
 from pipelines.pairing import cross_pairs
 from pipelines.params import load_params
 
@@ -41,9 +42,9 @@ def main() -> None:
     os.chdir(sys.argv[1])
     for name in FACES:
         setattr(judging, name, timed(getattr(judging, name)))
-    subjects = sorted(folder.parent.name for folder in MODELS.glob("*/avatar.json"))
+    subjects = sorted(folder.parent.name for folder in HEADGAS.models.glob("*/avatar.json"))
     pairs = [f"{target}{PAIR}{driver}" for target, driver in list(cross_pairs(subjects))[: len(subjects)]]
-    judge = JudgeAvatar(judging_step("bench", JudgeAvatar, load_params()).params)
+    judge = JudgeAvatar(HEADGAS, judging_step("bench", JudgeAvatar, HEADGAS, load_params()).params)
     with tempfile.TemporaryDirectory() as folder:
         for number, name in enumerate([subjects[0], *subjects, *pairs]):
             spent.clear()

@@ -57,7 +57,7 @@ def ablate(subjects: Sequence[str], steps: int, console: Console, retry: Collect
     Raises AblationError, and all that a stage may raise.
     """
     params = load_params()
-    items = chosen(subjects)
+    items = chosen(subjects, training_items())
     wanted = params.train_headgas
     without_perceptual = perceptual_is_off(wanted)
     if wanted.lambda_perceptual > 0:
@@ -83,9 +83,9 @@ def ablate(subjects: Sequence[str], steps: int, console: Console, retry: Collect
     return rows
 
 
-def chosen(subjects: Sequence[str]) -> list[Item]:
-    """The items of the named subjects; of all where none is named."""
-    items = {item.id: item for item in training_items()}
+def chosen(subjects: Sequence[str], tracked: Sequence[Item]) -> list[Item]:
+    """The items of the named subjects among those that were tracked; of all where none is named."""
+    items = {item.id: item for item in tracked}
     for subject in subjects:
         if subject not in items:
             near = difflib.get_close_matches(subject, items, n=1, cutoff=0.0)
@@ -118,13 +118,15 @@ def one_row(name: str, params: Params, items: Sequence[Item], run: Run, retry: C
             child.set_tags({"headwater.ablation": name, "headwater.subject": subject, **words})
             child.log_assets(loaded(params))
             child.log_metrics(found)
-            links[subject] = f"{ui_address(params)}/#/experiments/{child.experiment_id}/runs/{child.id}?{MODEL_TRAINING}"
+            links[subject] = link_to(child, params)
     return Row(name, figures, links, {failure.item: failure.reason for failure in result.quarantined})
 
 
-def ui_address(params: Params) -> str:
+def link_to(run: Run, params: Params) -> str:
+    """Where MLflow shows a run's curves."""
     uri = tracking_uri(params)
-    return uri.rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL_UI
+    ui = uri.rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL_UI
+    return f"{ui}/#/experiments/{run.experiment_id}/runs/{run.id}?{MODEL_TRAINING}"
 
 
 def show_table(rows: Sequence[Row], console: Console, *, poses_corrected: bool) -> None:

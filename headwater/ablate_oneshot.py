@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from headwater.ablate import AblationError, ui_address
+from headwater.ablate import AblationError, link_to
 from pipelines.cache import Cache, DamagedEntry, Entry, absolute_uri
 from pipelines.cluster import ray_cluster
 from pipelines.csim_asset import say_csim_is_off
@@ -19,7 +19,6 @@ from pipelines.oneshot.items import MODEL, model_item, model_step, say_what_is_o
 from pipelines.params import Params, load_params
 from pipelines.runs import Run, stage_run
 from pipelines.schedule import AS_LONG_AS_IT_TAKES_S
-from pipelines.tracking import MODEL_TRAINING
 
 COLUMNS = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "csim": "CSIM", "akd": "AKD", "mouth_correlation": "mouth"}
 
@@ -79,7 +78,7 @@ def one_row(name: str, params: Params, run: Run, retry: Collection[str] | None) 
         child.set_tags({"headwater.ablation": name})
         child.log_assets({**trained.assets, **judged.assets})
         child.log_metrics(means)
-        link = f"{ui_address(params)}/#/experiments/{child.experiment_id}/runs/{child.id}?{MODEL_TRAINING}"
+        link = link_to(child, params)
     return Row(name, means, link)
 
 

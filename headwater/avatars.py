@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from avatar_models.avatar import COMPRESSED_TENSORS, FACTS, TENSORS, Avatar, AvatarError, load_avatar
-from pipelines.evaluation import MODELS
+from pipelines.methods import HEADGAS, NPGA
 
 
 def open_avatar(folder: Path) -> tuple[Avatar, dict[str, Any]]:
@@ -21,7 +21,7 @@ def open_avatar(folder: Path) -> tuple[Avatar, dict[str, Any]]:
 
 def what_there_is(wanted: Path) -> str:
     """The avatars beside the one that was wanted and in this project, or why there is none, as a sentence."""
-    places = {wanted.parent.resolve(): wanted.parent, MODELS.resolve(): MODELS}
+    places = {place.resolve(): place for place in (wanted.parent, HEADGAS.models, NPGA.models)}
     there = [place / path.parent.name for place in places.values() for path in sorted(place.glob(f"*/{TENSORS}*"))]
     if not there:
         return (

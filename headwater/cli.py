@@ -296,6 +296,26 @@ def ablate_oneshot(
         raise fail(str(error)) from None
 
 
+@app.command("ablate-npga")
+def ablate_npga(
+    subjects: Annotated[
+        list[str] | None, typer.Argument(help="subjects to train on; all with a neural head where none is named")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=0, help="training steps of each NPGA avatar; 0: as in params.yaml")] = 0,
+    retry: Annotated[str, typer.Option(help="a reason of failures, as their table names it: these are tried anew")] = "",
+) -> None:
+    """Train NPGA's ablations and its peers on the same frames, and print the table with links to MLflow."""
+    from headwater.ablate import AblationError
+    from headwater.ablate_npga import ablate_npga as run_table
+    from pipelines.main import EXPECTED
+
+    try:
+        with stoppable("what is finished is kept, and the same command goes on from there"):
+            run_table(subjects or [], steps, console, [retry] if retry else None)
+    except (AblationError, *EXPECTED) as error:
+        raise fail(str(error)) from None
+
+
 @app.command()
 def assets() -> None:
     """The model files in use: where they come from, their licence, and whether they are what they should be."""

@@ -18,6 +18,7 @@ from pipelines.faces import FACE_MEANS
 from pipelines.fanout import FanOutResult, Item, Step
 from pipelines.judging import METRICS_SCHEMA, JudgeAvatar, judging_step
 from pipelines.lpips_asset import LpipsFiles
+from pipelines.methods import HEADGAS, Method
 from pipelines.params import Params
 
 
@@ -55,9 +56,13 @@ class JudgeTrained:
     """Judges the avatar that the step before trained, on its subject's held-out frames."""
 
     def __init__(
-        self, params: Mapping[str, Any], lpips_files: LpipsFiles | None = None, csim_file: CsimFile | None = None
+        self,
+        method: Method,
+        params: Mapping[str, Any],
+        lpips_files: LpipsFiles | None = None,
+        csim_file: CsimFile | None = None,
     ) -> None:
-        self.judge = JudgeAvatar(params, lpips_files, csim_file)
+        self.judge = JudgeAvatar(method, params, lpips_files, csim_file)
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         assert upstream is not None
@@ -69,7 +74,7 @@ class JudgeTrained:
 
 
 def judge_step(params: Params) -> Step:
-    return judging_step("judge_headgas", JudgeTrained, params)
+    return judging_step("judge_headgas", JudgeTrained, HEADGAS, params)
 
 
 def figures_of(result: FanOutResult) -> dict[str, dict[str, float]]:

@@ -30,12 +30,8 @@ from pipelines.subject import Shots, load_shots
 from pipelines.video import write_video
 
 MAX_PSNR = 100.0  # dB: of equal pictures, a still video's
-MODELS = Path("models/headgas")
-SUBJECTS = Path("data/evaluation/subjects.json")
-"""Each subject's figures; the metrics that DVC shows are their means."""
-PAIRS = SUBJECTS.with_name("pairs.json")
-"""Each pair's, by "target<driver"; a subject's figures that begin with cross_ are their means over its drivers."""
 PAIR = "<"
+"""Between the names of a target and its driver."""
 VIDEO_SIDE = 256  # each panel of a video, pixels
 ERROR_GAIN = 4.0
 
@@ -51,9 +47,11 @@ ClipRows = list[tuple[str, NDArray[np.int64]]]
 
 
 def first(clips: ClipRows, most: int) -> ClipRows:
-    """The first `most` frames: consecutive, for a video."""
-    ends = np.cumsum([len(rows) for _, rows in clips])
-    return [(clip_id, rows[: max(0, most - (end - len(rows)))]) for (clip_id, rows), end in zip(clips, ends, strict=True)]
+    """The first frames of each segment, consecutive for a video: at most `most` together, of all segments alike."""
+    shares: dict[str, int] = {}
+    for place, (clip_id, rows) in enumerate(sorted(clips, key=lambda clip: len(clip[1]))):  # short ones leave their rest
+        shares[clip_id] = min(len(rows), (most - sum(shares.values())) // (len(clips) - place))
+    return [(clip_id, rows[: shares[clip_id]]) for clip_id, rows in clips]
 
 
 def evenly(clips: ClipRows, most: int) -> ClipRows:

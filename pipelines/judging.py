@@ -1,4 +1,4 @@
-"""Judging HeadGaS avatars: held-out frames (self-reenactment), and one subject's expressions on another's avatar.
+"""Judging avatars: held-out frames (self-reenactment), and one subject's expressions on another's avatar.
 
 An item is a subject, or a pair "target<driver". In self-reenactment the made pictures are compared with the frames themselves.
 In cross-reenactment no picture is wanted: an avatar should move like the driver, and look like its own person.
@@ -26,7 +26,6 @@ from pipelines.devices import best_device
 from pipelines.evaluation import (
     FIGURES,
     LPIPS,
-    MODELS,
     PAIR,
     compared,
     distances,
@@ -47,10 +46,11 @@ from pipelines.evaluation import (
 from pipelines.faces import FACE_COLUMNS, FACE_MEANS, as_bytes, face_columns, face_means, footage_of, rounded
 from pipelines.fanout import Item, ItemRejected, Step, Work
 from pipelines.lpips_asset import LpipsFiles, lpips_assets, lpips_files
+from pipelines.methods import Method
 from pipelines.params import Params
-from pipelines.subject import Shots, clip_tracks, read_tables, subject_clips, subject_identity
+from pipelines.subject import TRACKS_FOLDER, Shots, clip_tracks, read_tables, subject_clips, subject_identity
 
-VERSION = 7
+VERSION = 8
 COMPARED = 400
 """Training frames among which the nearest is looked for."""
 DRIVERS_KEPT = 16
@@ -73,16 +73,22 @@ class JudgeAvatar:
     """Evaluates one subject or one pair per call."""
 
     def __init__(
-        self, params: Mapping[str, Any], lpips_files: LpipsFiles | None = None, csim_file: CsimFile | None = None
+        self,
+        method: Method,
+        params: Mapping[str, Any],
+        lpips_files: LpipsFiles | None = None,
+        csim_file: CsimFile | None = None,
     ) -> None:
+        self.method = method
         self.lpips_files, self.csim_file = lpips_files, csim_file
         self.test_fraction = float(params["test_fraction"])
         self.max_frames = int(params["max_frames"])
         self.size = int(params["resolution"])
         self.align_steps = int(params["align_steps"])
         self.level = BACKGROUNDS[params["background"]]
-        self.data = read_tables()
-        self.head = self.data.head()
+        self.fits = read_tables()  # of the linear head, by which all faces are looked at
+        self.data = self.fits if method.tracks == TRACKS_FOLDER else read_tables(tracks=method.tracks)
+        self.head = self.fits.head()
         self.device = best_device()
         self.seen: dict[str, Tracked] = {}
         torch.set_num_threads(1)
@@ -98,7 +104,7 @@ class JudgeAvatar:
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         target, _, driver = item.id.partition(PAIR)
-        avatar, facts = load_avatar(MODELS / target, self.device)
+        avatar, facts = load_avatar(self.method.models / target, self.device)
         if driver:
             return self.cross(avatar, facts, target, driver, out)
         return self.own(avatar, target, out)
@@ -170,7 +176,7 @@ class JudgeAvatar:
     def footage(self, subject: str, shown: torch.Tensor, camera: Camera) -> Footage:
         """Pictures (T, 3, S, S) of the subject; whose head it is, the fit to its first clip says."""
         clip_id = subject_clips(self.data, subject, self.test_fraction)[0].clip_id
-        return footage_of(shown, camera, subject_identity(self.data, clip_id)["identity"])
+        return footage_of(shown, camera, subject_identity(self.fits, clip_id)["identity"])
 
     def meant(self, driver: str, filmed: Footage) -> Tracked:
         """What is seen of a driver's held-out frames, which are the same whomever they drive: they are looked at once."""
@@ -208,15 +214,16 @@ def rows_of(subject: str, driver: str, shots: Shots, columns: Mapping[str, Any])
     return pa.table(arrays, METRICS_SCHEMA)
 
 
-def judging_step(name: str, worker: Callable[..., Work], params: Params) -> Step:
+def judging_step(name: str, worker: Callable[..., Work], method: Method, params: Params) -> Step:
     """A step of a worker like JudgeAvatar. Where LPIPS's and CSIM's files lie stays out of the key; their content is in it."""
+    trained = method.options(params)
     options = {
         "test_fraction": params.catalog.test_fraction,
         "max_frames": params.evaluate.max_frames,
         "align_steps": params.evaluate.align_steps,
-        "resolution": params.train_headgas.resolution,
-        "background": params.train_headgas.background,
+        "resolution": trained.resolution,
+        "background": trained.background,
     }
-    judge = partial(worker, lpips_files=lpips_files(params), csim_file=csim_file(params.evaluate))
+    judge = partial(worker, method, lpips_files=lpips_files(params), csim_file=csim_file(params.evaluate))
     assets = lpips_assets(params) | csim_assets(params.evaluate)
     return Step(name, VERSION, judge, options, params.compute.render, assets)

@@ -363,11 +363,14 @@ class DistillForward(Block):
 class TrainNpga(Block):
     steps: Annotated[int, Field(ge=0)] = 0
     """0: no avatar is trained. It needs a prior, its tracks and its forward field."""
-    variant: Literal["full", "rigged", "no_screen"] = "full"
-    """The method; Gaussians that ride on the surface as the forward field moves it; or no network on the picture."""
+    variant: Literal["full", "rigged", "no_screen", "vanilla"] = "full"
+    """The method; Gaussians that ride on the surface as the forward field moves it; no network on the picture; or no features
+    of the Gaussians either."""
     num_gaussians: PositiveInt = 10000
     """On the surface of the neural head at the start."""
     density: Density = Density(max_gaussians=20000, decay=0.99, gradient=4e-4)
+    gradient_power: PositiveFloat = 2.0
+    """Of the mean of screen-space gradients over the views, the paper's e; 1: the plain mean, as in 3DGS."""
     resolution: PositiveInt = 256
     hidden: PositiveInt = 64
     """Width of the six layers of the detailed field."""

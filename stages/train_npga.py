@@ -10,6 +10,7 @@ from pipelines import tables
 from pipelines.atomic import write_bytes_atomic
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.main import run_stage
+from pipelines.methods import NPGA
 from pipelines.npga_training.items import FORWARD, npga_items, npga_step
 from pipelines.params import load_params
 from pipelines.runs import stage_run
@@ -17,7 +18,7 @@ from pipelines.schedule import AS_LONG_AS_IT_TAKES_S
 from pipelines.subject_runs import subject_runs
 from pipelines.training import PROGRESS
 
-MODELS, METRICS, PICTURES = Path("models/npga"), Path("metrics/train_npga.json"), Path("plots/npga_progress")
+MODELS, METRICS, PICTURES = NPGA.models, Path("metrics/train_npga.json"), Path("plots/npga_progress")
 FIGURES = ("held_out_psnr", "held_out_ssim", "held_out_raw_psnr")
 
 

@@ -43,13 +43,13 @@ def losses(model: Npga, moved: Moved, image: Tensor, target: Tensor, neighbours:
     terms = {"raw": photometric(image[:, :3].contiguous(), target, weights.l1, weights.ssim)["loss"]}
     if model.screen is not None:
         terms["refined"] = photometric(model.refined(image), target, weights.l1, weights.ssim)["loss"]
-    smoothed = [model.features, *moved.detail.values()]
+    smoothed = [model.f, *moved.detail.values()]
     if weights.laplacian > 0:
         terms["laplacian"] = weights.laplacian * torch.stack([laplacian(x, neighbours) for x in smoothed]).sum()
     terms["coarse"] = weights.coarse * (100 * moved.coarse).square().sum(1).mean()
     if moved.detail:
         terms["detail"] = weights.detail * torch.stack([x.square().sum(1).mean() for x in moved.detail.values()]).sum()
-    terms["features"] = weights.features * model.features.square().sum(1).mean()
+    terms["features"] = weights.features * model.f.square().sum(1).mean()
     terms["scales"] = weights.scales * beyond(model.log_scales)
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 

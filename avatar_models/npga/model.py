@@ -54,7 +54,8 @@ class Npga(nn.Module):
         self.latents = nn.Parameter(torch.zeros(n, sizes.latent_dim))
         self.features = nn.Parameter(torch.zeros(n, sizes.field.feature_dim))
         self.F = ForwardField(sizes.field)
-        self.G = mlp(3 + sizes.field.feature_dim + sizes.field.expression_code, sizes.hidden, sizes.layers, self._detail_width)
+        read = sizes.field.feature_dim if sizes.features else 0
+        self.G = mlp(3 + read + sizes.field.expression_code, sizes.hidden, sizes.layers, self._detail_width)
         if not sizes.detail:
             self.G = nn.Sequential()
         self.screen = ScreenNet(sizes.num_channels, sizes.screen_width) if sizes.screen_width else None
@@ -79,12 +80,13 @@ class Npga(nn.Module):
 
     def moved(self, expression: Tensor) -> Moved:
         """The Gaussians of an expression's code (E,)."""
-        coarse = self.F(self.mu[None], self.features[None], expression[None])[0]
+        coarse = self.F(self.mu[None], self.f[None], expression[None])[0]
         if not len(self.G):
             shown = Gaussians(self.mu + coarse, self.quats, self.log_scales.exp(), torch.sigmoid(self.logits), self.channels)
             return Moved(shown, coarse, {})
         z = (expression / self.F.spread).expand(len(self.mu), -1)
-        out = self.G(torch.cat([UNITS * self.mu, self.features, z], 1))
+        own = [self.f] if self.sizes.features else []
+        out = self.G(torch.cat([UNITS * self.mu, *own, z], 1))
         detail = dict(zip(self._detail, out.split(list(self._detail.values()), 1), strict=True))
         means = self.mu + coarse + OFFSET_M * detail["mu"]
         half_turn = torch.cat([torch.ones_like(out[:, :1]), TURN * detail["quats"]], 1)  # a quaternion, not of length one
@@ -96,6 +98,11 @@ class Npga(nn.Module):
             self.channels + torch.cat([detail["colors"], detail["latents"]], 1),
         )
         return Moved(gaussians, coarse, detail)
+
+    @property
+    def f(self) -> Tensor:
+        """(N, f) the features; nothing is learned of them where Gaussians have none of their own."""
+        return self.features if self.sizes.features else self.features.detach()
 
     @property
     def channels(self) -> Tensor:

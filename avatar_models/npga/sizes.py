@@ -21,6 +21,8 @@ class NpgaSizes:
     screen_width: int = 16  # of that network; 0: none
     detail: bool = True
     """Whether there is a G. Without it the Gaussians ride on the surface as F moves it."""
+    features: bool = True
+    """Whether Gaussians have features of their own: G reads them, and they are learned. Without, F's stay as at first."""
 
     @property
     def num_channels(self) -> int:
@@ -39,5 +41,6 @@ VARIANTS: dict[str, Callable[[NpgaSizes], NpgaSizes]] = {
     "full": lambda sizes: sizes,
     "rigged": lambda sizes: replace(sizes, detail=False),
     "no_screen": lambda sizes: replace(sizes, latent_dim=0, screen_width=0),
+    "vanilla": lambda sizes: replace(sizes, latent_dim=0, screen_width=0, features=False),
 }
-"""The method, Gaussians that ride on the surface alone, and the method without its network on the picture."""
+"""The method, Gaussians that ride on the surface alone, no network on the picture, and no features either."""

@@ -21,8 +21,6 @@ from pipelines.params import TrainNpga
 from pipelines.schedule import density_rules, rate_factors
 from pipelines.subject import Shots
 
-GRADIENTS = 2.0
-"""The power mean of screen-space gradients over the views (the paper's e)."""
 POSITION_RATE = 1.6e-4
 """Of the means, metres a step: 3DGS's, of a head of a metre."""
 
@@ -66,7 +64,9 @@ class NpgaTraining:
         self.adam = torch.optim.Adam(gaussians, eps=1e-15)
         self.adamw = torch.optim.AdamW([group for group in networks if group["params"]], weight_decay=options.weight_decay)
         self.first_rates = [[group["lr"] for group in own.param_groups] for own in (self.adam, self.adamw)]
-        self.density = DensityControl(density_rules(options.density, options.steps, GRADIENTS), model.mu, options.seed)
+        self.density = DensityControl(
+            density_rules(options.density, options.steps, options.gradient_power), model.mu, options.seed
+        )
         self.conditions = shots.conditions.to(device)
         self.step = 0
         self.curve: list[dict[str, float]] = []

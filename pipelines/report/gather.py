@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 from collections import defaultdict
@@ -14,22 +13,25 @@ import pyarrow as pa
 from pipelines import tables
 from pipelines.csim_asset import read_csim_record
 from pipelines.dotted import flatten
-from pipelines.evaluation import PAIR, PAIRS, SUBJECTS
+from pipelines.evaluation import PAIR
 from pipelines.judging import METRICS_SCHEMA
 from pipelines.lineage import detector_hashes, package_versions
+from pipelines.methods import HEADGAS
 from pipelines.params import Params
 from pipelines.probe import claims_another_rate
 from pipelines.report.charts import Line, line_chart
+from pipelines.report.embed import data_uri
 from pipelines.report.figures import face_tables, written
+from pipelines.report.npga import npga_section
 from pipelines.report.oneshot import oneshot_section
 from pipelines.report.sweeps import sweep_sections
 from pipelines.report.tracking import segment_cards
 from pipelines.subject import read_tables
 
-EVALUATION = Path("data/evaluation")
+EVALUATION = HEADGAS.evaluation
 QUARANTINES = (
     "data/catalog", "data/tracks", "models/headgas", "models/oneshot", "models/nphm", "data/tracks_nphm", "models/nphm_forward",
-    "models/npga", "data/evaluation", "data/evaluation_oneshot",
+    "models/npga", "data/evaluation", "data/evaluation_oneshot", "data/evaluation_npga",
 )  # fmt: skip
 
 
@@ -37,8 +39,8 @@ def gather(params: Params) -> dict[str, Any]:
     """All values of the page's template."""
     data = read_tables()
     catalog = tables.read_table(Path("data/catalog/catalog.parquet"), tables.CATALOG)
-    figures = json.loads(Path("metrics/evaluate.json").read_text())
-    of_subject = json.loads(SUBJECTS.read_text())
+    figures = json.loads(HEADGAS.metrics.read_text())
+    of_subject = json.loads(HEADGAS.subjects.read_text())
     subjects = sorted(of_subject)
     shown = subjects[: params.report.max_subjects]
     preprocess = json.loads(Path("metrics/preprocess.json").read_text())
@@ -63,6 +65,7 @@ def gather(params: Params) -> dict[str, Any]:
         "faces": face_tables(of_subject, figures, csim),
         "csim": csim,
         "oneshot": oneshot_section(params.report.max_subjects),
+        "npga": npga_section(params.report.max_subjects),
         "sweeps": sweep_sections(),
         "params": sorted(
             flatten(
@@ -80,7 +83,7 @@ def headline(catalog: pa.Table, preprocess: dict[str, Any], figures: dict[str, A
     share = preprocess["frames_good"] / preprocess["frames"] if preprocess["frames"] else 0.0
     return [
         (str(avatars), "avatars"),
-        (f"{figures['psnr']:.1f} dB", "PSNR on frames never seen"),
+        *([(f"{figures['psnr']:.1f} dB", "PSNR on frames never seen")] if figures else []),
         (str(preprocess["clips"]), "clips tracked"),
         (f"{seconds:.0f} s", "of video"),
         (f"{share:.0%}", "of the tracked frames good"),
@@ -88,13 +91,9 @@ def headline(catalog: pa.Table, preprocess: dict[str, Any], figures: dict[str, A
     ]
 
 
-def data_uri(path: Path, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
 def cross_videos(shown: list[str]) -> list[tuple[str, str, str, str]]:
     """(target, driver, video, mouth correlation) of the pairs whose avatar is shown, those of an avatar beside each other."""
-    figures, found = json.loads(PAIRS.read_text()), []
+    figures, found = json.loads(HEADGAS.pairs.read_text()), []
     for path in sorted((EVALUATION / "cross").glob("*/*.mp4")):
         target, driver = path.parent.name, path.stem
         if target in shown:

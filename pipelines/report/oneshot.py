@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
 from typing import Any
 
 from pipelines.csim_asset import read_csim_record
 from pipelines.oneshot.evaluation import METHODS
+from pipelines.report.embed import data_uri
 from pipelines.report.figures import FACES, PICTURES, known_in, written
 
 METRICS, EVALUATION = Path("metrics/evaluate_oneshot.json"), Path("data/evaluation_oneshot")
@@ -30,10 +30,7 @@ def oneshot_section(most: int) -> dict[str, Any] | None:
     return {
         "names": [name for _, name, _ in there],
         "tables": tables,
-        "strips": [
-            (path.name.removesuffix(".png"), f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}")
-            for path in strips[:most]
-        ],
+        "strips": [(path.name.removesuffix(".png"), data_uri(path, "image/png")) for path in strips[:most]],
         "methods": METHODS,
         "csim": csim,
     }

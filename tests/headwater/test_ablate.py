@@ -16,6 +16,7 @@ from pipelines.ablation import PRESETS, SHOWN, with_preset
 from pipelines.cache import Failure
 from pipelines.fanout import FanOutResult
 from pipelines.params import Params, Source, TrainHeadgas
+from pipelines.training_items import training_items
 from tests.pipelines.formats.made import write_project
 
 
@@ -38,9 +39,13 @@ def test_a_row_changes_what_it_says_and_the_rest_stays() -> None:
 def test_an_unknown_subject_is_named_with_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_project(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert [item.id for item in chosen([])] == ["ann"] == [item.id for item in chosen(["ann", "ann"])]
+    assert (
+        [item.id for item in chosen([], training_items())]
+        == ["ann"]
+        == [item.id for item in chosen(["ann", "ann"], training_items())]
+    )
     with pytest.raises(AblationError, match="no tracked subject 'anna'. Did you mean ann"):
-        chosen(["anna"])
+        chosen(["anna"], training_items())
 
 
 def test_the_table_is_in_the_papers_layout(capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +118,7 @@ def test_the_row_at_work_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         yield Recorder()
 
     monkeypatch.setattr("headwater.ablate.load_params", params)
-    monkeypatch.setattr("headwater.ablate.chosen", lambda subjects: [])
+    monkeypatch.setattr("headwater.ablate.training_items", lambda: [])
     monkeypatch.setattr("headwater.ablate.stage_run", run)
     monkeypatch.setattr("headwater.ablate.ray_cluster", run)
     monkeypatch.setattr("headwater.ablate.one_row", lambda name, *words: row(name, {"ann": 20.0}))

@@ -102,7 +102,7 @@ def test_status_tells_what_is_next_and_what_failed(project: Path) -> None:
     assert "1 min 05 s" in output and "preprocess: 1 x no_face; after mending: headwater retry preprocess no_face" in output
     assert (
         "next: dvc repro (catalog, preprocess, train_headgas, train_oneshot, train_nphm, track_nphm, "
-        "distill_forward, train_npga, evaluate, evaluate_oneshot, report)" in output
+        "distill_forward, train_npga, evaluate, evaluate_oneshot, evaluate_npga, report)" in output
     )
 
 

@@ -31,7 +31,8 @@ CLIPS = [("a", np.arange(10)), ("b", np.arange(100, 130)), ("c", np.arange(5))]
 
 
 def test_the_first_frames_are_consecutive() -> None:
-    assert [rows.tolist() for _, rows in first(CLIPS, 12)] == [list(range(10)), [100, 101], []]
+    assert [rows.tolist() for _, rows in first(CLIPS, 12)] == [[0, 1, 2, 3], [100, 101, 102, 103], [0, 1, 2, 3]]
+    assert [len(rows) for _, rows in first(CLIPS, 22)] == [8, 9, 5]
     assert [len(rows) for _, rows in first(CLIPS, 100)] == [10, 30, 5]
 
 

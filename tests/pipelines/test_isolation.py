@@ -17,10 +17,10 @@ import pytest
 from avatar_models.avatar import FACTS, TENSORS
 from pipelines import frames, tables
 from pipelines.cache import Cache, EntryWriter
-from pipelines.evaluation import MODELS
 from pipelines.fanout import Item
 from pipelines.frames import FrameReader, StoredFrame, write_frames
 from pipelines.judging import JudgeAvatar
+from pipelines.methods import HEADGAS
 from pipelines.params import TrainHeadgas
 from pipelines.training import HeadGasTrainer
 from tests.opened import opened_below
@@ -38,9 +38,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_project(tmp_path)
     add_person(tmp_path, "cid")
     for name in ("ann", "cid"):
-        (tmp_path / MODELS / name).mkdir(parents=True)
+        (tmp_path / HEADGAS.models / name).mkdir(parents=True)
         for file in (TENSORS, FACTS):
-            (tmp_path / MODELS / name / file).write_bytes(b"no model")
+            (tmp_path / HEADGAS.models / name / file).write_bytes(b"no model")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -113,7 +113,7 @@ def trainer() -> HeadGasTrainer:
 def test_training_decodes_no_frame_of_another_and_opens_no_model(
     project: Path, tmp_path: Path, decoded: set[tuple[str, int]]
 ) -> None:
-    with opened_below(MODELS) as models:
+    with opened_below(HEADGAS.models) as models:
         made = train(trainer(), "ann", tmp_path / "cache")
     assert decoded == {("ann", row) for row in range(FRAMES) if row != BAD} and not models
     assert {TENSORS, FACTS} <= made.files.keys()
@@ -136,12 +136,12 @@ def test_a_transfer_reads_of_the_driver_what_it_shows_and_of_the_models_the_avat
 ) -> None:
     made = train(trainer(), "ann", tmp_path / "cache")
     for file in (TENSORS, FACTS):
-        (MODELS / "ann" / file).write_bytes(made.store.get(f"aa/{'a' * 64}/{file}"))
+        (HEADGAS.models / "ann" / file).write_bytes(made.store.get(f"aa/{'a' * 64}/{file}"))
     spoil_frames(project, "cid", [row for row in range(FRAMES) if row not in HELD_OUT])
     decoded.clear()
     shown = Cache(str(tmp_path / "pair")).writer("b" * 64)
-    with opened_below(MODELS) as models:
-        summary = JudgeAvatar(EVALUATE)(Item("ann<cid", "0"), None, shown)
+    with opened_below(HEADGAS.models) as models:
+        summary = JudgeAvatar(HEADGAS, EVALUATE)(Item("ann<cid", "0"), None, shown)
     assert summary["frames"] == len(HELD_OUT) and "video.mp4" in shown.files
     assert decoded == {("cid", row) for row in HELD_OUT}
     assert models == {f"ann/{TENSORS}", f"ann/{FACTS}"}

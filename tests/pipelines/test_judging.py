@@ -22,6 +22,7 @@ from pipelines.faces import FACE_MEANS
 from pipelines.fanout import Item
 from pipelines.frames import FrameReader, write_frames
 from pipelines.judging import CROSS_MEANS, DRIVERS_KEPT, METRICS_SCHEMA, JudgeAvatar
+from pipelines.methods import HEADGAS
 from pipelines.subject import Shots
 from tests.onnx_files import network_of
 from tests.pipelines.formats.made import BAD, FRAMES, SIDE, write_project
@@ -61,7 +62,7 @@ def judge(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
     workers: dict[CsimFile | None, JudgeAvatar] = {}
 
     def judged(item: str, drawn: Drawn = itself, by: CsimFile | None = None) -> tuple[Mapping[str, Any], pa.Table]:
-        worker = workers.setdefault(by, JudgeAvatar(OPTIONS, csim_file=by))
+        worker = workers.setdefault(by, JudgeAvatar(HEADGAS, OPTIONS, csim_file=by))
         wanted = worker.held_out(item[:3])
         assert wanted is not None
 
@@ -152,7 +153,7 @@ def test_a_drivers_frames_are_looked_at_once_whomever_they_drive(
 
 def test_a_worker_remembers_so_many_drivers_and_no_more(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
-    worker = JudgeAvatar(OPTIONS)
+    worker = JudgeAvatar(HEADGAS, OPTIONS)
     seen = Tracked(np.zeros((1, 478, 3), np.float32), np.zeros((1, 2)), np.zeros((1, 3)))
     monkeypatch.setattr(judging, "track_known", lambda filmed, head: seen)
     for number in range(DRIVERS_KEPT + 3):

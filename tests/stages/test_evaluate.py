@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -19,15 +20,16 @@ from avatar_models.perceptual import STAGES, PerceptualWeightsError, Vgg16Featur
 from headwater.assets import state_of
 from pipelines import tables
 from pipelines.ablation import figures_of, judge_step
+from pipelines.avatar_evaluation import assemble, cross_pairs, items, over_subjects, step
 from pipelines.cache import Cache, Entry
 from pipelines.evaluation import FIGURES, LPIPS, distances
 from pipelines.fanout import FanOutResult, Item
 from pipelines.judging import METRICS_SCHEMA
 from pipelines.lpips_asset import lpips_assets, lpips_files, named_files, say_lpips_is_off
+from pipelines.methods import HEADGAS
 from pipelines.params import Evaluate, Params, Source, TrainHeadgas
 from pipelines.perceptual_asset import ABSENT
 from pipelines.subject import clip_tracks, read_tables
-from stages.evaluate import assemble, cross_pairs, items, over_subjects, step
 from tests.pipelines.formats.made import write_project
 
 
@@ -68,7 +70,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def judged(own: Params) -> FanOutResult:
     """What the stage's worker makes of ann, in this process."""
-    judge, cache = step(own), Cache("cache")
+    judge, cache = step(HEADGAS, own), Cache("cache")
     writer = cache.writer(judge.key("ann"))
     writer.commit(judge.worker(judge.params)(Item("ann", "ann"), None, writer), seconds=0.0)
     entry = cache.find(judge.key("ann"))
@@ -77,9 +79,9 @@ def judged(own: Params) -> FanOutResult:
 
 def test_it_is_off_unless_asked_for_and_its_columns_are_null(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     say_lpips_is_off(params())
-    assert capsys.readouterr().err == "" and step(params()).assets == {}
+    assert capsys.readouterr().err == "" and step(HEADGAS, params()).assets == {}
     result = judged(params())
-    means = assemble(result)
+    means = assemble(HEADGAS, result)
     table = tables.read_table(project / "data/evaluation/metrics.parquet", METRICS_SCHEMA)
     assert table.num_rows > 0 and all(table[name].null_count == table.num_rows for name in LPIPS)
     assert not set(LPIPS) & (set(means["ann"]) | set(json.loads((project / "metrics/evaluate.json").read_text())))
@@ -88,7 +90,7 @@ def test_it_is_off_unless_asked_for_and_its_columns_are_null(project: Path, caps
 
 def test_it_is_in_every_figure_where_its_files_are_there(project: Path, weights: tuple[Path, Path]) -> None:
     result = judged(params(*weights))
-    means = assemble(result)
+    means = assemble(HEADGAS, result)
     table = tables.read_table(project / "data/evaluation/metrics.parquet", METRICS_SCHEMA)
     shown = json.loads((project / "metrics/evaluate.json").read_text())
     kept = json.loads((project / "data/evaluation/subjects.json").read_text())["ann"]
@@ -118,7 +120,7 @@ def test_a_missing_file_is_said_and_stands_in_the_record(
     told = capsys.readouterr().err
     assert told.count("LPIPS is OFF") == 1 and "train_headgas.perceptual_weights is empty" in told
     assert "vgg16-397923af.pth" in told and lpips_files(wanted) is None
-    assert step(wanted).assets["vgg16"] == ABSENT and len(step(wanted).assets["lpips_vgg"]) == 64
+    assert step(HEADGAS, wanted).assets["vgg16"] == ABSENT and len(step(HEADGAS, wanted).assets["lpips_vgg"]) == 64
     say_lpips_is_off(params(weights[0], "nowhere.pth"))
     assert "nowhere.pth: no such file" in capsys.readouterr().err
 
@@ -137,7 +139,7 @@ def test_files_of_no_use_stop_before_anything_is_judged(weights: tuple[Path, Pat
         say_lpips_is_off(params(weights[0], tmp_path / "bad.pth"))
 
 
-@pytest.mark.parametrize("made_of", [step, judge_step])
+@pytest.mark.parametrize("made_of", [partial(step, HEADGAS), judge_step])
 def test_the_files_content_counts_and_not_their_place(made_of, weights: tuple[Path, Path], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     moved = tmp_path / "moved.pth"
     moved.write_bytes(weights[1].read_bytes())
@@ -161,11 +163,11 @@ def pair(result: FanOutResult, driver: str, summary: dict[str, float | None]) ->
     rows = ann.read_table("metrics")
     null = {field.name: pa.nulls(len(rows), field.type) for field in METRICS_SCHEMA}
     shown = {name: rows[name] for name in ("subject_id", "clip_id", "frame")} | {"driver_id": pa.array([driver] * len(rows))}
-    writer = cache.writer(step(params()).key(driver))
+    writer = cache.writer(step(HEADGAS, params()).key(driver))
     writer.write_table("metrics", pa.table(null | shown, METRICS_SCHEMA))
     writer.write_bytes("video.mp4", b"video")
     writer.commit({"frames": len(rows), **summary}, seconds=0.0)
-    entry = cache.find(step(params()).key(driver))
+    entry = cache.find(step(HEADGAS, params()).key(driver))
     assert isinstance(entry, Entry)
     result.entries[f"ann<{driver}"] = [entry]
 
@@ -175,7 +177,7 @@ def test_pairs_figures_are_kept_and_their_means_are_the_targets(project: Path) -
     faces = {"aed": 0.25, "apd": 0.5, "mouth_correlation": None, "no_face_made": 1.0}
     pair(result, "bob", faces)
     pair(result, "cid", faces | {"aed": 0.75, "no_face_made": 2.0})
-    means = assemble(result)
+    means = assemble(HEADGAS, result)
     shown, kept, pairs = (
         json.loads((project / path).read_text())
         for path in ("metrics/evaluate.json", "data/evaluation/subjects.json", "data/evaluation/pairs.json")
@@ -200,12 +202,12 @@ def test_what_somebody_has_no_figure_of_is_in_no_mean() -> None:
 def test_a_pair_is_judged_again_when_either_persons_data_change(project: Path) -> None:
     shutil.copytree(project / "models/headgas/ann", project / "models/headgas/bob")
     path = project / "data/tracks/segments.parquet"
-    first = {item.id: item.fingerprint for item in items(params())}
+    first = {item.id: item.fingerprint for item in items(HEADGAS, params())}
     assert set(first) == {"ann", "bob", "ann<bob", "bob<ann"}
     rows = tables.read_table(path, tables.SEGMENTS).to_pylist()
     rows[0]["fingerprint"] = "another"
     tables.write_table(pa.Table.from_pylist(rows, tables.SEGMENTS), tables.SEGMENTS, path)
-    changed = {item.id for item in items(params()) if item.fingerprint != first[item.id]}
+    changed = {item.id for item in items(HEADGAS, params()) if item.fingerprint != first[item.id]}
     assert changed == {"ann", "ann<bob", "bob<ann"}
 
 

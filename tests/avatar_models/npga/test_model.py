@@ -51,6 +51,8 @@ def test_variants_are_what_they_are_called() -> None:
     assert not list(rigged.G.parameters()) and rigged.moved(torch.ones(4)).detail == {}
     assert plain.screen is None and plain.channels.shape[1] == 3
     assert plain.draw(plain.gaussians(torch.zeros(13)), camera(), torch.ones(3)).shape == (1, 3, 32, 32)
+    vanilla = avatar("vanilla")
+    assert vanilla.G[0].in_features == plain.G[0].in_features - FIELD.feature_dim and vanilla.screen is None
 
 
 def test_an_untrained_network_on_the_picture_changes_nothing_and_the_background_is_the_colours_alone() -> None:
@@ -68,7 +70,8 @@ def test_all_weights_learn(variant: str) -> None:
         torch.nn.init.normal_(part.weight, std=0.1)
     image = model.splatted(model.moved(torch.randn(4)).gaussians, camera(), torch.ones(3)).image
     (model.refined(image).square().sum() + image.square().sum()).backward()
-    assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
+    still = [] if model.sizes.features else ["features"]
+    assert [name for name, weight in model.named_parameters() if weight.grad is None] == still
 
 
 def test_it_is_kept_and_rendered_like_any_avatar(tmp_path: Path) -> None:
