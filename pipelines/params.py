@@ -328,9 +328,7 @@ class TrackNphm(Block):
     """Square metres that the squared step of an expression's code from frame to frame costs."""
     max_misfit: PositiveFloat = 0.002
     """Root of the mean squared distance of a frame's cloud, metres, up to which it is read by training. Distances count up to
-    4 mm there, so that no misfit is larger."""
-    min_frames: PositiveInt = 25
-    """Least number of good frames of a clip."""
+    4 mm there, so that no misfit is larger. Of a segment preprocess.gates.min_frames are wanted."""
     seed: Annotated[int, Field(ge=0)] = 0
 
 

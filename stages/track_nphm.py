@@ -18,9 +18,12 @@ from pipelines.subject import NPHM_PRIOR
 METRICS = Path("metrics/track_nphm.json")
 
 
-def assemble(result: FanOutResult) -> dict[str, float]:
+def assemble(result: FanOutResult, min_frames: int) -> dict[str, float]:
     """Writes data/tracks_nphm and the figures."""
-    segments = write_tracks(result)
+    segments = write_tracks(result, min_frames)
+    for row in segments:
+        if not row["passed"]:
+            print(f"track_nphm: {row['clip_id']} did not pass: {row['reason']}")
     frames = sum(row["num_frames"] for row in segments)
     misfits = [result.last(name).summary["misfit_mm"] for name in result.entries]
     figures = {
@@ -46,7 +49,14 @@ def main() -> None:
     steps = [tracking_step(params)] if items else []
     compute = params.compute.model_copy(update={"item_timeout_s": AS_LONG_AS_IT_TAKES_S})
     with stage_run("track_nphm", params) as run:
-        result, figures = run_and_assemble("track_nphm", steps, items, assemble, compute=compute, things="subjects")
+        result, figures = run_and_assemble(
+            "track_nphm",
+            steps,
+            items,
+            lambda result: assemble(result, params.preprocess.gates.min_frames),
+            compute=compute,
+            things="subjects",
+        )
         for subject in result.entries:
             for clip in result.last(subject).summary["alone"]:
                 print(f"track_nphm: {clip}: no other calibrated camera saw it; its linear head's surface is fitted")

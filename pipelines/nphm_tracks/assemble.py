@@ -9,12 +9,16 @@ import pyarrow as pa
 
 from pipelines import tables
 from pipelines.fanout import FanOutResult
+from pipelines.keys import digest
 from pipelines.preprocess.assemble import write_parts
 from pipelines.subject import NPHM_TRACKS_FOLDER
 
 
-def write_tracks(result: FanOutResult, root: Path = Path()) -> list[dict[str, Any]]:
-    """Writes the tables, empty ones where nobody was tracked; returns the rows of the segments, in order."""
+def write_tracks(result: FanOutResult, min_frames: int, root: Path = Path()) -> list[dict[str, Any]]:
+    """Writes the tables, empty ones where nobody was tracked; returns the rows of the segments, in order.
+
+    A segment passes with so many good frames.
+    """
     folder = root / NPHM_TRACKS_FOLDER
     of_clip = {
         row["clip_id"]: (row, result.last(name)) for name in result.entries for row in result.last(name).summary["segments"]
@@ -23,7 +27,14 @@ def write_tracks(result: FanOutResult, root: Path = Path()) -> list[dict[str, An
     for name, schema, file in (("tracks", tables.TRACKS, "tracks"), ("identity", tables.IDENTITIES, "identities")):
         parts = ((clip, of_clip[clip][1].read_table(f"{name}-{clip}")) for clip in clips)
         write_parts(parts, schema, folder / f"{file}.parquet")
-    segments = [of_clip[clip][0] for clip in clips]
+    segments = [with_verdict(of_clip[clip][0], min_frames) for clip in clips]
     tables.write_table(pa.Table.from_pylist(segments, schema=tables.SEGMENTS), tables.SEGMENTS, folder / "segments.parquet")
     tables.write_table(result.quarantine_table(), tables.QUARANTINE, folder / "quarantine.parquet")
     return segments
+
+
+def with_verdict(segment: dict[str, Any], min_frames: int) -> dict[str, Any]:
+    """A segment's row with what the number of its good frames says."""
+    good, count = segment["num_good"], segment["num_frames"]
+    reason = "" if good >= min_frames else f"frames: {good} good frames of {count}, {min_frames} are wanted"
+    return {**segment, "passed": not reason, "reason": reason, "fingerprint": digest([segment["fingerprint"], not reason])}

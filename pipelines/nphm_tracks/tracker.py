@@ -68,7 +68,7 @@ class NphmTracker:
 
     def __init__(self, params: Mapping[str, Any], prior: str, root: Path = Path(), cloud_files: str = "") -> None:
         self.options = TrackingOptions(key_frames=params["key_frames"], smoothness=params["smoothness"])
-        self.max_misfit, self.min_frames, self.seed = params["max_misfit"], params["min_frames"], params["seed"]
+        self.max_misfit, self.seed = params["max_misfit"], params["seed"]
         self.root, self.prior = root, Path(prior)
         self.stored = read_nphm(self.prior)
         self.stored.model.eval()
@@ -152,15 +152,12 @@ class NphmTracker:
             "identity": [solved.codes.geometry[0].tolist()],
         }
         out.write_table(f"identity-{clip}", pa.table(identity, schema=tables.IDENTITIES))
-        reason = "" if good.sum() >= self.min_frames else f"frames: {good.sum()} good frames, {self.min_frames} are wanted"
         made = [segment["fingerprint"], *(out.files[f"{name}-{clip}"]["sha256"] for name in ("tracks", "identity"))]
         return {
             **segment,
             "num_good": int(good.sum()),
             "reprojection": float(np.median(reprojection)),
-            "passed": not reason,
-            "reason": reason,
-            "fingerprint": digest([*made, not reason]),
+            "fingerprint": digest(made),
         }
 
     def reprojection(self, clip: str, camera: Camera, landmarks: Tensor) -> NDArray[np.float64]:

@@ -42,4 +42,4 @@ class FitClip:
             smoothness=self.smoothness, times=seen.times, blendshapes=seen.blendshapes,
             pictures=stored_pictures(upstream, number) if self.photometric else None,
         )  # fmt: skip
-        return self.writer.write(seen, fit, out, str(number)), (float(seen.times[0]), float(seen.times[-1]))
+        return self.writer.write(seen, fit, fit.reprojection, out, str(number)), (float(seen.times[0]), float(seen.times[-1]))

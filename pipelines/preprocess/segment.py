@@ -79,13 +79,15 @@ class FitWriter:
             raise HeadError(f"preprocess.head_file {head_file}: holds another head here than where the run began")
         return cls(head, head_hash, Limits(**params["gates"]))
 
-    def write(self, seen: SeenSegment, fit: ClipFit, out: EntryWriter, name: str) -> dict[str, Any]:
-        """Writes tracks-{name} and identity-{name}; returns the segment's row."""
+    def write(
+        self, seen: SeenSegment, fit: ClipFit, errors: NDArray[np.floating], out: EntryWriter, name: str
+    ) -> dict[str, Any]:
+        """Writes tracks-{name} and identity-{name}; returns the segment's row. By the errors (N,) frames are found good."""
         count = len(seen.times)
         # The detector is sure of a face behind a hand, too: what the head does not agree with is no ground to train on.
         confidence = (seen.confidence * fit.inliers).astype(np.float32)
         shake = jitter(seen.points, _rows_without_gaps(seen.times))
-        good = good_frames(fit.reprojection, confidence, self.limits)
+        good = good_frames(errors, confidence, self.limits)
         tracks = {
             "clip_id": [seen.clip_id] * count,
             "frame": seen.indices,

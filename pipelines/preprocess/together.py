@@ -24,7 +24,7 @@ from pipelines.keys import digest
 from pipelines.preprocess.assemble import FIT, OBSERVE
 from pipelines.preprocess.segment import FitWriter, SeenSegment, read_segment
 
-VERSION = 1
+VERSION = 2
 FIT_TOGETHER = "fit_together"
 SAME_TIME = 0.3
 """Frames of two cameras were taken at the same time when they lie closer than this share of the usual interval."""
@@ -87,6 +87,17 @@ def shared_steps(times: Sequence[NDArray[np.float64]]) -> tuple[list[NDArray[np.
     return own_steps, np.bincount(steps, flat) / np.bincount(steps)
 
 
+def errors_of_steps(errors: Sequence[NDArray[np.floating]], steps: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
+    """For each camera's frames, the median error of all that saw the same step.
+
+    Cameras share the head's pose and expression. Of a side view a detector guesses half of the face, and that it guesses badly
+    does not make the pose of that step wrong.
+    """
+    flat, numbers = np.concatenate(errors), np.concatenate(steps)
+    medians = {step: np.median(flat[numbers == step]) for step in np.unique(numbers).tolist()}
+    return [np.array([medians[step] for step in own.tolist()], np.float32) for own in steps]
+
+
 class FitTogether:
     """Fits one group per call, to its landmarks."""
 
@@ -115,10 +126,11 @@ class FitTogether:
             for segment, frames in zip(own, of_segments, strict=True):
                 views.append(View(segment.points, segment.crop, frames, K, viewmat))
         fit = fit_views(self.writer.head, views, iterations=self.iterations, smoothness=self.smoothness, times=times)
-        fitted = iter(fit.views)
+        errors = errors_of_steps([one.reprojection for one in fit.views], [one.frames for one in views])
+        fitted = iter(zip(fit.views, errors, strict=True))
         rows = {
             member["clip_id"]: [
-                self.writer.write(segment, next(fitted), out, f"{member['clip_id']}-{number}")
+                self.writer.write(segment, *next(fitted), out, f"{member['clip_id']}-{number}")
                 for number, segment in enumerate(own)
             ]
             for member, own in zip(members, seen, strict=True)

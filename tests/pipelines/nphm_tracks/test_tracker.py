@@ -15,7 +15,7 @@ from pipelines import tables
 from pipelines.atomic import sha256_file
 from pipelines.cache import Cache
 from pipelines.fanout import FanOutResult, ItemRejected
-from pipelines.nphm_tracks.assemble import write_tracks
+from pipelines.nphm_tracks.assemble import with_verdict, write_tracks
 from pipelines.nphm_tracks.items import tracking_items, tracking_step
 from pipelines.params import Params, ParamsError, Source, TrackNphm
 from pipelines.subject import NPHM_PRIOR, NPHM_TRACKS_FOLDER, clip_tracks, read_tables
@@ -62,7 +62,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def params(**changes: object) -> Params:
-    options = TrackNphm.model_validate({"key_frames": 2, "min_frames": 1, **changes})
+    options = TrackNphm.model_validate({"key_frames": 2, **changes})
     return Params(source=Source(kind="procedural", path="x", watch="x"), track_nphm=options)
 
 
@@ -74,7 +74,7 @@ def tracked(project: Path, cache: Path, wanted: Params) -> FanOutResult:
 def of_files(project: Path, tmp_path_factory: pytest.TempPathFactory) -> FanOutResult:
     wanted = params(clouds="files", cloud_files=str(project / "clouds"))
     result = tracked(project, tmp_path_factory.mktemp("cache"), wanted)
-    write_tracks(result, project)
+    write_tracks(result, 1, project)
     return result
 
 
@@ -125,8 +125,7 @@ def test_heads_that_do_not_fit_are_left_out(project: Path, tmp_path: Path) -> No
     result = tracked(project, tmp_path, params(clouds="views"))
     summary = result.last(SUBJECT).summary
     assert summary["misfit_mm"] > 2.5 and summary["without_cloud"] == 0 and summary["alone"] == []
-    assert not any(row["passed"] for row in summary["segments"])
-    assert summary["segments"][0]["reason"] == "frames: 0 good frames, 1 are wanted"
+    assert not any(row["num_good"] for row in summary["segments"])
 
 
 @pytest.mark.parametrize(
@@ -163,10 +162,17 @@ def test_what_the_clouds_say_is_in_the_key_and_where_they_lie_is_not(project: Pa
 def test_without_a_prior_nobody_is_tracked_and_the_tables_are_empty(tmp_path: Path) -> None:
     root = make_project(tmp_path)
     assert tracking_items(params(), root) == []
-    write_tracks(FanOutResult("track_nphm", []), root)
+    write_tracks(FanOutResult("track_nphm", []), 1, root)
     assert read_tables(root, NPHM_TRACKS_FOLDER).tracks.schema.equals(tables.TRACKS)
 
 
 def test_clouds_that_are_not_there_are_named(project: Path) -> None:
     with pytest.raises(ParamsError, match="track_nphm.cloud_files 'nowhere'"):
         tracking_items(params(clouds="files", cloud_files="nowhere"), project)
+
+
+def test_a_segment_passes_with_enough_good_frames() -> None:
+    segment = {"num_good": 9, "num_frames": 12, "fingerprint": "f"}
+    few, enough = with_verdict(segment, 10), with_verdict(segment, 9)
+    assert (few["passed"], few["reason"]) == (False, "frames: 9 good frames of 12, 10 are wanted")
+    assert (enough["passed"], enough["reason"]) == (True, "") and few["fingerprint"] != enough["fingerprint"]

@@ -25,7 +25,7 @@ from pipelines.fanout import FanOutResult, Item, fan_out, run_and_assemble
 from pipelines.params import Compute, Params, Preprocess, Source, Workers
 from pipelines.preprocess import clip_items, preprocess_steps, together_step
 from pipelines.preprocess.assemble import FIT, OBSERVE
-from pipelines.preprocess.together import camera_groups, share_times, shared_steps
+from pipelines.preprocess.together import camera_groups, errors_of_steps, share_times, shared_steps
 from pipelines.sources.nersemble import list_nersemble
 from stages.preprocess import fit_groups
 from tests.hostile import encode
@@ -311,3 +311,9 @@ def test_cameras_share_times_where_any_of_their_segments_overlap() -> None:
     assert share_times([[(0.0, 1.0), (3.0, 4.0)], [(1.5, 2.5)], [(3.5, 9.0)]])
     assert not share_times([[(0.0, 1.0), (3.0, 4.0)], [(1.5, 2.5)]])
     assert not share_times([[(0.0, 1.0), (0.5, 4.0)]])
+
+
+def test_a_frame_is_judged_by_the_error_of_its_step() -> None:
+    errors = [np.array([0.01, 0.02], np.float32), np.array([0.03, 0.5], np.float32), np.array([0.9], np.float32)]
+    found = errors_of_steps(errors, [np.array([0, 1]), np.array([1, 2]), np.array([1])])
+    assert [own.tolist() for own in found] == [pytest.approx([0.01, 0.03]), pytest.approx([0.03, 0.5]), pytest.approx([0.03])]
