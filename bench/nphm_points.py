@@ -31,10 +31,10 @@ from torch import Tensor
 from avatar_models.heads.nphm import Nphm, surface
 from avatar_models.heads.nphm.clouds import Clouds
 from avatar_models.heads.nphm.fit import distances
-from avatar_models.heads.nphm.linearised import linearised
+from avatar_models.heads.nphm.linearised import Observed, linearised
 from avatar_models.heads.nphm.model import Codes
 from avatar_models.heads.nphm.poses import Poses
-from avatar_models.heads.nphm.shared_identity import find_identity
+from avatar_models.heads.nphm.shared_identity import States, find_identity
 from avatar_models.heads.nphm.storage import read_nphm
 from avatar_models.heads.nphm.tracking import Tracked, TrackingOptions, key_frames, track_frames
 from avatar_models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
@@ -214,7 +214,8 @@ def main() -> None:
 
 def warm_up(model: Nphm) -> None:
     """Once, so that no kernel is compiled while the clock runs."""
-    linearised(model, model.zero_codes(1).geometry, model.zero_codes(2).expression, torch.zeros(2, 64, 3))
+    states = States(model.zero_codes(2).expression, Poses.still(2))
+    linearised(model, model.zero_codes(1).geometry, states, Observed.of_points(torch.zeros(2, 64, 3)))
 
 
 def errors_of(result: Result) -> tuple[float, float, float, float, float]:

@@ -25,6 +25,10 @@ def assemble(result: FanOutResult, min_frames: int) -> dict[str, float]:
         if not row["passed"]:
             print(f"track_nphm: {row['clip_id']} did not pass: {row['reason']}")
     frames = sum(row["num_frames"] for row in segments)
+    mean = {
+        name: round(sum(row[name] * row["num_frames"] for row in segments) / max(frames, 1), 5)
+        for name in ("reprojection", "fit_reprojection")
+    }
     misfits = [result.last(name).summary["misfit_mm"] for name in result.entries]
     figures = {
         "subjects": len(result.entries),
@@ -35,7 +39,8 @@ def assemble(result: FanOutResult, min_frames: int) -> dict[str, float]:
         "frames": frames,
         "frames_good": sum(row["num_good"] for row in segments),
         "mean_misfit_mm": round(sum(misfits) / max(len(misfits), 1), 3),
-        "mean_reprojection": round(sum(row["reprojection"] * row["num_frames"] for row in segments) / max(frames, 1), 5),
+        "mean_reprojection": mean["reprojection"],
+        "mean_fit_reprojection": mean["fit_reprojection"],
     }
     write_bytes_atomic(METRICS, (json.dumps(figures, indent=1) + "\n").encode())
     return figures

@@ -26,7 +26,7 @@ from avatar_models.heads.nphm.carried import carried, places_at_rest
 from avatar_models.heads.nphm.clouds import Clouds
 from avatar_models.heads.nphm.poses import Poses
 from avatar_models.heads.nphm.storage import read_nphm
-from avatar_models.heads.nphm.tracking import Tracked, TrackingOptions, track
+from avatar_models.heads.nphm.tracking import Tracked, TrackingOptions, follow_marks, track
 from avatar_models.model_folder import TENSORS
 from avatar_models.tracking.landmark_head import view_terms
 from avatar_models.tracking.quality import reprojection_error
@@ -42,7 +42,9 @@ from pipelines.nphm_tracks.views import clouds_of_views
 from pipelines.subject import NPHM, ClipTracks, find_segment, read_tables
 from pipelines.tracked import clip_landmarks
 
-VERSION = 1
+VERSION = 2
+MARKS = 160
+"""Of the detector's points on the linear head, that the neural one follows."""
 LEAST_POINTS = 200
 """A step with fewer has no cloud: it gets the state of the nearest one that has, and is not read by training."""
 
@@ -55,12 +57,13 @@ class Solved:
     poses: Poses  # of the neural head in the linear head's frame
     misfit: Tensor  # (F,) metres; infinite where there was no cloud
     landmarks: Tensor  # (F, 478, 3) the detector's points on it, in the linear head's frame
+    marks: Tensor  # (F, 478, 3) the same on the linear head
 
     def at(self, steps: NDArray[np.int64]) -> Solved:
         """At some steps."""
         some = torch.from_numpy(steps)
         codes = Codes(self.codes.geometry, self.codes.appearance, self.codes.expression[some])
-        return Solved(codes, self.poses[some], self.misfit[some], self.landmarks[some])
+        return Solved(codes, self.poses[some], self.misfit[some], self.landmarks[some], self.marks[some])
 
 
 class NphmTracker:
@@ -114,11 +117,13 @@ class NphmTracker:
             raise ItemRejected("no_clouds", f"none of {len(points)} time steps has a cloud of {LEAST_POINTS} points")
         known = Clouds([points[row] for row in rows], None if normals is None else [normals[row] for row in rows])
         model = self.stored.model
-        found = filled(track(model, known, Poses.still(len(known)), self.options, self.seed), seen)
         landmarks = torch.cat([landmarks_of(self.head, one) for one in performances])
+        by_points = track(model, known, Poses.still(len(known)), self.options, self.seed)
+        marks = landmarks[rows][:, np.linspace(0, landmarks.shape[1] - 1, MARKS).round().astype(int)]
+        found = filled(follow_marks(model, known, marks, by_points, self.options, self.seed), seen)
         at_rest = places_at_rest(model, found.codes, found.poses, landmarks)
         places = carried(model, found.codes, found.poses, at_rest)
-        whole = Solved(found.codes, found.poses, found.misfit, places)
+        whole = Solved(found.codes, found.poses, found.misfit, places, landmarks)
         ends = np.cumsum([len(one) for one in performances])
         return [whole.at(np.arange(end - len(one), end)) for one, end in zip(performances, ends, strict=True)]
 
@@ -157,6 +162,7 @@ class NphmTracker:
             **segment,
             "num_good": int(good.sum()),
             "reprojection": float(np.median(reprojection)),
+            "fit_reprojection": float(np.median(self.reprojection(clip, camera, solved.marks))),
             "fingerprint": digest(made),
         }
 

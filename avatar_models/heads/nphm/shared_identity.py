@@ -36,6 +36,12 @@ class States:
     def __getitem__(self, frames: Tensor | slice) -> States:
         return States(self.expression[frames], self.poses[frames])
 
+    @classmethod
+    def joined(cls, parts: Sequence[States]) -> States:
+        """Frames after frames."""
+        poses = Poses(torch.cat([part.poses.rotation for part in parts]), torch.cat([part.poses.translation for part in parts]))
+        return cls(torch.cat([part.expression for part in parts]), poses)
+
     def stepped(self, step: Tensor) -> States:
         """Changed by (F, E + 6): expression, then pose."""
         width = self.expression.shape[1]

@@ -2,21 +2,23 @@
 
 The identity comes of a few key frames together (shared_identity). Then every frame is solved alone by damped Gauss-Newton
 steps: Levenberg-Marquardt with reweighted distances. Each key frame starts two chains of frames, forwards and backwards, in
-which a frame starts from the one before; all chains go on side by side. Last, if asked for, all frames are solved together with
-a pull between neighbours.
+which a frame starts from the one before; all chains go on side by side. Marks, which are known again in every frame, then tell
+where along the surface things went (`follow_marks`). Last, if asked for, all frames are solved together with a pull between
+neighbours.
 F frames, N points, E values of an expression's code, D of an identity's, S = E + 6. Metres and radians.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from avatar_models.heads.nphm.carried import TOGETHER, places_at_rest
 from avatar_models.heads.nphm.chains import chain_solve
 from avatar_models.heads.nphm.clouds import Clouds
-from avatar_models.heads.nphm.linearised import Linearised, linearised
+from avatar_models.heads.nphm.linearised import Linearised, Observed, linearised
 from avatar_models.heads.nphm.model import Codes, Nphm
 from avatar_models.heads.nphm.poses import Poses
 from avatar_models.heads.nphm.shared_identity import IdentityOptions, States, find_identity
@@ -31,6 +33,7 @@ class FrameOptions:
     points: int = 500  # of each frame
     clamps: tuple[float, ...] = (0.0125, 0.004, 0.004, 0.004)  # one for each step: a distance beyond it loses its pull, metres
     expression: float = 2e-6  # square metres of mean squared distance that a code's squared length costs
+    marks: float = 1.0  # what a mark's squared offset costs beside a point's squared distance, means of both
     damping: float = 1e-3  # to start with: the share that is added to the diagonal
 
     def __post_init__(self) -> None:
@@ -49,6 +52,7 @@ class TrackingOptions:
     frames: FrameOptions = field(default_factory=FrameOptions)
     smoothness: float = 0.0  # square metres that the squared step of an expression's code from frame to frame costs
     smoothing_steps: int = 2
+    mark_steps: tuple[int, ...] = (2, 2)  # of each frame; where marks lie at rest is found anew before each of these
 
     def __post_init__(self) -> None:
         if self.key_frames < 1:
@@ -70,8 +74,33 @@ def track(model: Nphm, clouds: Clouds, start: Poses, options: TrackingOptions, s
     geometry, of_keys = find_identity(model, clouds, keys.tolist(), start[keys], options.identity, seed)
     states, misfit = track_frames(model, geometry, clouds, keys, of_keys, options.frames, seed)
     if options.smoothness > 0:
-        states, misfit = smoothed(model, geometry, clouds, states, options, seed)
+        observed = Observed.of_points(_drawn(clouds, torch.arange(len(clouds)), options.frames, seed))
+        states, misfit = smoothed(model, geometry, observed, states, options)
     return Tracked(Codes(geometry, torch.zeros_like(geometry), states.expression), states.poses, misfit)
+
+
+def follow_marks(
+    model: Nphm, clouds: Clouds, marks: Tensor, found: Tracked, options: TrackingOptions, seed: int = 0
+) -> Tracked:
+    """What `track` found, with marks (F, L, 3) that stay in one place of the head at rest.
+
+    A surface's points say nothing of what moves along it. Where the marks lie at rest nobody knows either: it is the median of
+    all frames, found in turns with the frames' expressions and poses.
+    """
+    geometry, states, misfit = found.codes.geometry, States(found.codes.expression, found.poses), found.misfit
+    every = torch.arange(len(clouds))
+    points = _drawn(clouds, every, options.frames, seed)
+    for steps in options.mark_steps:
+        codes = Codes(geometry, found.codes.appearance, states.expression)
+        observed = Observed(points, marks, places_at_rest(model, codes, states.poses, marks))
+        frame_options = replace(options.frames, clamps=options.frames.clamps[-1:] * steps)
+        solved = [
+            solve_frames(model, geometry, observed[frames], states[frames], frame_options) for frames in every.split(TOGETHER)
+        ]
+        states, misfit = States.joined([own for own, _ in solved]), torch.cat([own for _, own in solved])
+    if options.smoothness > 0:
+        states, misfit = smoothed(model, geometry, observed, states, options)
+    return Tracked(Codes(geometry, found.codes.appearance, states.expression), states.poses, misfit)
 
 
 def key_frames(count: int, wanted: int) -> Tensor:
@@ -92,41 +121,42 @@ def track_frames(
     misfit = states.expression.new_zeros(len(clouds))
     for step in range(int(rank.max()) + 1):
         frames = (rank == step).nonzero()[:, 0]
-        points = _drawn(clouds, frames, options, seed)
+        points = Observed.of_points(_drawn(clouds, frames, options, seed))
         found, misfit[frames] = solve_frames(model, geometry, points, states[before[frames]], options)
         states = _replaced(states, frames, found)
     return states, misfit
 
 
-def solve_frames(model: Nphm, geometry: Tensor, points: Tensor, start: States, options: FrameOptions) -> tuple[States, Tensor]:
-    """States of frames that do not know of each other, of points (F, N, 3) in the world; and their misfit (F,)."""
-    states, at = start, _linearised(model, geometry, points, start)
-    damping = points.new_full((len(points),), options.damping)
+def solve_frames(
+    model: Nphm, geometry: Tensor, observed: Observed, start: States, options: FrameOptions
+) -> tuple[States, Tensor]:
+    """States of frames that do not know of each other, and their misfit (F,)."""
+    states, at = start, linearised(model, geometry, start, observed)
+    damping = start.expression.new_full((len(start.expression),), options.damping)
     for clamp in options.clamps:
-        H, b = normal_equations(at, states.expression, clamp, options.expression)
+        H, b = normal_equations(at, states.expression, clamp, options)
         tried = states.stepped(damped_step(H, b, damping))
-        then = _linearised(model, geometry, points, tried)
-        before = energy(at, states.expression, clamp, options.expression)
-        better = energy(then, tried.expression, clamp, options.expression) < before
+        then = linearised(model, geometry, tried, observed)
+        before = energy(at, states.expression, clamp, options)
+        better = energy(then, tried.expression, clamp, options) < before
         states, at = _where(better, tried, states), then.chosen(better, at)
         damping = torch.where(better, damping / 5, damping * 10).clamp_min(LEAST_DAMPING)
     return states, _misfit(at, options.clamps[-1])
 
 
 def smoothed(
-    model: Nphm, geometry: Tensor, clouds: Clouds, states: States, options: TrackingOptions, seed: int = 0
+    model: Nphm, geometry: Tensor, observed: Observed, states: States, options: TrackingOptions
 ) -> tuple[States, Tensor]:
     """All frames solved together, expressions of neighbours pulled to each other: Gauss-Newton steps from states close by."""
-    points = _drawn(clouds, torch.arange(len(clouds)), options.frames, seed)
     clamp, weight = options.frames.clamps[-1], options.smoothness
     pull = torch.zeros(states.expression.shape[1] + 6)
     pull[: states.expression.shape[1]] = weight
-    at = _linearised(model, geometry, points, states)
+    at = linearised(model, geometry, states, observed)
     for _ in range(options.smoothing_steps):
-        H, b = normal_equations(at, states.expression, clamp, options.frames.expression)
+        H, b = normal_equations(at, states.expression, clamp, options.frames)
         step = chain_solve(H, b, pull, states.expression)
         states = states.stepped(step)
-        at = _linearised(model, geometry, points, states)
+        at = linearised(model, geometry, states, observed)
     return states, _misfit(at, clamp)
 
 
@@ -135,20 +165,30 @@ def influence(sdf: Tensor, clamp: float) -> Tensor:
     return (1 + (sdf / clamp).square()).reciprocal().square()
 
 
-def energy(at: Linearised, expression: Tensor, clamp: float, weight: float) -> Tensor:
-    """What a frame's steps make small (F,), square metres: mean r^2 / (1 + r^2 / clamp^2) + weight |z|^2."""
-    return _robust(at.sdf, clamp) + weight * expression.square().sum(1)
+def energy(at: Linearised, expression: Tensor, clamp: float, options: FrameOptions) -> Tensor:
+    """What a frame's steps make small (F,), square metres:
+
+    mean r^2 / (1 + r^2 / clamp^2) + options.marks mean |offset|^2 + options.expression |z|^2
+    """
+    of_marks = _mark_weight(at, options) * at.offsets.square().sum(1)
+    return _robust(at.sdf, clamp) + of_marks + options.expression * expression.square().sum(1)
 
 
-def normal_equations(at: Linearised, expression: Tensor, clamp: float, weight: float) -> tuple[Tensor, Tensor]:
+def normal_equations(at: Linearised, expression: Tensor, clamp: float, options: FrameOptions) -> tuple[Tensor, Tensor]:
     """Half the energy's reweighted curvature (F, S, S), and half its slope (F, S)."""
     w = influence(at.sdf, clamp) / at.sdf.shape[1]
-    weighted = w[..., None] * at.jacobian
-    H, b = weighted.mT @ at.jacobian, (weighted.mT @ at.sdf[..., None])[..., 0]
+    residuals, jacobian = torch.cat([at.sdf, at.offsets], 1), torch.cat([at.jacobian, at.offsets_jacobian], 1)
+    weighted = torch.cat([w, torch.full_like(at.offsets, _mark_weight(at, options))], 1)[..., None] * jacobian
+    H, b = weighted.mT @ jacobian, (weighted.mT @ residuals[..., None])[..., 0]
     size = expression.shape[1]
-    H[:, range(size), range(size)] += weight
-    b[:, :size] += weight * expression
+    H[:, range(size), range(size)] += options.expression
+    b[:, :size] += options.expression * expression
     return H, b
+
+
+def _mark_weight(at: Linearised, options: FrameOptions) -> float:
+    """What one mark's squared offset costs."""
+    return options.marks / max(at.offsets.shape[1] // 3, 1)
 
 
 def damped_step(H: Tensor, b: Tensor, damping: Tensor) -> Tensor:
@@ -159,10 +199,6 @@ def damped_step(H: Tensor, b: Tensor, damping: Tensor) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(damped)
     step = -torch.cholesky_solve(b[..., None], factor)[..., 0]
     return torch.where((failed > 0)[:, None], torch.zeros_like(step), step)
-
-
-def _linearised(model: Nphm, geometry: Tensor, points: Tensor, states: States) -> Linearised:
-    return linearised(model, geometry, states.expression, states.poses.to_head(points))
 
 
 def _robust(sdf: Tensor, clamp: float) -> Tensor:

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from avatar_models.heads.nphm import Codes, Nphm
+from avatar_models.heads.nphm.carried import carried
 from avatar_models.heads.nphm.chains import chain_solve
 from avatar_models.heads.nphm.clouds import Clouds
 from avatar_models.heads.nphm.fit import FitOptions
-from avatar_models.heads.nphm.linearised import linearised
+from avatar_models.heads.nphm.inversion import posed
+from avatar_models.heads.nphm.linearised import Observed, linearised
 from avatar_models.heads.nphm.poses import Poses
 from avatar_models.heads.nphm.shared_identity import IdentityOptions, States
 from avatar_models.heads.nphm.tracking import (
@@ -21,6 +23,7 @@ from avatar_models.heads.nphm.tracking import (
     Tracked,
     TrackingOptions,
     energy,
+    follow_marks,
     key_frames,
     normal_equations,
     smoothed,
@@ -58,13 +61,26 @@ def test_rows_of_the_jacobian_are_autograds() -> None:
         same = geometry.expand(2, -1)
         return model.sdf(there.poses.to_head(world), Codes(same, same, there.expression))
 
+    places = points(1, 3)[0].double()
+
+    def offsets(step: Tensor) -> Tensor:
+        there = states.stepped(step)
+        same = geometry.expand(2, -1)
+        at_rest = model.at_rest(there.poses.to_head(world[:, :3]), Codes(same, same, there.expression))
+        return (at_rest[..., :3] - places).flatten(1)
+
     still = torch.zeros(2, TINY.expression_code + 6, dtype=torch.float64)
     expected = torch.autograd.functional.jacobian(distances, still)  # (F, N, F, S)
-    found = linearised(model, geometry, z, at.to_head(world))
+    found = linearised(model, geometry, states, Observed(world, world[:, :3], places))
     torch.testing.assert_close(found.sdf, distances(still), rtol=1e-12, atol=1e-14)
     for frame in range(2):
         torch.testing.assert_close(found.jacobian[frame], expected[frame, :, frame], rtol=1e-9, atol=1e-11)
         assert not expected[frame, :, 1 - frame].any()
+
+    expected = torch.autograd.functional.jacobian(offsets, still)
+    torch.testing.assert_close(found.offsets, offsets(still), rtol=1e-12, atol=1e-14)
+    for frame in range(2):
+        torch.testing.assert_close(found.offsets_jacobian[frame], expected[frame, :, frame], rtol=1e-9, atol=1e-11)
 
 
 def test_the_normal_equations_slope_is_the_energys() -> None:
@@ -76,12 +92,15 @@ def test_the_normal_equations_slope_is_the_energys() -> None:
         there = states.stepped(step)
         at = there.poses.to_head(x)
         same = geometry.expand(2, -1)
-        sdf = model.sdf(at, Codes(same, same, there.expression))
-        return energy(replace(linear, sdf=sdf), there.expression, 0.01, 1e-3).sum()
+        own = Codes(same, same, there.expression)
+        offsets = (model.at_rest(at[:, :4], own)[..., :3] - observed.at_rest).flatten(1)
+        return energy(replace(linear, sdf=model.sdf(at, own), offsets=offsets), there.expression, 0.01, options).sum()
 
-    linear = linearised(model, geometry, z, x)
+    options = FrameOptions(expression=1e-3, marks=0.7)
+    observed = Observed(x, x[:, :4], points(1, 4)[0].double())
+    linear = linearised(model, geometry, states, observed)
     slope = torch.autograd.functional.jacobian(energies, torch.zeros(2, TINY.expression_code + 6).double())
-    H, b = normal_equations(linear, z, 0.01, 1e-3)
+    H, b = normal_equations(linear, z, 0.01, options)
     torch.testing.assert_close(2 * b, slope, rtol=1e-9, atol=1e-12)
     assert bool((torch.linalg.eigvalsh(H) > 0).all())
 
@@ -105,7 +124,7 @@ def near(truth: States) -> States:
 
 def test_frames_are_found_again() -> None:
     model, geometry, truth, world = known(3)
-    found, misfit = solve_frames(model, geometry, world, near(truth), FREE)
+    found, misfit = solve_frames(model, geometry, Observed.of_points(world), near(truth), FREE)
     turn, move = found.poses.apart(truth.poses)
     assert misfit.max() < 1e-6
     assert turn.max() < math.radians(0.01) and move.max() < 2e-5
@@ -117,7 +136,7 @@ def test_outliers_do_not_move_the_head() -> None:
     world[:, ::10] += 0.05 * torch.randn(3, 30, 3, generator=generator(6))
     closer = (0.03, 0.01, 0.002, 0.0005)
     options = replace(FREE, clamps=tuple(clamp for clamp in closer for _ in range(6)))
-    found, _ = solve_frames(model, geometry, world, near(truth), options)
+    found, _ = solve_frames(model, geometry, Observed.of_points(world), near(truth), options)
     turn, move = found.poses.apart(truth.poses)
     assert turn.max() < math.radians(0.05) and move.max() < 2e-5
     assert (found.expression - truth.expression).abs().max() < 1e-2
@@ -126,9 +145,48 @@ def test_outliers_do_not_move_the_head() -> None:
 def test_a_frame_that_shows_nothing_near_the_head_stays_where_it_was() -> None:
     model, geometry, truth, world = known(2)
     world[1] += 5.0
-    found, misfit = solve_frames(model, geometry, world, truth, FREE)
+    found, misfit = solve_frames(model, geometry, Observed.of_points(world), truth, FREE)
     move = found.poses.apart(truth.poses)[1]
     assert move[0] < 1e-5 and bool(found.expression.isfinite().all()) and float(misfit[1]) > 100 * float(misfit[0])
+
+
+def marked(model: Nphm, geometry: Tensor, truth: States, count: int) -> tuple[Tensor, Tensor]:
+    """Places at rest (L, 3) that every expression can reach, and where they are in the world (F, L, 3)."""
+    at_rest = 0.09 * torch.nn.functional.normalize(torch.randn(count, 3, generator=generator(3)), dim=1)
+    same = geometry.expand(len(truth.expression), -1)
+    own = Codes(same, same, truth.expression)
+    reached = posed(model, at_rest.expand(len(same), -1, -1), own).converged().all(0)
+    assert int(reached.sum()) > count // 2
+    return at_rest[reached], carried(model, Codes(geometry, geometry, truth.expression), truth.poses, at_rest[reached])
+
+
+def test_marks_tell_what_few_points_do_not() -> None:
+    model, geometry, truth, world = known(3)
+    at_rest, marks = marked(model, geometry, truth, 12)
+    few = Observed.of_points(world[:, :4])
+    start = States(torch.zeros_like(truth.expression), truth.poses)
+    patient = replace(FREE, clamps=(0.1,) * 30)
+    unknown, _ = solve_frames(model, geometry, few, start, patient)
+    found, _ = solve_frames(model, geometry, replace(few, marks=marks, at_rest=at_rest), start, patient)
+    assert (unknown.expression - truth.expression).abs().max() > 0.05
+    assert found.poses.apart(truth.poses)[1].max() < 2e-5
+    assert (found.expression - truth.expression).abs().max() < 2e-3
+
+
+def test_where_marks_lie_at_rest_is_found_with_the_frames() -> None:
+    model, geometry, truth, clouds = sequence(5)
+    _, marks = marked(model, geometry, truth, 40)
+    shaken = near(truth).poses
+    off = Poses(truth.poses.rotation, truth.poses.translation + 0.1 * (shaken.translation - truth.poses.translation))
+    start = Tracked(Codes(geometry, geometry, 0.8 * truth.expression), off, torch.zeros(5))
+
+    def spread(found: Tracked) -> float:
+        own = Codes(geometry.expand(5, -1), geometry.expand(5, -1), found.codes.expression)
+        inside = model.at_rest(found.poses.to_head(marks), own)[..., :3]
+        return float((inside - inside.median(0).values).norm(dim=2).mean())
+
+    found = follow_marks(model, clouds, marks, start, replace(SHORT, mark_steps=(3, 3)))
+    assert spread(found) < 0.4 * spread(start) and found.misfit.max() < 1.5e-3
 
 
 def sequence(frames: int) -> tuple[Nphm, Tensor, States, Clouds]:
@@ -198,7 +256,11 @@ def test_smoothing_pulls_neighbours_together_and_weight_by_weight() -> None:
     steps = []
     for weight in (1e-9, 1e-5, 1e-3, 1.0):
         found, _ = smoothed(
-            model, geometry, clouds, shaken, replace(SHORT, frames=frames, smoothness=weight, smoothing_steps=4)
+            model,
+            geometry,
+            Observed.of_points(torch.stack([*clouds.points])),
+            shaken,
+            replace(SHORT, frames=frames, smoothness=weight, smoothing_steps=4),
         )
         steps.append(float(found.expression.diff(dim=0).norm()))
     true = float(truth.expression.diff(dim=0).norm())
