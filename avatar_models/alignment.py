@@ -6,7 +6,7 @@ centre by its first three values (radians) and then shifts it by the others (met
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -16,7 +16,6 @@ from avatar_models.cameras import Camera
 from avatar_models.gaussians import Gaussians
 from avatar_models.losses import photometric
 from avatar_models.rotations import axis_angle_to_matrix
-from avatar_models.splatting import splat
 
 ARM = 0.1
 """Metres that count as much as a radian: a head's radius, so that both move its outline alike."""
@@ -25,6 +24,9 @@ BETAS, EPS = (0.7, 0.95), 1e-12
 """Adam's, for few steps."""
 
 LAMBDA_L1, LAMBDA_SSIM = 0.8, 0.2
+
+Draw = Callable[[Gaussians, Camera, Tensor], Tensor]
+"""The picture (1, 3, H, W) that a camera (1) sees over a colour (3,): an avatar's `draw`."""
 
 
 def twisted(camera: Camera, twists: Tensor, centre: Tensor) -> Camera:
@@ -89,6 +91,7 @@ def adam(gradient: Tensor, m: Tensor, v: Tensor, steps: Tensor | int) -> Tensor:
 
 def align(
     gaussians: Iterable[Gaussians],
+    draw: Draw,
     camera: Camera,
     targets: Tensor,
     judged: Tensor,
@@ -96,21 +99,28 @@ def align(
     steps: int,
     rate: float = 3e-3,
 ) -> Camera:
-    """Cameras (T) moved to where an avatar's Gaussians, one set a frame, look most like targets (T, 3, H, W) in [0, 1] in the
-    pixels that are judged (T, H, W) bool.
+    """Cameras (T) moved to where an avatar's Gaussians, one set a frame and drawn as it draws them, look most like targets
+    (T, 3, H, W) in [0, 1] in the pixels that are judged (T, H, W) bool.
 
     Only the six numbers of each frame's pose are free; the expression stays as it was tracked. `rate` (radians) falls to zero
     over the steps. The head turns about the mean of its Gaussians.
     """
     found = [
-        _aligned(one, camera[index : index + 1], targets[index : index + 1], judged[index], background, steps, rate)
+        _aligned(one, draw, camera[index : index + 1], targets[index : index + 1], judged[index], background, steps, rate)
         for index, one in enumerate(gaussians)
     ]
     return Camera(camera.K, torch.cat([one.viewmat for one in found]), camera.width, camera.height)
 
 
 def _aligned(
-    gaussians: Gaussians, camera: Camera, target: Tensor, judged: Tensor, background: Tensor, steps: int, rate: float
+    gaussians: Gaussians,
+    draw: Draw,
+    camera: Camera,
+    target: Tensor,
+    judged: Tensor,
+    background: Tensor,
+    steps: int,
+    rate: float,
 ) -> Camera:
     centre = gaussians.means.detach().mean(0)
     twist, units = torch.zeros(1, 6, device=centre.device), unit(centre)
@@ -118,7 +128,7 @@ def _aligned(
     for step in range(steps):
         twist.requires_grad_()
         with torch.enable_grad():
-            image = splat(gaussians, twisted(camera, twist, centre), background).image
+            image = draw(gaussians, twisted(camera, twist, centre), background)
             wanted = torch.where(judged, target, image.detach())
             (gradient,) = torch.autograd.grad(photometric(image, wanted, LAMBDA_L1, LAMBDA_SSIM)["loss"], twist)
         twist = twist.detach() - rate * (1 - step / steps) * units * adam(gradient * units, m, v, step + 1)

@@ -23,6 +23,9 @@ from pipelines.dotted import set_dotted
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_CLIPS = ROOT.parent / "shared" / "clips"
 BIN = Path(sys.executable).parent
+NEURAL_HEADS_OFF = {
+    "train_nphm.steps": 0, "track_nphm.subjects": [], "distill_forward.steps": 0, "train_npga.steps": 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,18 @@ class Workspace:
 
 
 def make_workspace(folder: Path, changes: Mapping[str, Any] | None = None) -> Workspace:
-    """Makes an empty project in folder that reads videos from its data/raw, with params.yaml changed as given."""
+    """Makes an empty project in folder that reads videos from its data/raw, with params.yaml changed as given.
+
+    Neural heads and their avatars are off, as in all profiles but the demo's.
+    """
     folder.mkdir(parents=True)
     for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
     for name in ("stages", "pipelines", "demo", "profiles", "sweeps"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     workspace = Workspace(folder)
-    workspace.set_params({"source.kind": "folder", "source.path": "data/raw", "source.watch": "data/raw", **(changes or {})})
+    source = {"source.kind": "folder", "source.path": "data/raw", "source.watch": "data/raw"}
+    workspace.set_params({**source, **NEURAL_HEADS_OFF, **(changes or {})})
     git = ["git", "-c", "user.name=bench", "-c", "user.email=bench@localhost"]
     for words in (
         ["git", "init", "-q"],

@@ -120,7 +120,7 @@ def render_aligned(avatar: Avatar, shots: Shots, level: float, steps: int, devic
     """Like render_shots, in poses that so many steps have moved to fit the avatar."""
     camera, conditions, wanted = shots.camera.to(device), shots.conditions.to(device), pictures(shots, level).to(device)
     judged, background = torch.from_numpy(shots.judged).to(device), torch.full((3,), level, device=device)
-    fitting = align(avatar.each(conditions), camera, wanted, judged, background, steps)
+    fitting = align(avatar.each(conditions), avatar.draw, camera, wanted, judged, background, steps)
     return render_shots(avatar, fitting, conditions, level, device)
 
 

@@ -317,6 +317,8 @@ class TrainNphm(Block):
 
 
 class TrackNphm(Block):
+    subjects: list[str] = []
+    """Whose clips are tracked; none named: everybody's."""
     clouds: Literal["head", "views", "files"] = "head"
     """What the neural head is fitted to: the surface of each clip's own fit, what several calibrated cameras saw, found by a
     plane sweep (clips of one camera have their fit), or the user's files."""
@@ -458,11 +460,14 @@ class Params(Block):
 
     @model_validator(mode="after")
     def _trained_on_what_is_stored(self) -> Params:
-        resolution, size = self.train_headgas.resolution, self.preprocess.crop.side
-        if resolution > size:
-            raise ValueError(
-                f"train_headgas.resolution = {resolution} is larger than the stored crops, preprocess.crop.side = {size}"
-            )
+        size, wanted = self.preprocess.crop.side, {"train_headgas": self.train_headgas.resolution}
+        if self.train_npga.steps:
+            wanted["train_npga"] = self.train_npga.resolution
+        for stage, resolution in wanted.items():
+            if resolution > size:
+                raise ValueError(
+                    f"{stage}.resolution = {resolution} is larger than the stored crops, preprocess.crop.side = {size}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -113,6 +113,7 @@ class Npga(nn.Module):
         """The Gaussians of a condition (E + 9,), whose last nine values say nothing here."""
         return self.moved(condition[: self.sizes.field.expression_code]).gaussians
 
+    @torch.no_grad()
     def each(self, conditions: Tensor) -> Iterator[Gaussians]:
         """The Gaussians of conditions (B, E + 9), one after the other."""
         return (self.gaussians(condition) for condition in conditions)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,14 +20,15 @@ from pipelines.training_items import training_items
 
 
 def tracking_items(params: Params, root: Path = Path()) -> list[Item]:
-    """An item for each subject with a segment that passed; none where there is no prior.
+    """An item for each wanted subject with a segment that passed; none where there is no prior.
 
-    Where clouds are the user's files, the content of a subject's counts. Raises ParamsError where there is no such folder.
+    Where clouds are the user's files, the content of a subject's counts. Raises ParamsError where there is no such folder, or
+    no such subject.
     """
     if not (root / NPHM_PRIOR / TENSORS).exists():
         return []
-    data, items = read_tables(root), training_items(root)
     options = params.track_nphm
+    data, items = read_tables(root), wanted_items(training_items(root), options.subjects)
     files = None
     if options.clouds == "files":
         if not options.cloud_files or not Path(options.cloud_files).is_dir():
@@ -41,11 +44,23 @@ def tracking_items(params: Params, root: Path = Path()) -> list[Item]:
     return found
 
 
+def wanted_items(items: list[Item], subjects: Sequence[str]) -> list[Item]:
+    """Those of the named subjects; all where none is named. Raises ParamsError for one that there is not."""
+    there = [item.id for item in items]
+    for name in subjects:
+        if name not in there:
+            near = difflib.get_close_matches(name, there, n=1, cutoff=0.0)
+            meant = f"Did you mean {near[0]!r}? There are: {', '.join(there)}" if near else "No clip passed preprocess"
+            raise ParamsError(f"track_nphm.subjects: nobody of the name {name!r} has a clip that passed. {meant}")
+    return [item for item in items if not subjects or item.id in subjects]
+
+
 def tracking_step(params: Params, root: Path = Path()) -> Step:
     """Where data, prior and clouds lie stays out of the key; of the last two the content counts."""
     prior = root / NPHM_PRIOR
     options = params.track_nphm.as_key()
     folder = options.pop("cloud_files")
+    options.pop("subjects")
     worker = partial(
         NphmTracker, prior=str(prior.resolve()), root=root, cloud_files=str(Path(folder).resolve()) if folder else ""
     )

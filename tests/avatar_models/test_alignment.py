@@ -30,6 +30,10 @@ def ball() -> Gaussians:
     return Gaussians(means, quats, torch.full((600, 3), 0.008), torch.full((600,), 0.9), torch.rand(600, 3, generator=g))
 
 
+def drawn(gaussians: Gaussians, seen_by: Camera, background: torch.Tensor) -> torch.Tensor:
+    return splat(gaussians, seen_by, background).image
+
+
 def test_a_twist_turns_the_head_about_the_centre_and_shifts_it() -> None:
     twist = torch.tensor([[0.2, -0.1, 0.3, 0.01, 0.02, -0.03]])
     moved = twisted(camera(), twist, CENTRE)
@@ -48,7 +52,7 @@ def test_a_pose_that_is_off_is_found_again(hidden: int) -> None:
     judged[:, SIZE - hidden :] = False
     target[:, :, SIZE - hidden :] = 0.0
     off = twisted(true, torch.tensor([[0.02, -0.015, 0.01, 0.001, -0.002, 0.003]]), CENTRE)
-    found = align([ball()], off, target, judged, white, 40)
+    found = align([ball()], drawn, off, target, judged, white, 40)
 
     def error(one: Camera) -> float:
         here, there = (c.viewmat[0, :3, :3] @ ball().means.T + c.viewmat[0, :3, 3:] for c in (one, true))

@@ -26,6 +26,7 @@ from pipelines.evaluation import (
     render_shots,
 )
 from pipelines.subject import Shots
+from tests.avatar_models.npga.made import avatar
 
 CLIPS = [("a", np.arange(10)), ("b", np.arange(100, 130)), ("c", np.arange(5))]
 
@@ -128,12 +129,15 @@ class Nobody:
         self.seen.append(conditions)
         return iter(())
 
+    def draw(self, gaussians: Gaussians, camera: Camera, background: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
 
 def test_all_that_meets_an_avatar_lies_on_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """`meta` stands in for a GPU: a tensor forgotten on the CPU is found, and no number is needed."""
     seen: list[torch.Tensor] = []
 
-    def align(gaussians: Any, camera: Camera, targets: torch.Tensor, judged: torch.Tensor, *more: Any) -> Camera:
+    def align(gaussians: Any, draw: Any, camera: Camera, targets: torch.Tensor, judged: torch.Tensor, *more: Any) -> Camera:
         seen.extend([camera.K, camera.viewmat, targets, judged, more[0]])
         return camera
 
@@ -150,3 +154,10 @@ def test_all_that_meets_an_avatar_lies_on_its_device(monkeypatch: pytest.MonkeyP
     ):
         seen.clear()
         assert made().device.type == "cpu" and {tensor.device.type for tensor in seen} == {"meta"}
+
+
+def test_an_avatar_with_a_network_on_the_picture_is_aligned_as_it_draws_itself() -> None:
+    """Its Gaussians carry more channels than a colour."""
+    held_out = shots([0.0], [[0.0] * 13])
+    made = render_aligned(avatar(), held_out, 1.0, 2)
+    assert made.shape == (1, 3, 32, 32) and bool(made.isfinite().all())

@@ -79,6 +79,9 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
 def test_no_avatar_is_trained_on_more_pixels_than_are_stored(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"train_headgas.resolution = 512 is larger .* preprocess.crop.side = 256"):
         load_params(write_params(tmp_path, train_headgas={"resolution": 512}))
+    with pytest.raises(ParamsError, match=r"train_npga.resolution = 512 is larger"):
+        load_params(write_params(tmp_path, train_npga={"resolution": 512, "steps": 1}))
+    load_params(write_params(tmp_path, train_npga={"resolution": 512, "steps": 0}))
 
 
 def test_profiles_set_the_same_keys_so_that_switching_leaves_nothing_behind() -> None:

@@ -176,3 +176,10 @@ def test_a_segment_passes_with_enough_good_frames() -> None:
     few, enough = with_verdict(segment, 10), with_verdict(segment, 9)
     assert (few["passed"], few["reason"]) == (False, "frames: 9 good frames of 12, 10 are wanted")
     assert (enough["passed"], enough["reason"]) == (True, "") and few["fingerprint"] != enough["fingerprint"]
+
+
+def test_a_subject_that_is_wanted_has_to_be_there(project: Path) -> None:
+    assert [item.id for item in tracking_items(params(subjects=[SUBJECT]), project)] == [SUBJECT]
+    with pytest.raises(ParamsError, match=f"track_nphm.subjects: nobody of the name 'x' .* There are: {SUBJECT}"):
+        tracking_items(params(subjects=["x"]), project)
+    assert tracking_step(params(subjects=[SUBJECT]), project).params == tracking_step(params(), project).params
