@@ -115,7 +115,10 @@ class NphmTracker:
         rows = seen.nonzero()[:, 0].tolist()
         if not rows:
             raise ItemRejected("no_clouds", f"none of {len(points)} time steps has a cloud of {LEAST_POINTS} points")
-        known = Clouds([points[row] for row in rows], None if normals is None else [normals[row] for row in rows])
+        performance = np.repeat(np.arange(len(performances)), [len(one) for one in performances])[rows]
+        known = Clouds(
+            [points[row] for row in rows], None if normals is None else [normals[row] for row in rows], performance.tolist()
+        )
         model = self.stored.model
         landmarks = torch.cat([landmarks_of(self.head, one) for one in performances])
         by_points = track(model, known, Poses.still(len(known)), self.options, self.seed)

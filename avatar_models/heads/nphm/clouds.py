@@ -13,11 +13,13 @@ from torch import Tensor
 class Clouds:
     """Points of each frame in the world, and their normals where all frames have some.
 
-    Raises ValueError for frames without points, values that are no numbers, and normals that are not one for each point.
+    Raises ValueError for frames without points, values that are no numbers, normals that are not one for each point, and
+    sequences that are not one for each frame.
     """
 
     points: Sequence[Tensor]  # F of (N_f, 3)
     normals: Sequence[Tensor] | None = None  # F of (N_f, 3) unit, outwards
+    sequences: Sequence[int] | None = None  # which of several sequences each frame is of; None: there is one
 
     def __post_init__(self) -> None:
         if not len(self.points):
@@ -31,6 +33,17 @@ class Clouds:
             shapes = [tuple(normals.shape) for normals in self.normals]
             if shapes != [tuple(points.shape) for points in self.points]:
                 raise ValueError("normals are not one for each point; leave them all out where some are unknown")
+
+        if self.sequences is not None and len(self.sequences) != len(self.points):
+            raise ValueError(f"{len(self.sequences)} frames are said to be of a sequence, there are {len(self.points)}")
+
+    @property
+    def follows(self) -> Tensor:
+        """Which frames (F - 1,) are of the sequence of the one before them."""
+        if self.sequences is None:
+            return torch.ones(len(self) - 1, dtype=torch.bool)
+        numbers = torch.tensor(self.sequences)
+        return numbers[1:] == numbers[:-1]
 
     def __len__(self) -> int:
         return len(self.points)

@@ -75,7 +75,7 @@ def track(model: Nphm, clouds: Clouds, start: Poses, options: TrackingOptions, s
     states, misfit = track_frames(model, geometry, clouds, keys, of_keys, options.frames, seed)
     if options.smoothness > 0:
         observed = Observed.of_points(_drawn(clouds, torch.arange(len(clouds)), options.frames, seed))
-        states, misfit = smoothed(model, geometry, observed, states, options)
+        states, misfit = smoothed(model, geometry, observed, states, clouds.follows, options)
     return Tracked(Codes(geometry, torch.zeros_like(geometry), states.expression), states.poses, misfit)
 
 
@@ -99,7 +99,7 @@ def follow_marks(
         ]
         states, misfit = States.joined([own for own, _ in solved]), torch.cat([own for _, own in solved])
     if options.smoothness > 0:
-        states, misfit = smoothed(model, geometry, observed, states, options)
+        states, misfit = smoothed(model, geometry, observed, states, clouds.follows, options)
     return Tracked(Codes(geometry, found.codes.appearance, states.expression), states.poses, misfit)
 
 
@@ -145,12 +145,13 @@ def solve_frames(
 
 
 def smoothed(
-    model: Nphm, geometry: Tensor, observed: Observed, states: States, options: TrackingOptions
+    model: Nphm, geometry: Tensor, observed: Observed, states: States, follows: Tensor, options: TrackingOptions
 ) -> tuple[States, Tensor]:
-    """All frames solved together, expressions of neighbours pulled to each other: Gauss-Newton steps from states close by."""
+    """All frames solved together, expressions pulled to each other's of frames that follow (F - 1,) the one before them:
+    Gauss-Newton steps from states close by.
+    """
     clamp, weight = options.frames.clamps[-1], options.smoothness
-    pull = torch.zeros(states.expression.shape[1] + 6)
-    pull[: states.expression.shape[1]] = weight
+    pull = torch.nn.functional.pad(torch.full_like(states.expression[1:], weight) * follows[:, None], (0, 6))
     at = linearised(model, geometry, states, observed)
     for _ in range(options.smoothing_steps):
         H, b = normal_equations(at, states.expression, clamp, options.frames)

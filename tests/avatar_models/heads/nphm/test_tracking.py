@@ -260,6 +260,7 @@ def test_smoothing_pulls_neighbours_together_and_weight_by_weight() -> None:
             geometry,
             Observed.of_points(torch.stack([*clouds.points])),
             shaken,
+            clouds.follows,
             replace(SHORT, frames=frames, smoothness=weight, smoothing_steps=4),
         )
         steps.append(float(found.expression.diff(dim=0).norm()))
@@ -272,7 +273,8 @@ def test_a_chain_is_solved_as_one_system_would_be() -> None:
     g, frames, size = generator(0), 5, 4
     root = torch.randn(frames, size, size, generator=g, dtype=torch.float64)
     H, b = root @ root.mT + torch.eye(size).double(), torch.randn(frames, size, generator=g, dtype=torch.float64)
-    pull, x = torch.tensor([2.0, 1.0, 0.5, 0.0]).double(), torch.randn(frames, 3, generator=g, dtype=torch.float64)
+    pull = torch.tensor([2.0, 1.0, 0.5, 0.0]).double() * torch.tensor([[1.0], [0.0], [3.0], [1.0]]).double()  # two chains
+    x = torch.randn(frames, 3, generator=g, dtype=torch.float64)
 
     def cost(step: Tensor) -> Tensor:
         step = step.view(frames, size)
@@ -285,7 +287,7 @@ def test_a_chain_is_solved_as_one_system_would_be() -> None:
     expected = torch.linalg.solve(whole, -slope).view(frames, size)
     torch.testing.assert_close(chain_solve(H, b, pull, x), expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(
-        chain_solve(H[:1], b[:1], pull, x[:1]), -torch.linalg.solve(H[:1], b[:1]), rtol=1e-10, atol=1e-12
+        chain_solve(H[:1], b[:1], pull[:0], x[:1]), -torch.linalg.solve(H[:1], b[:1]), rtol=1e-10, atol=1e-12
     )
 
 
@@ -312,3 +314,11 @@ def test_a_frames_points_are_drawn_without_repeats_where_it_has_enough() -> None
     drawn, normals = clouds.draw([0, 1], 8, generator(0))
     assert normals is None and drawn.shape == (2, 8, 3)
     assert len(drawn[0].unique(dim=0)) == 8 and len(drawn[1].unique(dim=0)) == 2
+
+
+def test_frames_follow_within_their_sequence_alone() -> None:
+    some = [torch.zeros(4, 3)] * 4
+    assert Clouds(some).follows.tolist() == [True, True, True]
+    assert Clouds(some, sequences=[0, 0, 1, 1]).follows.tolist() == [True, False, True]
+    with pytest.raises(ValueError, match="3 frames are said to be of a sequence, there are 4"):
+        Clouds(some, sequences=[0, 0, 1])
