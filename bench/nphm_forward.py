@@ -5,8 +5,8 @@
 PROJECT is a folder in which `dvc repro distill_forward` has run on a prior of a linear head's people. Prints the mean cycle
 error on the surface for expressions that the distillation has held out, of the people that it knew and of two that it did not,
 whose planes are found; and the time for POINTS points of one expression, one thread, of the field, of Newton's method, and of
-Broyden's as MonoNPHM uses it (50 steps at most, to 1e-5 of its units): once from where the point is, and from 32 places around it,
-of which the best solution counts.
+Broyden's as MonoNPHM uses it (50 steps at most, to 1e-5 of its units): from where the point is alone, and from 32 places around
+it, of which the best solution counts.
 """
 
 from __future__ import annotations
@@ -106,13 +106,13 @@ def main() -> None:
             "field": median_s(lambda: field(x, features, codes.expression), TIMED),
             "Newton": median_s(lambda: posed(model, x, codes), TIMED),
             "Broyden": median_s(lambda: broyden(model, x, codes, x[0]), TIMED),
-            "often": median_s(lambda: broyden_often(model, x, codes), 1),
+            "32 starts": median_s(lambda: broyden_often(model, x, codes), 1),
         }
     apart = (posed(model, x, codes).points.detach()[0] - broyden(model, x, codes, x[0])).norm(dim=1)
     median = f"{1e3 * float(apart.median()):.4f} mm"
     print(f"{count:,} points, {field.sizes.hidden} hidden units; Newton's and Broyden's solutions are {median} apart (median)")
     for name, took in times.items():
-        print(f"{name:8} {1e3 * took:8.1f} ms, {took / times['field']:6.1f} times the field's")
+        print(f"{name:10} {1e3 * took:8.1f} ms, {took / times['field']:6.1f} times the field's")
 
 
 if __name__ == "__main__":

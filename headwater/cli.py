@@ -168,17 +168,21 @@ def overlay(
     output: Annotated[Path, typer.Option("-o", "--output", help="an .mp4 file")],
     size: Annotated[int, typer.Option(min=128, max=2048, help="side of the crop in pixels")] = 512,
     crop: Annotated[bool, typer.Option("--crop", help="only the stored crops, without the source video beside them")] = False,
+    neural: Annotated[bool, typer.Option("--neural", help="the neural head of track_nphm, not preprocess's fit")] = False,
 ) -> None:
     """Write a video that shows what tracking found in a clip: the fitted head and the landmarks over the pictures."""
     from avatar_models.heads.storage import HeadFileError
-    from headwater.overlay import OverlayError, overlay_to_file
+    from avatar_models.model_folder import ModelError
+    from headwater.overlay import OverlayError, fitted_segment, overlay_to_file
     from pipelines.formats.fields import FormatError
+    from pipelines.nphm_tracks.shown import neural_segment
     from pipelines.params import ParamsError
     from pipelines.subject import UnknownSegment
     from pipelines.tables import SchemaError
 
-    with writing(output, OverlayError, UnknownSegment, FormatError, HeadFileError, ParamsError, SchemaError):
-        made = overlay_to_file(clip, output, size=size, crop_only=crop, console=console)
+    with writing(output, OverlayError, UnknownSegment, FormatError, HeadFileError, ModelError, ParamsError, SchemaError):
+        read = neural_segment if neural else fitted_segment
+        made = overlay_to_file(clip, output, size=size, crop_only=crop, console=console, read=read)
     if made.fallback:
         console.print(f"{made.fallback}. The stored crops are shown alone.", highlight=False, markup=False)
     told = f"{made.frames} frames, {made.left_out} left out of training, {made.without_face} without a face"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -61,10 +61,24 @@ class Overlay:
     fallback: str  # why only the stored crops are shown; empty where the source is
 
 
-def overlay_to_file(clip_id: str, output: Path, *, size: int, crop_only: bool, console: Console) -> Overlay:
+def fitted_segment(data: Tables, clip_id: str) -> TrackedSegment:
+    """With the linear head that preprocess has fitted."""
+    return next(read_tracked(data, [clip_id]))
+
+
+def overlay_to_file(
+    clip_id: str,
+    output: Path,
+    *,
+    size: int,
+    crop_only: bool,
+    console: Console,
+    read: Callable[[Tables, str], TrackedSegment] = fitted_segment,
+) -> Overlay:
     """Writes the overlay of a segment of this project's tables as mp4, crops shown `size` pixels wide.
 
-    Raises OverlayError, UnknownSegment, ParamsError, SchemaError, HeadFileError, FormatError, DiskFull, OSError.
+    Raises what `read` does, and OverlayError, UnknownSegment, ParamsError, SchemaError, HeadFileError, FormatError, DiskFull,
+    OSError.
     """
     if output.suffix.lower() != ".mp4":
         raise OverlayError(f"{output}: an overlay is an .mp4 file")
@@ -73,7 +87,7 @@ def overlay_to_file(clip_id: str, output: Path, *, size: int, crop_only: bool, c
     preprocess = load_params().preprocess
     data = read_tables()
     try:
-        (segment,) = read_tracked(data, [clip_id])
+        segment = read(data, clip_id)
     except OSError as error:
         raise OverlayError(f"the tables of {clip_id} cannot be read: {error}; `dvc repro` makes them again") from None
     torch.set_num_threads(1)  # small sums: more threads only get in each other's way

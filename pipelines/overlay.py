@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from avatar_models.heads.interface import Head
 from avatar_models.mesh_render import rasterise
 from avatar_models.shading import shaded
 from pipelines.lettering import Color, fitted, text_width, write
-from pipelines.tracked import TrackedSegment
+from pipelines.tracked import TrackedHead, TrackedSegment
 
 Picture = NDArray[np.uint8]
 PAPER, CARD, INK, SOFT = (18, 22, 28), (34, 41, 52), (232, 235, 240), (154, 165, 181)
@@ -44,20 +43,20 @@ class Clay:
     wet: NDArray[np.bool_]  # (V,) what shines
 
 
-def clay_of(head: Head) -> Clay:
+def clay_of(head: TrackedHead) -> Clay:
     """Skin, and what the model tells apart of eyes, teeth and mouth: eyes have irises, so that a gaze shows."""
-    template = head.rig.template.numpy()
+    template = head.template
     colors, wet = np.tile(np.asarray(SKIN, np.float32), (len(template), 1)), np.zeros(len(template), bool)
     for name, color in (("mouth", MOUTH), ("teeth", TEETH), ("eyes_left", EYE), ("eyes_right", EYE)):
         if name not in head.masks:
             continue
-        part = head.masks[name].numpy()
+        part = head.masks[name]
         colors[part] = color
         if name.startswith("eyes"):
             wet |= part
             pole = template[part][template[part][:, 2].argmax()]
             colors[part & (np.linalg.norm(template - pole, axis=1) < IRIS_RADIUS)] = IRIS
-    return Clay(head.faces.numpy(), colors, wet)
+    return Clay(head.faces, colors, wet)
 
 
 def draw_head(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -26,13 +26,60 @@ EARLY = 0.25
 """Of the usual interval: a frame that comes so much early, or less, has all the frames before it that it would have in time."""
 
 
+class TrackedHead(Protocol):
+    """A head's surface in every frame of a segment, V vertices."""
+
+    @property
+    def template(self) -> NDArray[np.float32]:
+        """(V, 3) at rest, metres."""
+        ...
+
+    @property
+    def faces(self) -> NDArray[np.int64]:
+        """(F, 3)"""
+        ...
+
+    @property
+    def masks(self) -> Mapping[str, NDArray[np.bool_]]:
+        """Parts that the model tells apart (V,), by name; those of `Head.masks`."""
+        ...
+
+    def posed(self, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Its vertices (V, 3) in one frame, and the detector's points on it (478, 3), metres."""
+        ...
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """The linear head as preprocess has fitted it."""
+
+    model: Head
+    clip: TrackedClip
+
+    @property
+    def template(self) -> NDArray[np.float32]:
+        return np.asarray(self.model.rig.template.numpy())
+
+    @property
+    def faces(self) -> NDArray[np.int64]:
+        return np.asarray(self.model.faces.numpy())
+
+    @property
+    def masks(self) -> Mapping[str, NDArray[np.bool_]]:
+        return {name: mask.numpy() for name, mask in self.model.masks.items()}
+
+    def posed(self, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        vertices = surface(self.model, self.clip, row)
+        return vertices, self.model.landmarks(torch.from_numpy(vertices)[None])[0].numpy()
+
+
 @dataclass(frozen=True)
 class TrackedSegment:
     """N frames with what was found in them; all of them, also those that training does not read."""
 
     row: dict[str, Any]  # of tables.SEGMENTS
     clip: TrackedClip
-    head: Head
+    head: TrackedHead
     times: NDArray[np.float64]  # (N,) seconds in the video
     crops: NDArray[np.float64]  # (N, 3) x0, y0, scale: source pixel = scale * crop pixel + (x0, y0)
     detected: NDArray[np.float32]  # (N, 478, 2) pixels of the stored crop
@@ -49,10 +96,9 @@ class TrackedSegment:
         return self.clip.width
 
     def posed(self, row: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """The fitted head in one frame: its surface (V, 3) in metres, its landmarks (478, 2) in pixels of the stored crop."""
-        vertices = surface(self.head, self.clip, row)
-        points = self.head.landmarks(torch.from_numpy(vertices)[None])
-        return vertices, project(points, self.clip.camera[row : row + 1])[0].float().numpy()
+        """The head in one frame: its surface (V, 3) in metres, its landmarks (478, 2) in pixels of the stored crop."""
+        vertices, points = self.head.posed(row)
+        return vertices, project(torch.from_numpy(points)[None], self.clip.camera[row : row + 1])[0].float().numpy()
 
 
 @dataclass(frozen=True)
@@ -121,7 +167,7 @@ def _segment(data: Tables, row: dict[str, Any], landmarks: pa.Table) -> TrackedS
     return TrackedSegment(
         row,
         clip,
-        head,
+        FittedHead(head, clip),
         tracks["time"].to_numpy(),
         np.array(frames["crop"].to_pylist(), np.float64),
         places[..., :2],

@@ -27,7 +27,7 @@ from pipelines.overlay import (
     timeline,
 )
 from pipelines.subject import read_tables
-from pipelines.tracked import TrackedSegment, read_tracked
+from pipelines.tracked import FittedHead, TrackedSegment, read_tracked
 from tests.pipelines.formats.made import BAD, SIDE, write_project
 
 GRAY = 120
@@ -52,7 +52,7 @@ def silhouette(segment: TrackedSegment, row: int, size: int) -> np.ndarray:
     pixels = camera @ segment.clip.K[row].T
     pixels = pixels[:, :2] / pixels[:, 2:] * size / segment.side
     mask = np.zeros((size, size), np.uint8)
-    for triangle in pixels[segment.head.faces.numpy()]:
+    for triangle in pixels[segment.head.faces]:
         cv2.fillConvexPoly(mask, np.round((triangle - 0.5) * 256).astype(np.int32), 1, shift=8)
     return mask > 0
 
@@ -105,9 +105,9 @@ def test_a_frame_that_training_does_not_read_is_framed_in_red(ann: TrackedSegmen
     assert (good[0] == GRAY).all()
 
 
-def test_eyes_have_irises() -> None:
+def test_eyes_have_irises(ann: TrackedSegment) -> None:
     head = procedural_head()
-    clay = clay_of(head)
+    clay = clay_of(FittedHead(head, ann.clip))
     ball = head.masks["eyes_left"].numpy()
     dark = ball & (clay.colors.max(1) < 0.5)
     assert 0 < dark.sum() < ball.sum() and head.rig.template.numpy()[dark, 2].min() > head.rig.template.numpy()[ball, 2].mean()
