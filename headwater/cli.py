@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -263,6 +264,19 @@ def compare(
         raise fail(str(error)) from None
 
 
+@contextmanager
+def ablating() -> Iterator[None]:
+    """What all tables of ablations share: they go on after Ctrl-C, and errors that are expected are told in a line."""
+    from headwater.ablate import AblationError
+    from pipelines.main import EXPECTED
+
+    try:
+        with stoppable("what is finished is kept, and the same command goes on from there"):
+            yield
+    except (AblationError, *EXPECTED) as error:
+        raise fail(str(error)) from None
+
+
 @app.command()
 def ablate(
     subjects: Annotated[
@@ -272,15 +286,10 @@ def ablate(
     retry: Annotated[str, typer.Option(help="a reason of failures, as their table names it: these are tried anew")] = "",
 ) -> None:
     """Train the ablations of HeadGaS's table over Ray, and print the table with links to MLflow."""
-    from headwater.ablate import AblationError
     from headwater.ablate import ablate as run_table
-    from pipelines.main import EXPECTED
 
-    try:
-        with stoppable("what is finished is kept, and the same command goes on from there"):
-            run_table(subjects or [], steps, console, [retry] if retry else None)
-    except (AblationError, *EXPECTED) as error:
-        raise fail(str(error)) from None
+    with ablating():
+        run_table(subjects or [], steps, console, [retry] if retry else None)
 
 
 @app.command("ablate-oneshot")
@@ -289,15 +298,10 @@ def ablate_oneshot(
     retry: Annotated[str, typer.Option(help="a reason of failures, as their table names it: these are tried anew")] = "",
 ) -> None:
     """Train the ablations of GAGAvatar's table, judge them on the test subjects, and print the table with links to MLflow."""
-    from headwater.ablate import AblationError
     from headwater.ablate_oneshot import ablate_oneshot as run_table
-    from pipelines.main import EXPECTED
 
-    try:
-        with stoppable("what is finished is kept, and the same command goes on from there"):
-            run_table(steps, console, [retry] if retry else None)
-    except (AblationError, *EXPECTED) as error:
-        raise fail(str(error)) from None
+    with ablating():
+        run_table(steps, console, [retry] if retry else None)
 
 
 @app.command("ablate-npga")
@@ -309,15 +313,10 @@ def ablate_npga(
     retry: Annotated[str, typer.Option(help="a reason of failures, as their table names it: these are tried anew")] = "",
 ) -> None:
     """Train NPGA's ablations and its peers on the same frames, and print the table with links to MLflow."""
-    from headwater.ablate import AblationError
     from headwater.ablate_npga import ablate_npga as run_table
-    from pipelines.main import EXPECTED
 
-    try:
-        with stoppable("what is finished is kept, and the same command goes on from there"):
-            run_table(subjects or [], steps, console, [retry] if retry else None)
-    except (AblationError, *EXPECTED) as error:
-        raise fail(str(error)) from None
+    with ablating():
+        run_table(subjects or [], steps, console, [retry] if retry else None)
 
 
 @app.command()
@@ -374,7 +373,8 @@ def retry(
     ledger = load_ledger(stage) if stage in fan_outs else None
     if ledger is None:
         known = ", ".join(name for name in fan_outs if load_ledger(name)) or "none"
-        own = ". `headwater ablate` has an option --retry of its own" if stage == "ablate" else ""
+        command = stage.replace("_", "-")
+        own = f". `headwater {command}` has an option --retry of its own" if stage.startswith("ablate") else ""
         raise fail(f"{stage!r} is no stage of dvc.yaml that has run here; those that have: {known}{own}")
     reasons = ledger.reason_counts()
     if reason not in reasons:

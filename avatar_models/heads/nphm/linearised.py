@@ -81,7 +81,7 @@ def linearised_marks(
     """Offsets (F, 3 L) of marks (F, L, 3) in the heads' frames from their places (L, 3) at rest, and their Jacobian."""
     frames, count = marks.shape[:2]
     x, z, places = _brought_to_rest(model, geometry, expression, marks)
-    along = torch.eye(places.shape[2], dtype=marks.dtype)[:3] / UNITS
+    along = torch.eye(places.shape[2]).to(marks)[:3] / UNITS
     rows = torch.stack([_rows(x, z, places, axis.expand_as(places)) for axis in along], 1)
     offsets = places.detach()[:, 0, :3].reshape(frames, count, 3) / UNITS - at_rest
     return offsets.flatten(1), rows.reshape(frames, 3 * count, rows.shape[2])

@@ -151,7 +151,9 @@ def smoothed(
     Gauss-Newton steps from states close by.
     """
     clamp, weight = options.frames.clamps[-1], options.smoothness
-    pull = torch.nn.functional.pad(torch.full_like(states.expression[1:], weight) * follows[:, None], (0, 6))
+    pull = torch.nn.functional.pad(
+        torch.full_like(states.expression[1:], weight) * follows.to(observed.points.device)[:, None], (0, 6)
+    )
     at = linearised(model, geometry, states, observed)
     for _ in range(options.smoothing_steps):
         H, b = normal_equations(at, states.expression, clamp, options.frames)
