@@ -109,6 +109,24 @@ def read_points(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     return points, normals
 
 
+def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) float32 and triangles (F, 3) int64 of a binary PLY file. Raises ValueError that names the file."""
+    try:
+        elements = _read(path.read_bytes(), last="face")
+        vertex, face = elements["vertex"], elements["face"]
+        names = [name for name in face.dtype.names or () if face.dtype[name].shape == (TRIANGLE,)]
+        if not names or not (face[COUNT_OF + names[0]] == TRIANGLE).all():
+            raise ValueError("its faces are no triangles")
+        vertices = np.stack([np.asarray(vertex[axis], np.float32) for axis in "xyz"], 1)
+    except (IndexError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not a binary PLY file of a mesh ({error})") from None
+    faces = face[names[0]].astype(np.int64)
+    if not len(faces) or faces.min() < 0 or faces.max() >= len(vertices):
+        raise ValueError(f"{path}: its triangles name vertices that it does not have")
+    return vertices, faces
+
+
+TRIANGLE, COUNT_OF = 3, "count of "
 _KINDS = {
     "float": "<f4",
     "double": "<f8",
@@ -145,6 +163,10 @@ def _read(data: bytes, last: str = "") -> dict[str, np.ndarray]:
                 break
             layout.append((words[1], int(words[2]), []))
         elif words[:1] == ["property"]:
+            if words[1] == "list":  # of three values each, as triangles are
+                of_count, of_value, name = words[2:]
+                layout[-1][2].extend([(COUNT_OF + name, _KINDS[of_count]), (name, f"({TRIANGLE},){_KINDS[of_value]}")])
+                continue
             if words[1] not in _KINDS:
                 raise ValueError(f"a property of type {words[1]}")
             layout[-1][2].append((words[2], _KINDS[words[1]]))

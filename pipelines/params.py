@@ -286,15 +286,16 @@ class TrainOneshot(Block):
 
 
 class TrainNphm(Block):
-    scans: Literal["procedural", "ict", "flame"] = "procedural"
-    """The head model whose made-up people are the registered scans."""
+    scans: Literal["procedural", "ict", "flame", "nphm"] = "procedural"
+    """The head model whose made-up people are the registered scans; or the registrations of the NPHM dataset."""
     head_file: str = ""
-    """The model's own file, for ict and flame."""
+    """The model's own file, for ict and flame; NPHM's folder of SUBJECT/EXPRESSION/registration.ply."""
     people: PositiveInt = 80
+    """To train on; at most, of nphm."""
     unseen: PositiveInt = 10
     """People kept for judging."""
     mixtures: Annotated[int, Field(ge=0)] = 100
-    """Random mixtures of expressions, beside neutral, each expression alone and three openings of the jaw."""
+    """Random mixtures of expressions, beside neutral, each expression alone and three openings of the jaw; not of nphm."""
     sizes: Literal["small", "medium", "published"] = "small"
     steps: Annotated[int, Field(ge=0)] = 0
     """0: no prior is trained."""

@@ -46,7 +46,8 @@ class People:
 
 
 def people_of_training(stored: StoredNphm) -> People:
-    """Those that a prior was trained on, where every expression is everyone's."""
-    codes = stored.codes
+    """Those that a prior was trained on: made-up people share all expressions, others have their own."""
+    codes, own = stored.codes, stored.facts.get("codes_of")
     names = [f"person-{number:03d}" for number in range(len(codes.geometry))]
-    return People(names, codes.geometry, [codes.expression] * len(names))
+    expressions = [codes.expression[rows] for rows in own] if own else [codes.expression] * len(names)
+    return People(names, codes.geometry, expressions)

@@ -10,6 +10,7 @@ from avatar_models.heads.nphm.sizes import NphmSizes
 DATA = {
     "procedural": "made-up people of this project's own head model; no person's data, no licence of others",
     "ict": "made-up people of ICT-FaceKit (Li et al. 2020, MIT licence)",
+    "nphm": "registrations of the NPHM dataset (Giebenhain et al. 2023), whose terms bind what is derived of it",
     "flame": "made-up people of FLAME (Li et al. 2017), whose own licence binds what is derived of it",
 }
 
@@ -19,7 +20,7 @@ def card(facts: Mapping[str, Any], sizes: NphmSizes) -> str:
     options = facts["options"]
     width = f"{sizes.identity_code}: {sizes.global_code} of the whole head"
     codes = f"{width}, {sizes.local_code} of each of {sizes.num_regions} regions"
-    people = f"{options['people']} people with {facts['expressions']} expressions each"
+    people = f"{facts['people']} people, {facts['expressions']} expressions " + ("in all" if facts["codes_of"] else "each")
     return f"""# A neural parametric head
 
 MonoNPHM's model (Giebenhain et al., CVPR 2024), size `{options["sizes"]}`: {facts["parameters"]:,} parameters. Metres.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from avatar_models.heads.nphm.fit import FitOptions, distances, fit
 from avatar_models.heads.nphm.model import Codes, Nphm
-from pipelines.prior.scans import LinearScans
+from pipelines.prior.scans import RegisteredScans
 
 FITS = 3  # beside what else a seed is used for, in pipelines.prior.setup
 OBSERVED = 5000
@@ -27,7 +27,7 @@ QUICK = replace(THOROUGH, steps=100, points=500)
 
 
 def fit_errors(
-    model: Nphm, scans: LinearScans, people: Sequence[int], expressions: Sequence[int], options: FitOptions, seed: int
+    model: Nphm, scans: RegisteredScans, people: Sequence[int], expressions: Sequence[int], options: FitOptions, seed: int
 ) -> Tensor:
     """Mean distance (P, X) in metres of surfaces to the heads that are fitted to points of them, each scan by itself."""
     device = next(model.parameters()).device

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from avatar_models.heads.nphm.losses import Scans
@@ -64,6 +66,42 @@ def expressions_of(model: LinearModel, mixtures: int, random: np.random.Generato
     return Expressions(torch.from_numpy(coefficients).float(), torch.from_numpy(jaw).float())
 
 
+class RegisteredScans(Protocol):
+    """Meshes of one topology, of people who make faces."""
+
+    @property
+    def anchors(self) -> Tensor:
+        """(P, A, 3) of each person at rest."""
+        ...
+
+    @property
+    def num_codes(self) -> int:
+        """Codes of expressions, of all people together."""
+        ...
+
+    def __len__(self) -> int:
+        """People."""
+        ...
+
+    def codes_of(self, person: int) -> Sequence[int]:
+        """The codes of a person's expressions, that of the neutral one first."""
+        ...
+
+    def kept_for_judging(self, person: int) -> int:
+        """Which of a person's expressions an unseen person is judged by, beside the neutral one."""
+        ...
+
+    def draw(self, person: int, expression: int, points: int, around: int, random: np.random.Generator) -> Scans:
+        """Points of one scan; expressions are counted for each person, and 0 is neutral."""
+        ...
+
+    def on_surface(
+        self, person: int, expression: int, points: int, random: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Points on a posed surface, their normals, and the same points on the neutral face: (N, 3) each."""
+        ...
+
+
 class LinearScans:
     """Scans of a linear head's people: the head's own surface is the registered mesh."""
 
@@ -75,32 +113,64 @@ class LinearScans:
         self.anchors = torch.stack([person.template[anchors] for person in self.people])  # (P, A, 3) at rest
         corners = model.rig.template[self.faces].double()
         area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1).numpy() / 2
-        front = area * model.face[self.faces].all(1).numpy()
-        self.reached = np.cumsum(FRONT_SHARE * front / front.sum() + (1 - FRONT_SHARE) * area / area.sum())
+        self.reached = reach(area, model.face[self.faces].all(1).numpy())
 
     def __len__(self) -> int:
         return len(self.people)
 
+    @property
+    def num_codes(self) -> int:
+        return len(self.expressions)
+
+    def codes_of(self, person: int) -> Sequence[int]:
+        """Every expression is everyone's."""
+        return range(len(self.expressions))
+
+    def kept_for_judging(self, person: int) -> int:
+        """One of the last, the random mixtures, for each."""
+        return len(self.expressions) - len(self) + person
+
     def draw(self, person: int, expression: int, points: int, around: int, random: np.random.Generator) -> Scans:
         """Points of one scan."""
-        surface, normals, rest = self.on_surface(person, expression, points, random)
-        neutral = torch.tensor([expression == 0])
-        anchors = self.anchors[person]
-        return Scans(surface[None], normals[None], rest[None], in_ball(around, random)[None], anchors[None], neutral)
+        return drawn(self, person, expression, points, around, random)
 
     def on_surface(
         self, person: int, expression: int, points: int, random: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Points on a posed surface, their normals, and the same points on the neutral face: (N, 3) each."""
-        chosen = np.searchsorted(self.reached, random.random(points) * self.reached[-1])
-        u, v = np.sqrt(random.random(points)), random.random(points)
-        barycentric = torch.from_numpy(np.stack([1 - u, u * (1 - v), u * v], 1)).float()
+        chosen, barycentric = on_triangles(self.reached, points, random)
         rig = self.people[person].take(self.faces[torch.from_numpy(chosen)].flatten())  # no more is posed than is seen
         posed, rest = posed_corners(rig, self.expressions, expression), rig.template.unflatten(0, (-1, 3))
-        normals = torch.linalg.cross(posed[:, 1] - posed[:, 0], posed[:, 2] - posed[:, 0])
-        normals = normals / normals.norm(dim=1, keepdim=True).clamp_min(1e-12)
-        surface, at_rest = (torch.einsum("nc,ncd->nd", barycentric, corners) for corners in (posed, rest))
-        return surface, normals, at_rest
+        return within(posed, rest, barycentric)
+
+
+def reach(area: NDArray[np.float64], front: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Up to which share of the points each triangle (F,) is reached: by area, FRONT_SHARE of them on the front."""
+    of_front = area * front
+    return np.cumsum(FRONT_SHARE * of_front / of_front.sum() + (1 - FRONT_SHARE) * area / area.sum())
+
+
+def on_triangles(reached: NDArray[np.float64], points: int, random: np.random.Generator) -> tuple[NDArray[np.int64], Tensor]:
+    """Triangles (N,) and places in them, barycentric (N, 3)."""
+    chosen = np.searchsorted(reached, random.random(points) * reached[-1])
+    u, v = np.sqrt(random.random(points)), random.random(points)
+    return chosen, torch.from_numpy(np.stack([1 - u, u * (1 - v), u * v], 1)).float()
+
+
+def within(posed: Tensor, rest: Tensor, barycentric: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Places in triangles (N, 3, 3), posed and at rest: where they are, their normals, and where they are at rest."""
+    normals = torch.linalg.cross(posed[:, 1] - posed[:, 0], posed[:, 2] - posed[:, 0])
+    normals = normals / normals.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    surface, at_rest = (torch.einsum("nc,ncd->nd", barycentric, corners) for corners in (posed, rest))
+    return surface, normals, at_rest
+
+
+def drawn(scans: RegisteredScans, person: int, expression: int, points: int, around: int, random: np.random.Generator) -> Scans:
+    """Points of one scan."""
+    surface, normals, rest = scans.on_surface(person, expression, points, random)
+    neutral = torch.tensor([expression == 0])
+    anchors = scans.anchors[person]
+    return Scans(surface[None], normals[None], rest[None], in_ball(around, random)[None], anchors[None], neutral)
 
 
 def joined(scans: Sequence[Scans]) -> Scans:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from avatar_models.heads.nphm.sizes import SIZES
 from avatar_models.heads.procedural import procedural_head
 from pipelines.fleet.loader import read_ahead
 from pipelines.fleet.loop import Place
-from pipelines.heads import read_model
+from pipelines.heads import HeadError, read_model
 from pipelines.params import TrainNphm
 from pipelines.prior.evaluation import QUICK, fit_errors
-from pipelines.prior.scans import LinearModel, LinearScans, expressions_of, joined
+from pipelines.prior.meshes import MeshScans, read_people, topology_of
+from pipelines.prior.scans import LinearModel, LinearScans, RegisteredScans, expressions_of, joined
 from pipelines.prior.training import Batch, Prior, PriorTraining
 
 NEUTRAL = 0
@@ -35,8 +37,8 @@ class PriorRun:
     """All that a process needs to take part."""
 
     options: TrainNphm
-    scans: LinearScans  # of those who are trained on
-    unseen: LinearScans  # other people, with other mixtures of expressions
+    scans: RegisteredScans  # of those who are trained on
+    unseen: RegisteredScans  # other people, of linear heads with other mixtures of expressions
     training: PriorTraining
 
     def batches(self, steps: range, place: Place, threads: int) -> Iterator[Batch]:
@@ -47,15 +49,17 @@ class PriorRun:
     def read(self, samples: range) -> Batch:
         """The scans at places in the stream of samples; what is drawn follows from the place alone."""
         options = self.options
-        drawn = []
+        read = []
         for sample in samples:
             random = np.random.default_rng((options.seed, SCANS, sample))
             person = int(random.integers(len(self.scans)))
-            expression = int(random.integers(len(self.scans.expressions)))
+            codes = self.scans.codes_of(person)
+            expression = int(random.integers(len(codes)))
             if random.random() < NEUTRAL_SHARE:
                 expression = NEUTRAL
-            drawn.append((person, expression, self.scans.draw(person, expression, options.points, options.around, random)))
-        people, expressions, scans = zip(*drawn, strict=True)
+            scan = self.scans.draw(person, expression, options.points, options.around, random)
+            read.append((person, codes[expression], scan))
+        people, expressions, scans = zip(*read, strict=True)
         return Batch(joined(scans), torch.tensor(people), torch.tensor(expressions))
 
     def probe(self) -> dict[str, float]:
@@ -77,23 +81,46 @@ class Recipe:
     head_file: str
 
     def prepare(self, device: str) -> PriorRun:
-        """Raises HeadError for a head that cannot be had."""
+        """Raises HeadError for a head, or scans, that cannot be had."""
         options = TrainNphm.model_validate(dict(self.train_nphm))
-        model = linear_model(options.scans, self.head_file)
-        sizes = SIZES[options.sizes]()
-        anchors = anchor_vertices(
-            model.rig.template, model.skin, model.face, sizes.num_pairs, sizes.num_anchors - 2 * sizes.num_pairs
-        )
-        random = np.random.default_rng((options.seed, PEOPLE))
-        identities = torch.from_numpy(random.normal(size=(options.people + options.unseen, len(model.rig.identity_basis))))
-        known, unseen = identities.float().split([options.people, options.unseen])
-        mixed = [np.random.default_rng((options.seed, MIXTURES, part)) for part in range(2)]
-        scans = LinearScans(model, known, expressions_of(model, options.mixtures, mixed[0]), anchors)
-        others = LinearScans(model, unseen, expressions_of(model, options.unseen, mixed[1]), anchors)
+        scans, others = (mesh_scans if options.scans == "nphm" else linear_scans)(options, self.head_file)
         torch.manual_seed(options.seed)
-        nphm = Nphm(sizes, scans.anchors.mean(0))
-        prior = Prior(nphm, len(scans), len(scans.expressions))
+        nphm = Nphm(SIZES[options.sizes](), scans.anchors.mean(0))
+        prior = Prior(nphm, len(scans), scans.num_codes)
         return PriorRun(options, scans, others, PriorTraining(options, prior, device))
+
+
+def linear_scans(options: TrainNphm, head_file: str) -> tuple[RegisteredScans, RegisteredScans]:
+    """Made-up people of a linear head: to train on, and to judge by. Raises HeadError."""
+    model = linear_model(options.scans, head_file)
+    sizes = SIZES[options.sizes]()
+    anchors = anchor_vertices(
+        model.rig.template, model.skin, model.face, sizes.num_pairs, sizes.num_anchors - 2 * sizes.num_pairs
+    )
+    random = np.random.default_rng((options.seed, PEOPLE))
+    identities = torch.from_numpy(random.normal(size=(options.people + options.unseen, len(model.rig.identity_basis))))
+    known, unseen = identities.float().split([options.people, options.unseen])
+    mixed = [np.random.default_rng((options.seed, MIXTURES, part)) for part in range(2)]
+    scans = LinearScans(model, known, expressions_of(model, options.mixtures, mixed[0]), anchors)
+    others = LinearScans(model, unseen, expressions_of(model, options.unseen, mixed[1]), anchors)
+    return scans, others
+
+
+def mesh_scans(options: TrainNphm, folder: str) -> tuple[RegisteredScans, RegisteredScans]:
+    """NPHM's people: the first ones to train on, the last ones to judge by. Raises HeadError."""
+    sizes = SIZES[options.sizes]()
+    people = read_people(Path(folder))
+    if len(people) <= options.unseen:
+        raise HeadError(
+            f"{folder} holds {len(people)} people with a neutral registration; {options.unseen} are wanted for judging"
+        )
+    known = people[: -options.unseen][: options.people]
+    topology = topology_of(known)
+    anchors = anchor_vertices(
+        topology.template, torch.ones(len(topology.template), dtype=torch.bool), topology.front, sizes.num_pairs,
+        sizes.num_anchors - 2 * sizes.num_pairs,
+    )  # fmt: skip
+    return MeshScans(topology, known, anchors), MeshScans(topology, people[-options.unseen :], anchors)
 
 
 def linear_model(name: str, file: str) -> LinearModel:

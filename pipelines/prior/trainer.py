@@ -45,7 +45,9 @@ def write(run: PriorRun, out: EntryWriter) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "head": options.scans,
         "options": {name: value for name, value in options.as_key().items() if name not in ELSEWHERE},
-        "expressions": len(run.scans.expressions),
+        "codes_of": [list(run.scans.codes_of(person)) for person in range(len(run.scans))] if options.scans == "nphm" else None,
+        "expressions": run.scans.num_codes,
+        "people": len(run.scans),
         "parameters": sum(weight.numel() for weight in prior.model.parameters()),
         **judged,
     }
@@ -57,12 +59,12 @@ def write(run: PriorRun, out: EntryWriter) -> dict[str, Any]:
 
 
 def judged_mm(run: PriorRun) -> dict[str, float]:
-    """Mean distances in mm over the unseen people: of neutral faces, and of each with a mixture that was not trained on."""
+    """Mean distances in mm over the unseen people: of neutral faces, and of each with another expression."""
     model, scans, seed = run.training.prior.model, run.unseen, run.options.seed
-    first_mixture = len(scans.expressions) - run.options.unseen
     neutral = fit_errors(model, scans, range(len(scans)), [NEUTRAL], THOROUGH, seed).mean()
     moved = [
-        fit_errors(model, scans, [person], [first_mixture + person], THOROUGH, seed).mean() for person in range(len(scans))
+        fit_errors(model, scans, [person], [scans.kept_for_judging(person)], THOROUGH, seed).mean()
+        for person in range(len(scans))
     ]
     return {
         "unseen_mm": round(1e3 * float(neutral), 3),
