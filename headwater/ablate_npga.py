@@ -1,10 +1,11 @@
-"""`headwater ablate-npga`: trains NPGA's ablations and its peers on the same frames, and prints the table."""
+"""`headwater ablate-npga`: trains NPGA's ablations and its peers, judges them on the same frames, and prints the table."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -17,7 +18,9 @@ from pipelines.npga_training.ablation import (
     FIGURES,
     PRESETS,
     Frame,
+    StaleTables,
     frames_of,
+    items_of,
     kinds_here,
     means_of,
     steps_of,
@@ -25,6 +28,7 @@ from pipelines.npga_training.ablation import (
 )
 from pipelines.npga_training.items import npga_items
 from pipelines.params import Params, load_params
+from pipelines.perceptual_asset import say_what_is_off
 from pipelines.runs import Run, stage_run
 from pipelines.schedule import AS_LONG_AS_IT_TAKES_S
 
@@ -53,7 +57,7 @@ def ablate_npga(subjects: Sequence[str], steps: int, console: Console, retry: Co
     """
     params = load_params()
     if steps:
-        params = params.model_copy(update={"train_npga": params.train_npga.model_copy(update={"steps": steps})})
+        params = Params.model_validate(params.model_dump() | {"train_npga": params.train_npga.model_dump() | {"steps": steps}})
     if not params.train_npga.steps:
         raise AblationError("train_npga.steps is 0: say how long each row is trained, --steps 3000 for instance")
     tracked = npga_items(params)
@@ -61,16 +65,24 @@ def ablate_npga(subjects: Sequence[str], steps: int, console: Console, retry: Co
         raise AblationError(
             "no subject has a neural head and a forward field: see docs/npga.md, then `dvc repro distill_forward`"
         )
-    items, kinds = chosen(subjects, tracked), kinds_here(params.catalog)
+    names = [item.id for item in chosen(subjects, tracked)]
+    try:
+        kinds, of_rows = kinds_here(params.catalog), {name: with_preset(params, name) for name in PRESETS}
+    except (StaleTables, ValidationError) as error:
+        raise AblationError(str(error)) from None
+    say_what_is_off(params.train_headgas)
     say_lpips_is_off(params)
     say_csim_is_off(params.evaluate)
     rows = []
     with stage_run("ablate_npga", params, "ablate") as run, ray_cluster():
         for number, name in enumerate(PRESETS, 1):
             console.print(f"row {number} of {len(PRESETS)}: {PRESETS[name].label}", highlight=False)
-            rows.append(one_row(name, with_preset(params, name), items, kinds, run, retry))
+            rows.append(one_row(name, of_rows[name], items_of(name, names), kinds, run, retry))
     if not any(row.frames for row in rows):
-        raise AblationError("no avatar could be trained and judged; the tables above have the reasons")
+        raise AblationError(
+            "no avatar could be trained and judged; the tables above have the reasons. After mending: "
+            "headwater ablate-npga --retry REASON"
+        )
     show_table(rows, kinds, console)
     return rows
 
@@ -105,6 +117,8 @@ def show_table(rows: Sequence[Row], kinds: Mapping[str, str], console: Console) 
     """
     shown = [row for row in rows if row.frames]
     means = means_of([row.frames for row in shown], kinds)
+    if not any(means):
+        console.print("There are no means: no subject and frame is in all rows.")
     there = [kind for kind in dict.fromkeys(kinds.values()) if any(kind in own for own in means)]
     figures = [name for name in FIGURES if all(name in own[kind] for own in means for kind in there)]
     table = Table("", *(f"{TITLES[name]}, {kind}" for kind in there for name in figures), "paper's PSNR")

@@ -26,7 +26,7 @@ from pipelines.cache import EntryWriter
 from pipelines.frames import composite
 from pipelines.png import png_bytes
 from pipelines.splits import spread
-from pipelines.subject import Shots, load_shots
+from pipelines.subject import Shots, Tables, load_shots
 from pipelines.video import write_video
 
 MAX_PSNR = 100.0  # dB: of equal pictures, a still video's
@@ -64,10 +64,10 @@ def evenly(clips: ClipRows, most: int) -> ClipRows:
     return found
 
 
-def load_some(data: Any, clips: ClipRows, size: int) -> Shots | None:
-    """The frames; None where there is none."""
+def load_some(data: Tables, clips: ClipRows, size: int, neck_of: pa.Table | None = None) -> Shots | None:
+    """The frames; None where there is none. `neck_of`: see :func:`pipelines.subject.load_shots`."""
     wanted = [(clip_id, rows) for clip_id, rows in clips if len(rows)]
-    return load_shots(data, wanted, size) if wanted else None
+    return load_shots(data, wanted, size, neck_of) if wanted else None
 
 
 def pictures(shots: Shots, level: float) -> torch.Tensor:

@@ -27,6 +27,7 @@ from pipelines.evaluation import (
     FIGURES,
     LPIPS,
     PAIR,
+    ClipRows,
     compared,
     distances,
     driven_camera,
@@ -48,9 +49,10 @@ from pipelines.fanout import Item, ItemRejected, Step, Work
 from pipelines.lpips_asset import LpipsFiles, lpips_assets, lpips_files
 from pipelines.methods import Method
 from pipelines.params import Params
+from pipelines.splits import ClipSplit
 from pipelines.subject import TRACKS_FOLDER, Shots, clip_tracks, read_tables, subject_clips, subject_identity
 
-VERSION = 8
+VERSION = 9
 COMPARED = 400
 """Training frames among which the nearest is looked for."""
 DRIVERS_KEPT = 16
@@ -86,7 +88,7 @@ class JudgeAvatar:
         self.size = int(params["resolution"])
         self.align_steps = int(params["align_steps"])
         self.level = BACKGROUNDS[params["background"]]
-        self.fits = read_tables()  # of the linear head, by which all faces are looked at
+        self.fits = read_tables()  # of the linear head, by which all faces are looked at, and whose neck ends what is judged
         self.data = self.fits if method.tracks == TRACKS_FOLDER else read_tables(tracks=method.tracks)
         self.head = self.fits.head()
         self.device = best_device()
@@ -113,7 +115,7 @@ class JudgeAvatar:
         """Figures of each held-out frame, and a video: input, avatar, error."""
         held_out = self.held_out(subject)
         if held_out is None:
-            raise ItemRejected("no_held_out_frames", f"subject {subject}: none of its last frames passed the gates")
+            raise ItemRejected("no_held_out_frames", f"subject {subject}: none of its held-out frames passed the gates")
         known = self.trained_on(subject)
         wanted = pictures(held_out, self.level)
         made = render_shots(avatar, held_out.camera, held_out.conditions, self.level, self.device)
@@ -145,7 +147,7 @@ class JudgeAvatar:
         """
         shots = self.held_out(driver)
         if shots is None:
-            raise ItemRejected("no_held_out_frames", f"driver {driver}: none of its last frames passed the gates")
+            raise ItemRejected("no_held_out_frames", f"driver {driver}: none of its held-out frames passed the gates")
         head = clip_tracks(self.data.tracks, shots.clip_ids[0]).head
         if head != facts["head"]:
             raise ItemRejected("other_head", f"driver {driver} was tracked with head {head}, the avatar with {facts['head']}")
@@ -163,19 +165,24 @@ class JudgeAvatar:
 
     def held_out(self, subject: str) -> Shots | None:
         """The subject's last frames, which judge it and by which it drives others; None where none passed the gates."""
-        clips = subject_clips(self.data, subject, self.test_fraction)
-        return load_some(self.data, first([(clip.clip_id, clip.held_out) for clip in clips], self.max_frames), self.size)
+        return self.load(first([(clip.clip_id, clip.held_out) for clip in self.clips(subject)], self.max_frames))
 
     def trained_on(self, subject: str) -> Shots:
         """Some of the frames that the subject's avatar was trained on, spread over all of them."""
-        clips = subject_clips(self.data, subject, self.test_fraction)
-        known = load_some(self.data, evenly([(clip.clip_id, clip.train) for clip in clips], COMPARED), self.size)
+        known = self.load(evenly([(clip.clip_id, clip.train) for clip in self.clips(subject)], COMPARED))
         assert known is not None  # it was trained
         return known
 
+    def clips(self, subject: str) -> list[ClipSplit]:
+        return subject_clips(self.data, subject, self.test_fraction)
+
+    def load(self, rows: ClipRows) -> Shots | None:
+        """Frames that all methods are judged on alike: the linear head's neck ends them."""
+        return load_some(self.data, rows, self.size, self.fits.tracks)
+
     def footage(self, subject: str, shown: torch.Tensor, camera: Camera) -> Footage:
         """Pictures (T, 3, S, S) of the subject; whose head it is, the fit to its first clip says."""
-        clip_id = subject_clips(self.data, subject, self.test_fraction)[0].clip_id
+        clip_id = self.clips(subject)[0].clip_id
         return footage_of(shown, camera, subject_identity(self.fits, clip_id)["identity"])
 
     def meant(self, driver: str, filmed: Footage) -> Tracked:

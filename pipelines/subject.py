@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -135,9 +135,13 @@ def subject_clips(data: Tables, subject_id: str, test_fraction: float) -> list[C
     return subject_splits(data.segments, data.tracks, subject_id, test_fraction)
 
 
-def load_shots(data: Tables, clips: list[tuple[str, NDArray[np.int64]]], size: int) -> Shots:
-    """Decodes rows of segments [(clip_id, rows)] at size x size, with cameras for that size."""
-    images, mattes, known, Ks, viewmats, conditions, names, frames = [], [], [], [], [], [], [], []
+def load_shots(data: Tables, clips: list[tuple[str, NDArray[np.int64]]], size: int, neck_of: pa.Table | None = None) -> Shots:
+    """Decodes rows of segments [(clip_id, rows)] at size x size, with cameras for that size.
+
+    Where the neck is, the same rows of the tracks `neck_of` say, or those of `data`.
+    """
+    necks = data.tracks if neck_of is None else neck_of
+    images, mattes, known, Ks, viewmats, of_neck, conditions, names, frames = [], [], [], [], [], [], [], [], []
     stored = size
     for clip_id, rows in clips:
         tracks = clip_tracks(data.tracks, clip_id)
@@ -151,11 +155,12 @@ def load_shots(data: Tables, clips: list[tuple[str, NDArray[np.int64]]], size: i
             names.append(clip_id)
         Ks.append(tracks.K[rows])
         viewmats.append(tracks.viewmat[rows])
+        of_neck.append(clip_tracks(necks, clip_id).viewmat[rows])
         conditions.append(tracks.conditions[rows])
         frames.append(tracks.frames[rows])
     camera = Camera(torch.from_numpy(np.concatenate(Ks)), torch.from_numpy(np.concatenate(viewmats)), stored, stored)
     camera = resized(camera, size, size)
-    above = above_neck(camera)
+    above = above_neck(replace(camera, viewmat=torch.from_numpy(np.concatenate(of_neck))))
     heads = [(matte * share).round().astype(np.uint8) for matte, share in zip(mattes, above, strict=True)]
     return Shots(
         np.stack(images),

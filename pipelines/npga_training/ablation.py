@@ -1,4 +1,4 @@
-"""NPGA's table: its ablations and its peers on the same frames, as changes of params."""
+"""NPGA's table: its ablations and its peers, judged on the same frames, as changes of params."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ import pyarrow as pa
 from pipelines import tables
 from pipelines.ablation import JudgeTrained
 from pipelines.evaluation import LPIPS
-from pipelines.fanout import FanOutResult, Step
+from pipelines.fanout import FanOutResult, Item, Step
 from pipelines.judging import METRICS_SCHEMA, judging_step
 from pipelines.methods import HEADGAS, NPGA, Method
 from pipelines.npga_training.items import npga_step
 from pipelines.params import Catalog, Params
-from pipelines.training_items import training_step
+from pipelines.training_items import training_items, training_step
 
 FIGURES = ("psnr", "ssim", *LPIPS[:1])
-RESETS = 16
-"""Hard resets of opacity in a training with default density control: the paper's 800,000 steps have one every 50,000."""
+RESET_SHARE = 1 / 16
+"""Of the steps, between two hard resets of opacity with default density control: the paper's 50,000 of 800,000. The gradient
+above which a Gaussian grows stays: it is twice 3DGS's for the two losses, which are the same."""
+
+
+class StaleTables(ValueError):
+    """Tables that do not belong together; the message says what to run."""
+
 
 Frame = tuple[str, int]
 """A clip, and the frame's index in it."""
@@ -52,15 +58,21 @@ PRESETS: dict[str, Preset] = {
 """The paper's ablations in its order, then the peers. Its figures are means over three of NeRSemble's participants."""
 
 
-def with_preset(params: Params, name: str, steps: int = 0) -> Params:
-    """Params for one row; `steps` of training, or the file's own for 0. Peers see pictures as NPGA does."""
+def with_preset(params: Params, name: str) -> Params:
+    """Params for one row. Peers see pictures as NPGA does. Raises ValidationError where they are larger than what is stored."""
     preset, pictures = PRESETS[name], params.train_npga
     trained = preset.method.options(params)
     own = trained.model_dump() | {"resolution": pictures.resolution, "background": pictures.background} | dict(preset.changes)
-    own |= {"steps": steps} if steps else {}
     if name == "default_density":
-        own["density"] |= {"decay": 1.0, "reset_every": max(1, own["steps"] // RESETS)}
-    return params.model_copy(update={preset.method.trained_with: type(trained).model_validate(own)})
+        every = own["density"]["every"]
+        own["density"] |= {"decay": 1.0, "reset_every": every * max(1, round(RESET_SHARE * own["steps"] / every))}
+    return Params.model_validate(params.model_dump() | {preset.method.trained_with: own})
+
+
+def items_of(name: str, subjects: Sequence[str], root: Path = Path()) -> list[Item]:
+    """The row's subjects; each depends on the tracks that its method reads."""
+    tracked = training_items(root, PRESETS[name].method.tracks)
+    return [item for item in tracked if item.id in subjects]
 
 
 def steps_of(name: str, params: Params) -> list[Step]:
@@ -72,12 +84,23 @@ def steps_of(name: str, params: Params) -> list[Step]:
 
 
 def kinds_of(segments: pa.Table, catalog: pa.Table, options: Catalog) -> dict[str, str]:
-    """What is new in a clip's held-out frames: its camera, its sequence, both, or nothing but the time."""
+    """What is new in a clip's held-out frames: its camera, its sequence, both, or nothing but the time.
+
+    Raises StaleTables where the catalog, the tracks and params.yaml are not of one run.
+    """
     rows = {row["clip_id"]: row for row in catalog.select(["clip_id", "camera_id", "sequence"]).to_pylist()}
     found = {}
-    for segment in segments.select(["clip_id", "catalog_clip_id"]).to_pylist():
-        row = rows[segment["catalog_clip_id"]]
+    for segment in segments.select(["clip_id", "catalog_clip_id", "split"]).to_pylist():
+        row = rows.get(segment["catalog_clip_id"])
+        if row is None:
+            raise StaleTables(
+                f"{segment['clip_id']} is tracked and not in the catalog any more; `dvc repro` brings both together"
+            )
         camera, sequence = row["camera_id"] in options.held_out_cameras, row["sequence"] in options.held_out_sequences
+        if (camera or sequence) and segment["split"] != "test":
+            raise StaleTables(
+                f"catalog.held_out_cameras and held_out_sequences name {segment['clip_id']}, which is trained on; run `dvc repro`"
+            )
         found[segment["clip_id"]] = {
             (False, False): "last frames", (True, False): "new camera", (False, True): "new sequence", (True, True): "both new",
         }[camera, sequence]  # fmt: skip
@@ -85,7 +108,7 @@ def kinds_of(segments: pa.Table, catalog: pa.Table, options: Catalog) -> dict[st
 
 
 def kinds_here(options: Catalog) -> dict[str, str]:
-    """The kinds of this project's segments."""
+    """The kinds of this project's segments. Raises StaleTables."""
     segments = tables.read_table(NPGA.tracks / "segments.parquet", tables.SEGMENTS)
     catalog = tables.read_table(Path("data/catalog/catalog.parquet"), tables.CATALOG)
     return kinds_of(segments, catalog, options)

@@ -42,7 +42,7 @@ class Yardstick:
         wanted = first([(clip.clip_id, clip.held_out) for clip in clips], self.params.evaluate.max_frames)
         wanted = [(clip_id, rows) for clip_id, rows in wanted if len(rows)]
         if not wanted:
-            raise ItemRejected("no_held_out_frames", f"subject {subject}: none of its last frames passed the gates")
+            raise ItemRejected("no_held_out_frames", f"subject {subject}: none of its held-out frames passed the gates")
         if data is not self.data:
             wanted = [(clip_id, self._rows_elsewhere(clip_id, rows, data)) for clip_id, rows in wanted]
         return load_shots(data, wanted, self.params.train_headgas.resolution)
