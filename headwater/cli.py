@@ -172,6 +172,7 @@ def overlay(
     neural: Annotated[bool, typer.Option("--neural", help="the neural head of track_nphm, not preprocess's fit")] = False,
 ) -> None:
     """Write a video that shows what tracking found in a clip: the fitted head and the landmarks over the pictures."""
+    from avatar_models.heads.nphm.surface import SurfaceError
     from avatar_models.heads.storage import HeadFileError
     from avatar_models.model_folder import ModelError
     from headwater.overlay import OverlayError, fitted_segment, overlay_to_file
@@ -181,7 +182,8 @@ def overlay(
     from pipelines.subject import UnknownSegment
     from pipelines.tables import SchemaError
 
-    with writing(output, OverlayError, UnknownSegment, FormatError, HeadFileError, ModelError, ParamsError, SchemaError):
+    expected = (OverlayError, UnknownSegment, FormatError, HeadFileError, ModelError, ParamsError, SchemaError, SurfaceError)
+    with writing(output, *expected):
         read = neural_segment if neural else fitted_segment
         made = overlay_to_file(clip, output, size=size, crop_only=crop, console=console, read=read)
     if made.fallback:

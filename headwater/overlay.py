@@ -34,11 +34,10 @@ from pipelines.overlay import (
 )
 from pipelines.params import Gates, Preprocess, load_params
 from pipelines.probe import ProbeError, VideoFacts, probe_video
-from pipelines.subject import Tables, read_tables
+from pipelines.subject import CATALOG_FILE, Tables, read_tables
 from pipelines.tracked import Moment, TrackedSegment, moments_of_crops, rate, read_tracked
 from pipelines.video import write_video
 
-CATALOG = Path("data/catalog/catalog.parquet")
 SAME_PICTURE = 12.0
 """Mean difference, of 255, up to which a crop of the source counts as the stored one: JPEG's losses are a fifth of that."""
 
@@ -153,10 +152,10 @@ def open_source(data: Tables, segment: TrackedSegment, preprocess: Preprocess) -
 
 def catalog_row(clip_id: str) -> dict[str, Any]:
     """A clip's row of the catalog. Raises SchemaError, SourceGone."""
-    catalog = tables.read_table(CATALOG, tables.CATALOG)
+    catalog = tables.read_table(CATALOG_FILE, tables.CATALOG)
     rows = catalog.filter(pc.equal(catalog["clip_id"], clip_id)).to_pylist()
     if not rows:
-        raise SourceGone(f"{clip_id} is not in {CATALOG} any more; `dvc repro` brings catalog and tracks together")
+        raise SourceGone(f"{clip_id} is not in {CATALOG_FILE} any more; `dvc repro` brings catalog and tracks together")
     return dict(rows[0])
 
 
@@ -213,11 +212,12 @@ def verdict(segment: TrackedSegment, row: int | None) -> tuple[str, Color]:
 
 
 def figures(segment: TrackedSegment, row: int | None, gates: Gates) -> Words:
-    """A frame's figures; one that misses its gate is red and tells the gate."""
+    """A frame's figures; one that misses its gate, and takes the frame out of training, is red and tells the gate."""
     if row is None:
         return []
     error, confidence = segment.reprojection[row], segment.confidence[row]
     limits = f", at most {gates.max_reprojection * 100:g} %", f", at least {gates.min_confidence:g}"
-    missed = error > gates.max_reprojection, confidence < gates.min_confidence
+    left_out = not segment.good[row]
+    missed = left_out and error > gates.max_reprojection, left_out and confidence < gates.min_confidence
     told = f"landmark error {error * 100:.1f} %", f"confidence {confidence:.2f}"
     return [(text + limit, LEFT_OUT) if off else (text, SOFT) for text, limit, off in zip(told, limits, missed, strict=True)]

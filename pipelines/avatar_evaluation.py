@@ -76,9 +76,9 @@ def assemble(method: Method, result: FanOutResult) -> Means:
         write_bytes_atomic(path, (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode())
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["subject", "frame", "psnr", "baseline_psnr"])
+    writer.writerow(["subject", "clip", "frame", "psnr", "baseline_psnr"])
     for row in table.filter(pc.equal(table["subject_id"], table["driver_id"])).to_pylist():
-        writer.writerow([row["subject_id"], row["frame"], f"{row['psnr']:.3f}", f"{row['baseline_psnr']:.3f}"])
+        writer.writerow([row["subject_id"], row["clip_id"], row["frame"], f"{row['psnr']:.3f}", f"{row['baseline_psnr']:.3f}"])
     write_bytes_atomic(method.plot, text.getvalue().encode())
     return means
 

@@ -13,7 +13,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pipelines.yaml_files import YamlFileError, read_yaml
 
@@ -93,12 +93,16 @@ class Compute(Block):
     forward: Fleet = Fleet()
 
 
+Name = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
+"""Of a camera, a serial number say, which YAML takes for a number."""
+
+
 class Catalog(Block):
     test_fraction: Fraction = 0.2
     """Share of each clip's frames, counted from its end, that is held out from training."""
-    held_out_cameras: list[str] = []
+    held_out_cameras: list[Name] = []
     """Cameras whose clips are for judging alone, as the catalog's camera_id names them."""
-    held_out_sequences: list[str] = []
+    held_out_sequences: list[Name] = []
     """The same of sequences: what several cameras filmed at the same time."""
 
 

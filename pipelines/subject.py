@@ -26,6 +26,7 @@ FRAMES_FOLDER, TRACKS_FOLDER = Path("data/frames"), Path("data/tracks")
 NPHM_PRIOR, NPHM_TRACKS_FOLDER = Path("models/nphm"), Path("data/tracks_nphm")
 NPHM = "nphm"
 """The name of the neural head in tables and avatars."""
+CATALOG_FILE = Path("data/catalog/catalog.parquet")
 HEAD_FILE = TRACKS_FOLDER / "head.npz"
 NAMED = 20  # segments that a message lists
 NECK_LEFT, NECK_RIGHT, BELOW_NECK = (0.06, -0.128, -0.03), (-0.06, -0.128, -0.03), (0.0, -0.19, -0.03)

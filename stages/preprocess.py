@@ -17,10 +17,9 @@ from pipelines.preprocess import clip_items, preprocess_steps, together_step
 from pipelines.preprocess.assemble import write_head, write_outs
 from pipelines.preprocess.together import FIT_TOGETHER, camera_groups
 from pipelines.runs import stage_run
-from pipelines.subject import TRACKS_FOLDER
+from pipelines.subject import CATALOG_FILE, TRACKS_FOLDER
 
 METRICS = Path("metrics/preprocess.json")
-CATALOG = Path("data/catalog/catalog.parquet")
 
 
 def fit_groups(step: Step, groups: list[Item], compute: Compute, result: FanOutResult) -> tuple[FanOutResult, dict[str, float]]:
@@ -65,7 +64,7 @@ def assemble(result: FanOutResult, together: FanOutResult) -> dict[str, float]:
 def main() -> None:
     params = load_params()
     with stage_run("preprocess", params) as run:
-        catalog = tables.read_table(CATALOG, tables.CATALOG)
+        catalog = tables.read_table(CATALOG_FILE, tables.CATALOG)
         head = load_head(params.preprocess.head, params.preprocess.head_file)
         write_head(head)
         step = together_step(params, head)

@@ -116,7 +116,8 @@ class Npga(nn.Module):
     @torch.no_grad()
     def each(self, conditions: Tensor) -> Iterator[Gaussians]:
         """The Gaussians of conditions (B, E + 9), one after the other."""
-        return (self.gaussians(condition) for condition in conditions)
+        for condition in conditions:
+            yield self.gaussians(condition)
 
     def splatted(self, gaussians: Gaussians, camera: Camera, background: Tensor) -> Splats:
         """All channels (1, 3 + H, h, w), the colours over a background (3,), the latents over nothing."""

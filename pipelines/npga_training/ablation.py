@@ -19,6 +19,7 @@ from pipelines.judging import METRICS_SCHEMA, judging_step
 from pipelines.methods import HEADGAS, NPGA, Method
 from pipelines.npga_training.items import npga_step
 from pipelines.params import Catalog, Params
+from pipelines.subject import CATALOG_FILE
 from pipelines.training_items import training_items, training_step
 
 FIGURES = ("psnr", "ssim", *LPIPS[:1])
@@ -99,7 +100,7 @@ def kinds_of(segments: pa.Table, catalog: pa.Table, options: Catalog) -> dict[st
         camera, sequence = row["camera_id"] in options.held_out_cameras, row["sequence"] in options.held_out_sequences
         if (camera or sequence) and segment["split"] != "test":
             raise StaleTables(
-                f"catalog.held_out_cameras and held_out_sequences name {segment['clip_id']}, which is trained on; run `dvc repro`"
+                f"catalog.held_out_cameras or held_out_sequences has {segment['clip_id']}, which is trained on; run `dvc repro`"
             )
         found[segment["clip_id"]] = {
             (False, False): "last frames", (True, False): "new camera", (False, True): "new sequence", (True, True): "both new",
@@ -110,7 +111,7 @@ def kinds_of(segments: pa.Table, catalog: pa.Table, options: Catalog) -> dict[st
 def kinds_here(options: Catalog) -> dict[str, str]:
     """The kinds of this project's segments. Raises StaleTables."""
     segments = tables.read_table(NPGA.tracks / "segments.parquet", tables.SEGMENTS)
-    catalog = tables.read_table(Path("data/catalog/catalog.parquet"), tables.CATALOG)
+    catalog = tables.read_table(CATALOG_FILE, tables.CATALOG)
     return kinds_of(segments, catalog, options)
 
 

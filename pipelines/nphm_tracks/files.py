@@ -22,9 +22,7 @@ from pipelines.fanout import ItemRejected
 from pipelines.keys import digest
 from pipelines.nphm_tracks.performances import Performance
 from pipelines.nphm_tracks.surfaces import SomeClouds
-from pipelines.subject import Tables, find_segment
-
-CATALOG = Path("data/catalog/catalog.parquet")
+from pipelines.subject import CATALOG_FILE, Tables, find_segment
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class CloudFiles:
 
     def __init__(self, folder: Path, data: Tables, root: Path) -> None:
         self.folder, self.data = folder, data
-        self.catalog = tables.read_table(root / CATALOG, tables.CATALOG)
+        self.catalog = tables.read_table(root / CATALOG_FILE, tables.CATALOG)
 
     def origin(self, clip: str) -> Origin:
         name = find_segment(self.data, clip)["catalog_clip_id"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +28,8 @@ def tracking_items(params: Params, root: Path = Path()) -> list[Item]:
     if not (root / NPHM_PRIOR / TENSORS).exists():
         return []
     options = params.track_nphm
-    data, items = read_tables(root), wanted_items(training_items(root), options.subjects)
+    data = read_tables(root)
+    items = wanted_items(training_items(root), options.subjects, set(data.segments["subject_id"].to_pylist()))
     files = None
     if options.clouds == "files":
         if not options.cloud_files or not Path(options.cloud_files).is_dir():
@@ -44,14 +45,18 @@ def tracking_items(params: Params, root: Path = Path()) -> list[Item]:
     return found
 
 
-def wanted_items(items: list[Item], subjects: Sequence[str]) -> list[Item]:
-    """Those of the named subjects; all where none is named. Raises ParamsError for one that there is not."""
-    there = [item.id for item in items]
+def wanted_items(items: list[Item], subjects: Sequence[str], everybody: Collection[str]) -> list[Item]:
+    """Those of the named subjects; all where none is named. Whoever has no clip that passed is said, and left out.
+
+    Raises ParamsError for a name that is nobody's.
+    """
     for name in subjects:
-        if name not in there:
-            near = difflib.get_close_matches(name, there, n=1, cutoff=0.0)
-            meant = f"Did you mean {near[0]!r}? There are: {', '.join(there)}" if near else "No clip passed preprocess"
-            raise ParamsError(f"track_nphm.subjects: nobody of the name {name!r} has a clip that passed. {meant}")
+        if name not in everybody:
+            near = difflib.get_close_matches(name, everybody, n=1, cutoff=0.0)
+            meant = f"Did you mean {near[0]!r}? There are: {', '.join(sorted(everybody))}" if near else "No clip was tracked"
+            raise ParamsError(f"track_nphm.subjects: nobody is called {name!r}. {meant}")
+        if name not in [item.id for item in items]:
+            print(f"track_nphm.subjects: {name} has no clip that passed preprocess, and gets no neural head")
     return [item for item in items if not subjects or item.id in subjects]
 
 

@@ -20,7 +20,15 @@ from avatar_models.heads.nphm.storage import read_nphm
 from avatar_models.heads.nphm.surface import Surface
 from avatar_models.model_folder import TENSORS, ModelError
 from pipelines.atomic import sha256_file
-from pipelines.subject import NPHM_PRIOR, NPHM_TRACKS_FOLDER, Tables, find_segment, read_tables, subject_identity
+from pipelines.subject import (
+    NPHM_PRIOR,
+    NPHM_TRACKS_FOLDER,
+    Tables,
+    UnknownSegment,
+    find_segment,
+    read_tables,
+    subject_identity,
+)
 from pipelines.tracked import TrackedSegment, read_tracked
 
 SPACING_M = 0.004
@@ -63,7 +71,10 @@ def neural_segment(data: Tables, clip_id: str) -> TrackedSegment:
     """
     fitted = next(read_tracked(data, [clip_id]))
     neural = read_tables(data.root, NPHM_TRACKS_FOLDER)
-    segment, identity = find_segment(neural, clip_id), subject_identity(neural, clip_id)
+    try:
+        segment, identity = find_segment(neural, clip_id), subject_identity(neural, clip_id)
+    except UnknownSegment as error:
+        raise UnknownSegment(f"{clip_id} has no neural head, see track_nphm.subjects: {error}") from None
     prior = data.root / NPHM_PRIOR
     model = read_nphm(prior).model.eval()
     if sha256_file(prior / TENSORS) != identity["head_hash"]:

@@ -8,7 +8,7 @@ gives its cameras.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from avatar_models.heads.nphm.storage import read_nphm
 from avatar_models.heads.nphm.tracking import Tracked, TrackingOptions, follow_marks, track
 from avatar_models.model_folder import TENSORS
 from avatar_models.tracking.landmark_head import view_terms
-from avatar_models.tracking.quality import reprojection_error
+from avatar_models.tracking.quality import IRISES, reprojection_error
 from pipelines import tables
 from pipelines.atomic import sha256_file
 from pipelines.cache import Entry, EntryWriter
@@ -44,7 +44,7 @@ from pipelines.tracked import clip_landmarks
 
 VERSION = 2
 MARKS = 160
-"""Of the detector's points on the linear head, that the neural one follows."""
+"""Of the detector's points on the linear head, that the neural one follows; irises turn, and it has no gaze."""
 LEAST_POINTS = 200
 """A step with fewer has no cloud: it gets the state of the nearest one that has, and is not read by training."""
 
@@ -104,7 +104,8 @@ class NphmTracker:
         if self.files is not None:
             return self.files.clouds(subject, performance)
         if self.clouds == "views" and len(performance.clips) > 1:
-            return clouds_of_views(self.head, performance, self.data.frames)
+            held_out = {clip for clip in performance.clips if find_segment(self.data, clip)["split"] == "test"}
+            return clouds_of_views(self.head, performance, self.data.frames, held_out)
         return clouds_of(self.head, performance, self.seed + number)
 
     def solved(self, performances: list[Performance], clouds: list[SomeClouds]) -> list[Solved]:
@@ -121,8 +122,8 @@ class NphmTracker:
         )
         model = self.stored.model
         landmarks = torch.cat([landmarks_of(self.head, one) for one in performances])
-        by_points = track(model, known, Poses.still(len(known)), self.options, self.seed)
-        marks = landmarks[rows][:, np.linspace(0, landmarks.shape[1] - 1, MARKS).round().astype(int)]
+        by_points = track(model, known, Poses.still(len(known)), replace(self.options, smoothness=0.0), self.seed)
+        marks = landmarks[rows][:, np.linspace(0, IRISES[0] - 1, MARKS).round().astype(int)]
         found = filled(follow_marks(model, known, marks, by_points, self.options, self.seed), seen)
         at_rest = places_at_rest(model, found.codes, found.poses, landmarks)
         places = carried(model, found.codes, found.poses, at_rest)

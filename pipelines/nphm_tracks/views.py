@@ -5,6 +5,8 @@ Metres, in the linear head's frame, in which each camera's track is given.
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,13 +32,19 @@ PERSON = 128
 """Least value of a matte, 0 to 255, of a pixel that is looked at."""
 
 
-def clouds_of_views(head: Head, performance: Performance, frames: FrameReader) -> SomeClouds:
-    """Points that at least two cameras agree on, without normals: of steps that one camera saw there are none."""
+def clouds_of_views(head: Head, performance: Performance, frames: FrameReader, held_out: Container[str]) -> SomeClouds:
+    """Points that at least two cameras agree on, without normals: of steps that one camera saw there are none.
+
+    Clips that are held out are looked at only where the others are too few: a performance that is held out as a whole.
+    """
     faces = head.faces.numpy()
     found = []
     for step in range(len(performance)):
         vertices = performance.vertices(head, step).numpy()
-        views = [view_of(frames.decode(clip, row), performance.clips[clip], row) for clip, row in performance.seen_at(step)]
+        seen = performance.seen_at(step)
+        trained = [(clip, row) for clip, row in seen if clip not in held_out]
+        chosen = trained if len(trained) > 1 else seen
+        views = [view_of(frames.decode(clip, row), performance.clips[clip], row) for clip, row in chosen]
         bounds = [bounds_around(vertices, faces, view) for view in views]
         options = SweepOptions(depths=DEPTHS, stride=max(2, round(len(views[0].picture) / ACROSS)))
         found.append(torch.from_numpy(cloud(views, bounds, options, torch.get_num_threads())))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -31,6 +32,11 @@ from pipelines.training import PROGRESS, as_bytes
 
 PROBED = 6
 """Test subjects at most whose first frame is driven by another while training goes on."""
+
+
+def for_training(data: Tables) -> Tables:
+    """Without the clips that are for judging alone."""
+    return replace(data, segments=data.segments.filter(pc.not_equal(data.segments["split"], "test")))
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class Recipe:
         model, chosen = first_model(options, head)
         features = load_vgg16(Path(self.perceptual_weights)).to(device) if self.perceptual_weights else None
         training = OneshotTraining(options, model, head.rig.take(chosen), device, features)
-        frames, unseen = frames_of(data, train), frames_of(data, test)
+        frames, unseen = frames_of(for_training(data), train), frames_of(data, test)
         probed = Pairs(unseen, data.frames, model.sizes.image_size) if len(unseen) else None
         subjects = dict(zip(data.segments["clip_id"].to_pylist(), data.segments["subject_id"].to_pylist(), strict=True))
         watched = probed_pairs(unseen, subjects)

@@ -88,14 +88,15 @@ def shared_steps(times: Sequence[NDArray[np.float64]]) -> tuple[list[NDArray[np.
 
 
 def errors_of_steps(errors: Sequence[NDArray[np.floating]], steps: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
-    """For each camera's frames, the median error of all that saw the same step.
+    """For each camera's frames the error, or the median of all that saw the same step where that is less.
 
     Cameras share the head's pose and expression. Of a side view a detector guesses half of the face, and that it guesses badly
-    does not make the pose of that step wrong.
+    does not make the pose of that step wrong; nor does it take a good front view away.
     """
     flat, numbers = np.concatenate(errors), np.concatenate(steps)
     medians = {step: np.median(flat[numbers == step]) for step in np.unique(numbers).tolist()}
-    return [np.array([medians[step] for step in own.tolist()], np.float32) for own in steps]
+    of_steps = ([medians[step] for step in own.tolist()] for own in steps)
+    return [np.minimum(own, np.array(shared, np.float32)) for own, shared in zip(errors, of_steps, strict=True)]
 
 
 class FitTogether:

@@ -26,7 +26,7 @@ from pipelines.report.npga import npga_section
 from pipelines.report.oneshot import oneshot_section
 from pipelines.report.sweeps import sweep_sections
 from pipelines.report.tracking import segment_cards
-from pipelines.subject import read_tables
+from pipelines.subject import CATALOG_FILE, read_tables
 
 EVALUATION = HEADGAS.evaluation
 QUARANTINES = (
@@ -38,7 +38,7 @@ QUARANTINES = (
 def gather(params: Params) -> dict[str, Any]:
     """All values of the page's template."""
     data = read_tables()
-    catalog = tables.read_table(Path("data/catalog/catalog.parquet"), tables.CATALOG)
+    catalog = tables.read_table(CATALOG_FILE, tables.CATALOG)
     figures = json.loads(HEADGAS.metrics.read_text())
     of_subject = json.loads(HEADGAS.subjects.read_text())
     subjects = sorted(of_subject)
@@ -147,5 +147,5 @@ def psnr_chart(shown: list[str]) -> Any:
     lines = []
     for subject in shown:
         rows = [row for row in table if row["subject_id"] == row["driver_id"] == subject]
-        lines.append(Line(subject, [row["frame"] for row in rows], [row["psnr"] for row in rows]))
-    return line_chart(lines, "frame", "PSNR in dB")
+        lines.append(Line(subject, list(range(1, len(rows) + 1)), [row["psnr"] for row in rows]))
+    return line_chart(lines, "held-out frame", "PSNR in dB")

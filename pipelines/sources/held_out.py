@@ -12,7 +12,7 @@ from pipelines.sources import Listing, SourceError
 
 def hold_out(listing: Listing, options: Catalog) -> Listing:
     """The listing with the clips of these cameras and sequences held out. Raises SourceError for a name that no clip has, and
-    where no clip is left to train on.
+    where somebody has no clip left to train on.
     """
     cameras, sequences = options.held_out_cameras, options.held_out_sequences
     expect_names("catalog.held_out_cameras", cameras, (clip.camera_id for clip in listing.clips))
@@ -21,8 +21,9 @@ def hold_out(listing: Listing, options: Catalog) -> Listing:
         replace(clip, split="test") if clip.camera_id in cameras or clip.sequence in sequences else clip
         for clip in listing.clips
     ]
-    if (cameras or sequences) and all(clip.split == "test" for clip in clips):
-        raise SourceError("catalog.held_out_cameras and held_out_sequences leave no clip to train on; name fewer")
+    without = sorted({clip.subject_id for clip in clips} - {clip.subject_id for clip in clips if clip.split != "test"})
+    if (cameras or sequences) and without:
+        raise SourceError(f"catalog.held_out_cameras and held_out_sequences leave {without} no clip to train on; name fewer")
     return replace(listing, clips=clips)
 
 

@@ -32,7 +32,7 @@ from pipelines.evaluation import compared, still, store_video
 from pipelines.fanout import ItemRejected
 from pipelines.keys import digest
 from pipelines.params import Params
-from pipelines.subject import Shots, Tables, read_tables
+from pipelines.subject import CATALOG_FILE, Shots, Tables, read_tables
 from pipelines.sweeps.config import SweepError, with_values
 from pipelines.sweeps.judging import Yardstick, some
 from pipelines.sweeps.protocol import Finished, TrialTask, Watched
@@ -42,7 +42,6 @@ from pipelines.training_items import training_items, training_step
 
 VERSION = 3
 CHECKPOINT = "checkpoint.pt"
-CATALOG = Path("data/catalog/catalog.parquet")
 VERDICTS = (AvatarError, SweepError, TrainingDiverged)
 """Errors that a trial's values are to blame for: trying again would change nothing."""
 
@@ -100,7 +99,7 @@ class HeadGasTrials:
         params = with_values(self.setup.base, task.values)
         tracks: AbstractContextManager[Path] = nullcontext(Path())
         if self.setup.own_tracks:
-            catalog = tables.read_table(CATALOG, tables.CATALOG)
+            catalog = tables.read_table(CATALOG_FILE, tables.CATALOG)
             catalog = catalog.filter(pc.is_in(catalog["subject_id"], pa.array(self.setup.subjects)))
             tracks = own_tracks(self.cache, params, catalog, self.setup.folder / f"trial-{task.number:05d}")
         with tracks as root:

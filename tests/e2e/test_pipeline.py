@@ -12,6 +12,8 @@ import yaml
 
 from bench.workspace import Workspace
 from pipelines import tables
+from pipelines.judging import METRICS_SCHEMA
+from tests.e2e.conftest import TINY
 
 
 def test_every_stage_leaves_its_outs(finished: Workspace) -> None:
@@ -23,6 +25,17 @@ def test_every_stage_leaves_its_outs(finished: Workspace) -> None:
         assert (finished.folder / "models/headgas" / subject / "avatar.safetensors").is_file()
     assert "<video" in (finished.folder / "report/report.html").read_text()
     assert json.loads((finished.folder / "metrics/evaluate.json").read_text())
+
+
+def test_one_person_has_a_neural_head_and_an_avatar_on_it(finished: Workspace) -> None:
+    folder = finished.folder
+    tracked = tables.read_table(folder / "data/tracks_nphm/segments.parquet", tables.SEGMENTS)
+    assert set(tracked["subject_id"].to_pylist()) == {"ada"}
+    assert (folder / "models/npga/ada/avatar.safetensors").is_file()
+    judged = tables.read_table(folder / "data/evaluation_npga/metrics.parquet", METRICS_SCHEMA)
+    assert judged.num_rows == TINY["evaluate.max_frames"] and set(judged["subject_id"].to_pylist()) == {"ada"}
+    assert json.loads((folder / "metrics/evaluate_npga.json").read_text())["psnr"] > 5
+    assert "On the neural head" in (folder / "report/report.html").read_text()
 
 
 def test_nothing_changed_runs_nothing(finished: Workspace) -> None:

@@ -18,7 +18,6 @@ from avatar_models.gagavatar.storage import model_files
 from avatar_models.heads.procedural import procedural_head
 from headwater.animate import AnimateError, check_kept, check_output, check_size, color_of, drawn, even_rows, over, zoomed
 from headwater.cli import app
-from headwater.overlay import CATALOG
 from pipelines import tables
 from pipelines.atomic import sha256_file
 from pipelines.catalog import catalog_row
@@ -29,6 +28,7 @@ from pipelines.preprocess.assemble import write_outs
 from pipelines.preprocess.together import FIT_TOGETHER
 from pipelines.probe import probe_video
 from pipelines.sources import VideoClip
+from pipelines.subject import CATALOG_FILE
 from pipelines.tracked_file import CLIP, file_item
 from pipelines.video import write_video
 from tests.avatar_models.gagavatar.tiny import SIDE, VERTICES, cameras, tiny
@@ -104,7 +104,7 @@ def test_a_tracked_clip_of_the_project_drives_as_its_video_does(shared: Path, sm
     )
     clip = {**vars(VideoClip(CLIP, CLIP, "cam0", driver)), "path": str(driver)}
     rows = [catalog_row(clip, probe_video(driver), sha256_file(driver))]
-    tables.write_table(pa.Table.from_pylist(rows, schema=tables.CATALOG), tables.CATALOG, CATALOG)
+    tables.write_table(pa.Table.from_pylist(rows, schema=tables.CATALOG), tables.CATALOG, CATALOG_FILE)
     for name, words in (("file.mp4", driver), ("clip.mp4", CLIP)):
         code, said = animate(photo, "--driver", words, "-o", name)
         assert code == 0, said

@@ -45,7 +45,7 @@ class FrameOptions:
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """Raises ValueError where there is no key frame."""
+    """Raises ValueError where there is no key frame, or no step that follows marks."""
 
     key_frames: int = 5
     identity: IdentityOptions = field(default_factory=IdentityOptions)
@@ -57,6 +57,8 @@ class TrackingOptions:
     def __post_init__(self) -> None:
         if self.key_frames < 1:
             raise ValueError(f"key_frames = {self.key_frames}: an identity comes of one frame at least")
+        if not self.mark_steps or min(self.mark_steps) < 1:
+            raise ValueError(f"mark_steps = {self.mark_steps}: at least one round, of at least one step each, is needed")
 
 
 @dataclass(frozen=True)

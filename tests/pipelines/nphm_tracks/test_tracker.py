@@ -16,7 +16,7 @@ from pipelines.atomic import sha256_file
 from pipelines.cache import Cache
 from pipelines.fanout import FanOutResult, ItemRejected
 from pipelines.nphm_tracks.assemble import with_verdict, write_tracks
-from pipelines.nphm_tracks.items import tracking_items, tracking_step
+from pipelines.nphm_tracks.items import tracking_items, tracking_step, wanted_items
 from pipelines.params import Params, ParamsError, Source, TrackNphm
 from pipelines.subject import NPHM_PRIOR, NPHM_TRACKS_FOLDER, clip_tracks, read_tables
 from tests.avatar_models.heads.nphm.faceted import SIZES, faceted, on_surface
@@ -178,8 +178,9 @@ def test_a_segment_passes_with_enough_good_frames() -> None:
     assert (enough["passed"], enough["reason"]) == (True, "") and few["fingerprint"] != enough["fingerprint"]
 
 
-def test_a_subject_that_is_wanted_has_to_be_there(project: Path) -> None:
+def test_a_subject_that_is_wanted_has_to_be_there(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [item.id for item in tracking_items(params(subjects=[SUBJECT]), project)] == [SUBJECT]
-    with pytest.raises(ParamsError, match=f"track_nphm.subjects: nobody of the name 'x' .* There are: {SUBJECT}"):
+    with pytest.raises(ParamsError, match=f"track_nphm.subjects: nobody is called 'x'. .* There are: {SUBJECT}"):
         tracking_items(params(subjects=["x"]), project)
     assert tracking_step(params(subjects=[SUBJECT]), project).params == tracking_step(params(), project).params
+    assert wanted_items([], [SUBJECT], {SUBJECT}) == [] and "has no clip that passed" in capsys.readouterr().out

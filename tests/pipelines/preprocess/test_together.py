@@ -316,4 +316,9 @@ def test_cameras_share_times_where_any_of_their_segments_overlap() -> None:
 def test_a_frame_is_judged_by_the_error_of_its_step() -> None:
     errors = [np.array([0.01, 0.02], np.float32), np.array([0.03, 0.5], np.float32), np.array([0.9], np.float32)]
     found = errors_of_steps(errors, [np.array([0, 1]), np.array([1, 2]), np.array([1])])
-    assert [own.tolist() for own in found] == [pytest.approx([0.01, 0.03]), pytest.approx([0.03, 0.5]), pytest.approx([0.03])]
+    assert [own.tolist() for own in found] == [pytest.approx([0.01, 0.02]), pytest.approx([0.03, 0.5]), pytest.approx([0.03])]
+
+
+def test_a_bad_side_view_takes_no_front_view_away() -> None:
+    front, side = errors_of_steps([np.array([0.02], np.float32), np.array([0.2], np.float32)], [np.array([0]), np.array([0])])
+    assert front.tolist() == pytest.approx([0.02]) and side.tolist() == pytest.approx([0.11])
