@@ -47,7 +47,7 @@ def test_cameras_that_were_fitted_together_share_steps(performance: Performance)
 
 
 def test_a_plane_sweep_finds_the_surface(data: Tables, performance: Performance) -> None:
-    points, normals = clouds_of_views(data.head(), performance, data.frames)
+    points, normals = clouds_of_views(data.head(), performance, data.frames, set())
     assert len(points) == STEPS and normals is None
     for step in range(STEPS):
         error = off(points[step], step)
@@ -58,5 +58,21 @@ def test_a_head_that_is_off_is_put_right_by_the_views(data: Tables, performance:
     """The linear head only says where to look: what is found is the true surface."""
     other = replace(performance, identity=-performance.identity)
     from_head, _ = clouds_of(data.head(), other, 0)
-    from_views, _ = clouds_of_views(data.head(), other, data.frames)
+    from_views, _ = clouds_of_views(data.head(), other, data.frames, set())
     assert np.median(off(from_views[1], 1)) < 0.5 * np.median(off(from_head[1], 1))
+
+
+def test_a_held_out_camera_is_not_looked_at_where_two_others_are(data: Tables, performance: Performance) -> None:
+    asked: list[str] = []
+
+    class Frames:
+        def decode(self, clip: str, row: int) -> object:
+            asked.append(clip)
+            return data.frames.decode(clip, row)
+
+    clips = list(performance.clips)
+    clouds_of_views(data.head(), performance, Frames(), {clips[0]})  # type: ignore[arg-type]
+    assert clips[0] not in asked and set(asked) <= set(clips)
+    asked.clear()
+    clouds_of_views(data.head(), performance, Frames(), set(clips))  # type: ignore[arg-type]
+    assert clips[0] in asked
