@@ -32,6 +32,8 @@ from pipelines.perceptual_asset import say_what_is_off
 from pipelines.runs import Run, stage_run
 from pipelines.schedule import AS_LONG_AS_IT_TAKES_S
 
+SELF = "new sequence"
+"""What the paper calls self-reenactment."""
 TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS"}
 
 
@@ -111,7 +113,7 @@ def one_row(
 
 
 def show_table(rows: Sequence[Row], kinds: Mapping[str, str], console: Console) -> None:
-    """A row for each ablation in the paper's order, then the peers; columns for each kind of held-out frames.
+    """A table for each kind of held-out frames: a row for each ablation in the paper's order, then the peers.
 
     Means are over the subjects and frames that all rows have; who is left out is said.
     """
@@ -121,14 +123,13 @@ def show_table(rows: Sequence[Row], kinds: Mapping[str, str], console: Console) 
         console.print("There are no means: no subject and frame is in all rows.")
     there = [kind for kind in dict.fromkeys(kinds.values()) if any(kind in own for own in means)]
     figures = [name for name in FIGURES if all(name in own[kind] for own in means for kind in there)]
-    table = Table("", *(f"{TITLES[name]}, {kind}" for kind in there for name in figures), "paper's PSNR")
-    for row, own in zip(shown, means, strict=True):
-        paper = PRESETS[row.name].papers_psnr
-        values = (
-            f"{own[kind][name]:.2f}" if name == "psnr" else f"{own[kind][name]:.4f}" for kind in there for name in figures
-        )
-        table.add_row(row.label, *values, f"{paper:.2f}" if paper else "-")
-    console.print(table)
+    for kind in there:
+        table = Table(kind, *(TITLES[name] for name in figures), "paper's PSNR" if kind == SELF else "")
+        for row, own in zip(shown, means, strict=True):
+            paper = PRESETS[row.name].papers_psnr if kind == SELF else None
+            values = (f"{own[kind][name]:.2f}" if name == "psnr" else f"{own[kind][name]:.4f}" for name in figures)
+            table.add_row(row.label, *values, f"{paper:.2f}" if paper else "")
+        console.print(table)
     for row in rows:
         for subject, reason in row.lost.items():
             told = f"{row.label} has no avatar of {subject}, who is in no mean: {reason}."

@@ -314,7 +314,7 @@ def ablate_npga(
     steps: Annotated[int, typer.Option(min=0, help="training steps of each NPGA avatar; 0: as in params.yaml")] = 0,
     retry: Annotated[str, typer.Option(help="a reason of failures, as their table names it: these are tried anew")] = "",
 ) -> None:
-    """Train NPGA's ablations and its peers on the same frames, and print the table with links to MLflow."""
+    """Train NPGA's ablations and its peers, judge them on the same frames, and print the table with links to MLflow."""
     from headwater.ablate_npga import ablate_npga as run_table
 
     with ablating():
