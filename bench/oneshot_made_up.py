@@ -11,29 +11,20 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import yaml
-
 from bench.oneshot_real import run_oneshot_stages
 from bench.real_clips import laptop_profile
-from bench.workspace import Workspace, make_workspace
+from bench.workspace import MADE_UP, kept_workspace, named_changes
 
 TRAINED, UNSEEN = 24, 6
 
 
 def main() -> None:
-    folder, steps = Path(sys.argv[1]).absolute(), int(sys.argv[2])
     names = [f"person{seed:02d}" for seed in range(1, TRAINED + UNSEEN + 1)]
-    changes = {**laptop_profile(), "source": {"kind": "procedural", "path": "people.yaml", "watch": "people.yaml"}}
-    changes |= {"train_oneshot.steps": steps, "train_oneshot.test_subjects.names": names[TRAINED:]}
-    changes |= {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in sys.argv[3:])}
-    if folder.exists():
-        workspace = Workspace(folder)
-        workspace.set_params(changes)
-    else:
-        workspace = make_workspace(folder, changes)
-        people = [{"name": name, "seed": seed, "seconds": 4, "fps": 15, "size": 320} for seed, name in enumerate(names, 1)]
-        (folder / "people.yaml").write_text(yaml.safe_dump({"people": people}))
-    run_oneshot_stages(workspace)
+    changes = {**laptop_profile(), **MADE_UP}
+    changes |= {"train_oneshot.steps": int(sys.argv[2]), "train_oneshot.test_subjects.names": names[TRAINED:]}
+    changes |= named_changes(sys.argv[3:])
+    people = [{"name": name, "seed": seed, "seconds": 4, "fps": 15, "size": 320} for seed, name in enumerate(names, 1)]
+    run_oneshot_stages(kept_workspace(Path(sys.argv[1]).absolute(), changes, lambda made: made.cast(people)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,10 @@ class Workspace:
         for path in paths:
             shutil.copy(path, self.videos / path.name)
 
+    def cast(self, people: list[dict[str, Any]]) -> None:
+        """Writes a recipe of made-up people."""
+        (self.folder / "people.yaml").write_text(yaml.safe_dump({"people": people}))
+
     def set_params(self, changes: Mapping[str, Any]) -> None:
         """Sets dotted keys of params.yaml, e.g. {"train_headgas.steps": 100}."""
         path = self.folder / "params.yaml"
@@ -71,6 +75,14 @@ class Workspace:
         start = time.perf_counter()
         status = self.command(*words).wait()
         return Finished(status, (self.folder / "command.log").read_text(), time.perf_counter() - start)
+
+    def run_stages(self, *stages: str) -> None:
+        """Runs stages one by one, whether or not those before them changed, and prints their minutes; exits where one fails."""
+        for stage in stages:
+            run = self.run("dvc", "repro", "--single-item", stage)
+            if run.status:
+                sys.exit(run.output)
+            print(f"{stage}: {run.seconds / 60:.1f} minutes", flush=True)
 
     def repro(self, *targets: str) -> Finished:
         return self.run("dvc", "repro", *targets)
@@ -110,6 +122,26 @@ def make_workspace(folder: Path, changes: Mapping[str, Any] | None = None) -> Wo
     for key in ("core.analytics", "core.check_update"):
         subprocess.run([BIN / "dvc", "config", "-q", key, "false"], cwd=folder, check=True, capture_output=True)
     return workspace
+
+
+def kept_workspace(folder: Path, changes: Mapping[str, Any], fill: Callable[[Workspace], object]) -> Workspace:
+    """The project in folder, with params.yaml changed as given; made, and filled with what it reads, where there is none."""
+    if folder.exists():
+        workspace = Workspace(folder)
+        workspace.set_params(changes)
+    else:
+        workspace = make_workspace(folder, changes)
+        fill(workspace)
+    return workspace
+
+
+MADE_UP = {"source": {"kind": "procedural", "path": "people.yaml", "watch": "people.yaml"}}
+"""What a project of made-up people changes; :meth:`Workspace.cast` writes the recipe."""
+
+
+def named_changes(words: Iterable[str]) -> dict[str, Any]:
+    """PARAMETER=VALUE of a command line."""
+    return {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in words)}
 
 
 def real_clips() -> list[Path]:

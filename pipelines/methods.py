@@ -13,7 +13,6 @@ from pipelines.subject import NPHM_TRACKS_FOLDER, TRACKS_FOLDER
 class Method:
     """A method and its folders, which lie in the project's."""
 
-    title: str
     judged_by: str
     """The stage."""
     tracks: Path
@@ -42,10 +41,10 @@ class Method:
 
 
 HEADGAS = Method(
-    "HeadGaS", "evaluate", TRACKS_FOLDER, Path("models/headgas"), Path("data/evaluation"), Path("metrics/evaluate.json"),
+    "evaluate", TRACKS_FOLDER, Path("models/headgas"), Path("data/evaluation"), Path("metrics/evaluate.json"),
     Path("plots/evaluate_psnr.csv"), "train_headgas",
 )  # fmt: skip
 NPGA = Method(
-    "NPGA", "evaluate_npga", NPHM_TRACKS_FOLDER, Path("models/npga"), Path("data/evaluation_npga"),
+    "evaluate_npga", NPHM_TRACKS_FOLDER, Path("models/npga"), Path("data/evaluation_npga"),
     Path("metrics/evaluate_npga.json"), Path("plots/evaluate_npga_psnr.csv"), "train_npga",
 )  # fmt: skip

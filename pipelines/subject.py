@@ -156,7 +156,7 @@ def load_shots(data: Tables, clips: list[tuple[str, NDArray[np.int64]]], size: i
             names.append(clip_id)
         Ks.append(tracks.K[rows])
         viewmats.append(tracks.viewmat[rows])
-        of_neck.append(clip_tracks(necks, clip_id).viewmat[rows])
+        of_neck.append((tracks if necks is data.tracks else clip_tracks(necks, clip_id)).viewmat[rows])
         conditions.append(tracks.conditions[rows])
         frames.append(tracks.frames[rows])
     camera = Camera(torch.from_numpy(np.concatenate(Ks)), torch.from_numpy(np.concatenate(viewmats)), stored, stored)

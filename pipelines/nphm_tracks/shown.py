@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -79,7 +80,7 @@ def neural_segment(data: Tables, clip_id: str) -> TrackedSegment:
     model = read_nphm(prior).model.eval()
     if sha256_file(prior / TENSORS) != identity["head_hash"]:
         raise ModelError(f"{prior}: is not the prior that {clip_id} was tracked with; `dvc repro track_nphm` tracks it anew")
-    rows = neural.tracks.filter(neural.tracks["clip_id"].to_numpy(zero_copy_only=False) == clip_id).sort_by("frame")
+    rows = neural.tracks.filter(pc.equal(neural.tracks["clip_id"], clip_id)).sort_by("frame")
     geometry = torch.tensor(identity["identity"])[None]
     codes = Codes(geometry, torch.zeros_like(geometry), torch.tensor(rows["expression"].to_pylist()))
     viewmat = np.array(rows["viewmat"].to_pylist(), np.float64).reshape(-1, 4, 4)

@@ -18,11 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avatar_models.heads.nphm.losses import Scans
 from avatar_models.heads.nphm.model import UNITS
 from avatar_models.ply import read_mesh
 from pipelines.heads import HeadError
-from pipelines.prior.scans import drawn, on_triangles, reach, within
+from pipelines.prior.scans import on_triangles, reach, within
 
 REGISTRATION, NEUTRALS = "registration.ply", "neutrals_closed.json"
 KEPT = 256
@@ -114,9 +113,7 @@ class MeshScans:
         ends = np.cumsum([len(person.files) for person in people])
         self.codes = [range(end - len(person.files), end) for person, end in zip(people, ends.tolist(), strict=True)]
         self.anchors = torch.stack([self.vertices(person, 0)[anchors] for person in range(len(people))])
-        corners = topology.template[topology.faces].double()
-        area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1).numpy() / 2
-        self.reached = reach(area, topology.front[topology.faces].all(1).numpy())
+        self.reached = reach(topology.template, topology.faces, topology.front)
 
     def __len__(self) -> int:
         return len(self.people)
@@ -139,9 +136,6 @@ class MeshScans:
         if len(vertices) != len(self.topology.template):
             raise HeadError(f"{path}: has {len(vertices)} vertices, the others have {len(self.topology.template)}")
         return torch.from_numpy(vertices)
-
-    def draw(self, person: int, expression: int, points: int, around: int, random: np.random.Generator) -> Scans:
-        return drawn(self, person, expression, points, around, random)
 
     def on_surface(
         self, person: int, expression: int, points: int, random: np.random.Generator

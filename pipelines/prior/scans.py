@@ -91,14 +91,13 @@ class RegisteredScans(Protocol):
         """Which of a person's expressions an unseen person is judged by, beside the neutral one."""
         ...
 
-    def draw(self, person: int, expression: int, points: int, around: int, random: np.random.Generator) -> Scans:
-        """Points of one scan; expressions are counted for each person, and 0 is neutral."""
-        ...
-
     def on_surface(
         self, person: int, expression: int, points: int, random: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Points on a posed surface, their normals, and the same points on the neutral face: (N, 3) each."""
+        """Points on a posed surface, their normals, and the same points on the neutral face: (N, 3) each.
+
+        Expressions are counted for each person, and 0 is neutral.
+        """
         ...
 
 
@@ -111,9 +110,7 @@ class LinearScans:
         self.people = [model.rig.of(identity) for identity in identities]
         self.faces = model.faces[model.skin[model.faces].all(1)]
         self.anchors = torch.stack([person.template[anchors] for person in self.people])  # (P, A, 3) at rest
-        corners = model.rig.template[self.faces].double()
-        area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1).numpy() / 2
-        self.reached = reach(area, model.face[self.faces].all(1).numpy())
+        self.reached = reach(model.rig.template, self.faces, model.face)
 
     def __len__(self) -> int:
         return len(self.people)
@@ -130,10 +127,6 @@ class LinearScans:
         """One of the last, the random mixtures, for each."""
         return len(self.expressions) - len(self) + person
 
-    def draw(self, person: int, expression: int, points: int, around: int, random: np.random.Generator) -> Scans:
-        """Points of one scan."""
-        return drawn(self, person, expression, points, around, random)
-
     def on_surface(
         self, person: int, expression: int, points: int, random: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -144,9 +137,14 @@ class LinearScans:
         return within(posed, rest, barycentric)
 
 
-def reach(area: NDArray[np.float64], front: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Up to which share of the points each triangle (F,) is reached: by area, FRONT_SHARE of them on the front."""
-    of_front = area * front
+def reach(template: Tensor, faces: Tensor, front: Tensor) -> NDArray[np.float64]:
+    """Up to which share of the points each triangle (F,) is reached: by area, FRONT_SHARE of them on the front.
+
+    Vertices (V, 3), triangles (F, 3), and which vertices are on the front (V,).
+    """
+    corners = template[faces].double()
+    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1).numpy() / 2
+    of_front = area * front[faces].all(1).numpy()
     return np.cumsum(FRONT_SHARE * of_front / of_front.sum() + (1 - FRONT_SHARE) * area / area.sum())
 
 
@@ -165,7 +163,7 @@ def within(posed: Tensor, rest: Tensor, barycentric: Tensor) -> tuple[Tensor, Te
     return surface, normals, at_rest
 
 
-def drawn(scans: RegisteredScans, person: int, expression: int, points: int, around: int, random: np.random.Generator) -> Scans:
+def draw(scans: RegisteredScans, person: int, expression: int, points: int, around: int, random: np.random.Generator) -> Scans:
     """Points of one scan."""
     surface, normals, rest = scans.on_surface(person, expression, points, random)
     neutral = torch.tensor([expression == 0])

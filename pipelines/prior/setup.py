@@ -20,7 +20,7 @@ from pipelines.heads import HeadError, read_model
 from pipelines.params import TrainNphm
 from pipelines.prior.evaluation import QUICK, fit_errors
 from pipelines.prior.meshes import MeshScans, read_people, topology_of
-from pipelines.prior.scans import LinearModel, LinearScans, RegisteredScans, expressions_of, joined
+from pipelines.prior.scans import LinearModel, LinearScans, RegisteredScans, draw, expressions_of, joined
 from pipelines.prior.training import Batch, Prior, PriorTraining
 
 NEUTRAL = 0
@@ -57,7 +57,7 @@ class PriorRun:
             expression = int(random.integers(len(codes)))
             if random.random() < NEUTRAL_SHARE:
                 expression = NEUTRAL
-            scan = self.scans.draw(person, expression, options.points, options.around, random)
+            scan = draw(self.scans, person, expression, options.points, options.around, random)
             read.append((person, codes[expression], scan))
         people, expressions, scans = zip(*read, strict=True)
         return Batch(joined(scans), torch.tensor(people), torch.tensor(expressions))

@@ -9,6 +9,7 @@ F frames, N points, L marks, E values of an expression's code, D of an identity'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,37 +60,38 @@ class Linearised:
 
 def linearised(model: Nphm, geometry: Tensor, states: States, observed: Observed) -> Linearised:
     """Of one identity (1, D)."""
-    points, marks = states.poses.to_head(observed.points), states.poses.to_head(observed.marks)
-    return Linearised(
-        *linearised_points(model, geometry, states.expression, points),
-        *linearised_marks(model, geometry, states.expression, marks, observed.at_rest),
+    geometry = geometry.detach()
+    compressed = model.deformation.compressed(geometry, model.canonical.anchors(geometry)).detach()
+    points, marks = (
+        _brought_to_rest(model, compressed, states.expression, states.poses.to_head(some))
+        for some in (observed.points, observed.marks)
     )
+    return Linearised(*_distances(model, geometry, observed.points.shape[:2], *points), *_offsets(observed, *marks))
 
 
-def linearised_points(model: Nphm, geometry: Tensor, expression: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances (F, N) of points (F, N, 3) in the heads' frames, and their Jacobian: expressions (F, E)."""
-    frames, count = points.shape[:2]
-    x, z, places = _brought_to_rest(model, geometry, expression, points)
-    sdf, gradient = model.canonical.sdf_and_gradient(places.transpose(0, 1), geometry.detach())
-    rows = _rows(x, z, places, gradient.transpose(0, 1) / UNITS)
-    return sdf.view(frames, count) / UNITS, rows.view(frames, count, -1)
-
-
-def linearised_marks(
-    model: Nphm, geometry: Tensor, expression: Tensor, marks: Tensor, at_rest: Tensor
+def _distances(
+    model: Nphm, geometry: Tensor, shape: Sequence[int], x: Tensor, z: Tensor, places: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Offsets (F, 3 L) of marks (F, L, 3) in the heads' frames from their places (L, 3) at rest, and their Jacobian."""
-    frames, count = marks.shape[:2]
-    x, z, places = _brought_to_rest(model, geometry, expression, marks)
-    along = torch.eye(places.shape[2]).to(marks)[:3] / UNITS
+    """Of points brought to rest: distances (F, N), the shape, and their Jacobian."""
+    sdf, gradient = model.canonical.sdf_and_gradient(places.transpose(0, 1), geometry)
+    rows = _rows(x, z, places, gradient.transpose(0, 1) / UNITS)
+    return sdf.view(*shape) / UNITS, rows.view(*shape, -1)
+
+
+def _offsets(observed: Observed, x: Tensor, z: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Of marks brought to rest: offsets (F, 3 L) from where they are there, and their Jacobian."""
+    frames, count = observed.marks.shape[:2]
+    along = torch.eye(places.shape[2]).to(places)[:3] / UNITS
     rows = torch.stack([_rows(x, z, places, axis.expand_as(places)) for axis in along], 1)
-    offsets = places.detach()[:, 0, :3].reshape(frames, count, 3) / UNITS - at_rest
+    offsets = places.detach()[:, 0, :3].reshape(frames, count, 3) / UNITS - observed.at_rest
     return offsets.flatten(1), rows.reshape(frames, 3 * count, rows.shape[2])
 
 
-def _brought_to_rest(model: Nphm, geometry: Tensor, expression: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Points (F N, 3), an expression for each, and where they are at rest (F N, 1, 3 + H), in the fields' units."""
-    compressed = model.deformation.compressed(geometry.detach(), model.canonical.anchors(geometry.detach())).detach()
+def _brought_to_rest(model: Nphm, compressed: Tensor, expression: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Points (F N, 3), an expression for each, and where they are at rest (F N, 1, 3 + H), in the fields' units.
+
+    Of points (F, N, 3) in the heads' frames, expressions (F, E), and what the deformation learns of the identity.
+    """
     with torch.enable_grad():
         x = points.detach().reshape(-1, 3).requires_grad_()
         z = expression.detach().repeat_interleave(points.shape[1], 0).requires_grad_()

@@ -89,7 +89,7 @@ def follow_marks(
     A surface's points say nothing of what moves along it. Where the marks lie at rest nobody knows either: it is the median of
     all frames, found in turns with the frames' expressions and poses.
     """
-    geometry, states, misfit = found.codes.geometry, States(found.codes.expression, found.poses), found.misfit
+    geometry, states = found.codes.geometry, States(found.codes.expression, found.poses)
     every = torch.arange(len(clouds))
     points = _drawn(clouds, every, options.frames, seed)
     for steps in options.mark_steps:

@@ -14,6 +14,7 @@ from avatar_models.heads.procedural import procedural_head
 from pipelines.heads import HeadError
 from pipelines.params import TrainNphm
 from pipelines.prior.meshes import MeshScans, read_people, topology_of
+from pipelines.prior.scans import draw
 from pipelines.prior.setup import Recipe
 
 PEOPLE, EXPRESSIONS = 4, 3
@@ -60,13 +61,13 @@ def test_points_lie_on_the_meshes_in_metres(folder: Path) -> None:
     people = read_people(folder)
     scans = MeshScans(topology_of(people), people, torch.tensor([5, 80, 200]))
     assert (len(scans), scans.num_codes, list(scans.codes_of(1)), scans.kept_for_judging(0)) == (3, 9, [3, 4, 5], 2)
-    scan = scans.draw(1, 2, 50, 7, np.random.default_rng(0))
+    scan = draw(scans, 1, 2, 50, 7, np.random.default_rng(0))
     posed, rest = scans.vertices(1, 2), scans.vertices(1, 0)
     assert scan.surface.shape == (1, 50, 3) and 0.05 < float(posed.norm(dim=1).max()) < 0.5
     moved = (scan.surface - scan.rest).norm(dim=2).max()
     assert 0 < float(moved) <= float((posed - rest).norm(dim=1).max()) + 1e-6
     torch.testing.assert_close(scan.anchors[0], rest[torch.tensor([5, 80, 200])])
-    assert not scan.neutral.any() and bool(scans.draw(1, 0, 5, 5, np.random.default_rng(0)).neutral.all())
+    assert not scan.neutral.any() and bool(draw(scans, 1, 0, 5, 5, np.random.default_rng(0)).neutral.all())
 
 
 def test_a_prior_is_prepared_of_the_first_people_and_judged_by_the_last(folder: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from avatar_models.heads.skinning import pose
-from pipelines.prior.scans import AROUND_M, LinearModel, LinearScans, expressions_of, in_ball, joined
+from pipelines.prior.scans import AROUND_M, LinearModel, LinearScans, draw, expressions_of, in_ball, joined
 from pipelines.prior.setup import linear_model
 
 
@@ -60,7 +60,7 @@ def test_most_points_are_on_the_front_of_the_face(scans: LinearScans, model: Lin
 
 def test_a_batch_joins_scans_and_knows_who_is_neutral(scans: LinearScans) -> None:
     random = np.random.default_rng(5)
-    batch = joined([scans.draw(person, expression, 10, 4, random) for person, expression in ((0, 0), (2, 3))])
+    batch = joined([draw(scans, person, expression, 10, 4, random) for person, expression in ((0, 0), (2, 3))])
     assert batch.surface.shape == (2, 10, 3) and batch.around.shape == (2, 4, 3) and batch.neutral.tolist() == [True, False]
     torch.testing.assert_close(batch.anchors[1], scans.people[2].template[torch.tensor([5, 80, 200])])
 
