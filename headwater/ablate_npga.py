@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -51,12 +52,15 @@ class Row:
         return PRESETS[self.name].label
 
 
-def ablate_npga(subjects: Sequence[str], steps: int, console: Console, retry: Collection[str] | None = None) -> list[Row]:
-    """Trains and judges each row's avatars over Ray; what the cache holds is not done again, but for failures of the reasons
-    that `retry` names. `steps` are NPGA's; the peers have their own.
+def ablate_npga(
+    subjects: Sequence[str], steps: int, console: Console, retry: Collection[str] | None = None, wanted: Sequence[str] = ()
+) -> list[Row]:
+    """Trains and judges each wanted row's avatars over Ray, all rows' where none is named; what the cache holds is not done again,
+    but for failures of the reasons that `retry` names. `steps` are NPGA's; the peers have their own.
 
     Raises AblationError, and all that a stage may raise.
     """
+    presets = wanted_rows(wanted)
     params = load_params()
     if steps:
         params = Params.model_validate(params.model_dump() | {"train_npga": params.train_npga.model_dump() | {"steps": steps}})
@@ -69,7 +73,7 @@ def ablate_npga(subjects: Sequence[str], steps: int, console: Console, retry: Co
         )
     names = [item.id for item in chosen(subjects, tracked)]
     try:
-        kinds, of_rows = kinds_here(params.catalog), {name: with_preset(params, name) for name in PRESETS}
+        kinds, of_rows = kinds_here(params.catalog), {name: with_preset(params, name) for name in presets}
     except (StaleTables, ValidationError) as error:
         raise AblationError(str(error)) from None
     say_what_is_off(params.train_headgas)
@@ -77,8 +81,8 @@ def ablate_npga(subjects: Sequence[str], steps: int, console: Console, retry: Co
     say_csim_is_off(params.evaluate)
     rows = []
     with stage_run("ablate_npga", params, "ablate") as run, ray_cluster():
-        for number, name in enumerate(PRESETS, 1):
-            console.print(f"row {number} of {len(PRESETS)}: {PRESETS[name].label}", highlight=False)
+        for number, name in enumerate(presets, 1):
+            console.print(f"row {number} of {len(presets)}: {PRESETS[name].label}", highlight=False)
             rows.append(one_row(name, of_rows[name], items_of(name, names), kinds, run, retry))
     if not any(row.frames for row in rows):
         raise AblationError(
@@ -87,6 +91,15 @@ def ablate_npga(subjects: Sequence[str], steps: int, console: Console, retry: Co
         )
     show_table(rows, kinds, console)
     return rows
+
+
+def wanted_rows(names: Sequence[str]) -> list[str]:
+    """The named rows in the table's order; all where none is named. Raises AblationError for a name that is no row's."""
+    for name in names:
+        if name not in PRESETS:
+            near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.0)[0]
+            raise AblationError(f"no row is called {name!r}. Did you mean {near}? All: {', '.join(PRESETS)}")
+    return [name for name in PRESETS if name in names] or list(PRESETS)
 
 
 def one_row(

@@ -312,13 +312,14 @@ def ablate_npga(
         list[str] | None, typer.Argument(help="subjects to train on; all with a neural head where none is named")
     ] = None,
     steps: Annotated[int, typer.Option(min=0, help="training steps of each NPGA avatar; 0: as in params.yaml")] = 0,
+    row: Annotated[list[str] | None, typer.Option(help="only this row, and others so named; all where none is")] = None,
     retry: Annotated[str, typer.Option(help="a reason of failures, as their table names it: these are tried anew")] = "",
 ) -> None:
     """Train NPGA's ablations and its peers, judge them on the same frames, and print the table with links to MLflow."""
     from headwater.ablate_npga import ablate_npga as run_table
 
     with ablating():
-        run_table(subjects or [], steps, console, [retry] if retry else None)
+        run_table(subjects or [], steps, console, [retry] if retry else None, row or [])
 
 
 @app.command()
