@@ -55,8 +55,8 @@ class Row:
 def ablate_npga(
     subjects: Sequence[str], steps: int, console: Console, retry: Collection[str] | None = None, wanted: Sequence[str] = ()
 ) -> list[Row]:
-    """Trains and judges each wanted row's avatars over Ray, all rows' where none is named; what the cache holds is not done again,
-    but for failures of the reasons that `retry` names. `steps` are NPGA's; the peers have their own.
+    """Trains and judges the avatars of the wanted rows over Ray, of all where none is named; what the cache holds is not done
+    again, but for failures of the reasons that `retry` names. `steps` are NPGA's; the peers have their own.
 
     Raises AblationError, and all that a stage may raise.
     """
