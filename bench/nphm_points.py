@@ -31,7 +31,7 @@ from torch import Tensor
 from avatar_models.heads.nphm import Nphm, surface
 from avatar_models.heads.nphm.clouds import Clouds
 from avatar_models.heads.nphm.fit import distances
-from avatar_models.heads.nphm.linearised import Observed, linearised
+from avatar_models.heads.nphm.linearised import FrameOptions, Observed, linearised
 from avatar_models.heads.nphm.model import Codes
 from avatar_models.heads.nphm.poses import Poses
 from avatar_models.heads.nphm.shared_identity import States, find_identity
@@ -215,7 +215,7 @@ def main() -> None:
 def warm_up(model: Nphm) -> None:
     """Once, so that no kernel is compiled while the clock runs."""
     states = States(model.zero_codes(2).expression, Poses.still(2))
-    linearised(model, model.zero_codes(1).geometry, states, Observed.of_points(torch.zeros(2, 64, 3)))
+    linearised(model, model.zero_codes(1).geometry, states, Observed.of_points(torch.zeros(2, 64, 3)), FrameOptions())
 
 
 def errors_of(result: Result) -> tuple[float, float, float, float, float]:

@@ -333,6 +333,8 @@ class TrackNphm(Block):
     """Frames of each subject, of all clips together, that its identity comes of."""
     smoothness: Annotated[float, Field(ge=0.0)] = 0.0
     """Square metres that the squared step of an expression's code from frame to frame costs."""
+    photometric: bool = False
+    """Whether the heads of clips that one camera saw are refined with the pictures themselves: docs/nphm.md."""
     max_misfit: PositiveFloat = 0.002
     """Root of the mean squared distance of a frame's cloud, metres, up to which it is read by training. Distances count up to
     4 mm there, so that no misfit is larger. Of a segment preprocess.gates.min_frames are wanted."""

@@ -42,6 +42,12 @@ def assemble(result: FanOutResult, min_frames: int) -> dict[str, float]:
         "mean_reprojection": mean["reprojection"],
         "mean_fit_reprojection": mean["fit_reprojection"],
     }
+    left = [both for name in result.entries for both in result.last(name).summary["unexplained"].values()]
+    if left:
+        figures |= {
+            f"mean_unexplained_{when}": round(sum(both[place] for both in left) / len(left), 4)
+            for place, when in enumerate(("before", "after"))
+        }
     write_bytes_atomic(METRICS, (json.dumps(figures, indent=1) + "\n").encode())
     return figures
 

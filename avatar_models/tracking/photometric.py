@@ -19,9 +19,11 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from avatar_models.heads.interface import Head
+from avatar_models.light import harmonics
 from avatar_models.tracking.arrow import step
 from avatar_models.tracking.landmark_head import points_of
 from avatar_models.tracking.problem import ROBUST_SCALE, Problem
@@ -228,9 +230,7 @@ def _robust(residual: NDArray[np.floating], sigma: float) -> NDArray[np.float32]
 
 
 def _harmonics(n: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Real spherical harmonics to degree 2 without their constants, of unit vectors (..., 3): (..., 9)."""
-    x, y, z = np.moveaxis(n, -1, 0)
-    return np.stack([np.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], -1)
+    return np.asarray(harmonics(torch.from_numpy(n)).numpy())
 
 
 def _shade(harmonics: NDArray[np.float32], light: Array) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ gives its cameras.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from avatar_models.heads.embedding import LandmarkEmbedding
 from avatar_models.heads.nphm import Codes
 from avatar_models.heads.nphm.carried import carried, places_at_rest
 from avatar_models.heads.nphm.clouds import Clouds
+from avatar_models.heads.nphm.pictures import PictureOptions, follow_pictures
 from avatar_models.heads.nphm.poses import Poses
+from avatar_models.heads.nphm.shared_identity import States
 from avatar_models.heads.nphm.storage import read_nphm
 from avatar_models.heads.nphm.tracking import Tracked, TrackingOptions, follow_marks, track
 from avatar_models.model_folder import TENSORS
@@ -37,16 +39,21 @@ from pipelines.fanout import Item, ItemRejected
 from pipelines.keys import digest
 from pipelines.nphm_tracks.files import CloudFiles
 from pipelines.nphm_tracks.performances import Performance, performances_of
+from pipelines.nphm_tracks.pixels import pixels_of
 from pipelines.nphm_tracks.surfaces import SomeClouds, clouds_of, landmarks_of
 from pipelines.nphm_tracks.views import clouds_of_views
 from pipelines.subject import NPHM, ClipTracks, find_segment, read_tables
 from pipelines.tracked import clip_landmarks
 
-VERSION = 2
-MARKS = 160
-"""Of the detector's points on the linear head, that the neural one follows; irises turn, and it has no gaze."""
+VERSION = 3
+FOLLOWED = np.linspace(0, IRISES[0] - 1, 160).round().astype(int)
+"""The detector's points on the linear head that the neural one follows; irises turn, and it has no gaze."""
 LEAST_POINTS = 200
 """A step with fewer has no cloud: it gets the state of the nearest one that has, and is not read by training."""
+
+
+Unexplained = dict[str, list[float]]
+"""Of clips whose pictures were followed, the share of the colours' variance that is not explained, before and after."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +85,12 @@ class NphmTracker:
         self.prior_hash = sha256_file(self.prior / TENSORS)
         self.data = read_tables(root)
         self.head = self.data.head()
-        self.clouds = params["clouds"]
+        self.clouds, self.photometric = params["clouds"], params["photometric"]
         self.files = CloudFiles(Path(cloud_files), self.data, root) if self.clouds == "files" else None
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         performances = performances_of(self.data, item.id)
-        solved = self.solved(performances, [self.clouds_of(item.id, n, one) for n, one in enumerate(performances)])
+        solved, pictures = self.solved(performances, [self.clouds_of(item.id, n, one) for n, one in enumerate(performances)])
         rows = {
             clip: self.write(clip, tracks, own.at(performance.steps[clip]), out)
             for performance, own in zip(performances, solved, strict=True)
@@ -97,6 +104,7 @@ class NphmTracker:
             "without_cloud": int((~known).sum()),
             "alone": [next(iter(one.clips)) for one in performances if self.clouds == "views" and len(one.clips) == 1],
             "misfit_mm": round(1e3 * float(misfit[known].mean()), 3),
+            "unexplained": pictures,
         }
 
     def clouds_of(self, subject: str, number: int, performance: Performance) -> SomeClouds:
@@ -108,7 +116,7 @@ class NphmTracker:
             return clouds_of_views(self.head, performance, self.data.frames, held_out)
         return clouds_of(self.head, performance, self.seed + number)
 
-    def solved(self, performances: list[Performance], clouds: list[SomeClouds]) -> list[Solved]:
+    def solved(self, performances: list[Performance], clouds: list[SomeClouds]) -> tuple[list[Solved], Unexplained]:
         """All performances with one identity. Raises ItemRejected where there is no cloud at all."""
         points = [one for some, _ in clouds for one in some]
         normals = [one for _, some in clouds for one in some or []] if all(some is not None for _, some in clouds) else None
@@ -123,13 +131,32 @@ class NphmTracker:
         model = self.stored.model
         landmarks = torch.cat([landmarks_of(self.head, one) for one in performances])
         by_points = track(model, known, Poses.still(len(known)), replace(self.options, smoothness=0.0), self.seed)
-        marks = landmarks[rows][:, np.linspace(0, IRISES[0] - 1, MARKS).round().astype(int)]
+        marks = landmarks[rows][:, FOLLOWED]
         found = filled(follow_marks(model, known, marks, by_points, self.options, self.seed), seen)
+        found, pictures = self.with_pictures(performances, found, landmarks)
         at_rest = places_at_rest(model, found.codes, found.poses, landmarks)
         places = carried(model, found.codes, found.poses, at_rest)
         whole = Solved(found.codes, found.poses, found.misfit, places, landmarks)
         ends = np.cumsum([len(one) for one in performances])
-        return [whole.at(np.arange(end - len(one), end)) for one, end in zip(performances, ends, strict=True)]
+        return [whole.at(np.arange(end - len(one), end)) for one, end in zip(performances, ends, strict=True)], pictures
+
+    def with_pictures(self, performances: list[Performance], found: Tracked, landmarks: Tensor) -> tuple[Tracked, Unexplained]:
+        """What was found, with what pictures say of those whom one camera saw."""
+        parts, left, start = [], {}, 0
+        for performance in performances:
+            some = slice(start, start + len(performance))
+            start = some.stop
+            own = Tracked(replace(found.codes, expression=found.codes.expression[some]), found.poses[some], found.misfit[some])
+            if self.photometric and len(performance.clips) == 1:
+                ((clip, tracks),) = performance.clips.items()
+                pixels = pixels_of(self.data.frames, clip, tracks, self.detected(clip)[..., :2], self.seed)
+                if pixels is not None:
+                    followed = follow_pictures(
+                        self.stored.model, pixels, landmarks[some][:, FOLLOWED], own, PictureOptions(), self.options, self.seed
+                    )
+                    own, left[clip] = followed.tracked, [round(share, 4) for share in followed.unexplained]
+            parts.append(own)
+        return joined_tracks(parts), left
 
     def write(self, clip: str, tracks: ClipTracks, solved: Solved, out: EntryWriter) -> dict[str, Any]:
         """Writes tracks-CLIP and identity-CLIP; returns the segment's row."""
@@ -172,10 +199,21 @@ class NphmTracker:
 
     def reprojection(self, clip: str, camera: Camera, landmarks: Tensor) -> NDArray[np.float64]:
         """Median distance (F,) of the head's landmarks to the detected ones, as preprocess measures it."""
-        detected = clip_landmarks(self.root, [clip]).sort_by("frame")
-        points = np.array(detected["points"].to_pylist(), np.float64).reshape(len(landmarks), -1, 3)
         shown = landmarks + shown_beside(self.head.embedding, camera.viewmat)
-        return reprojection_error(project(shown, camera).double().numpy(), points)
+        return reprojection_error(project(shown, camera).double().numpy(), self.detected(clip))
+
+    def detected(self, clip: str) -> NDArray[np.float64]:
+        """The detector's landmarks (F, 478, 3) in a clip's stored pictures."""
+        rows = clip_landmarks(self.root, [clip]).sort_by("frame")
+        return np.array(rows["points"].to_pylist(), np.float64).reshape(len(rows), -1, 3)
+
+
+def joined_tracks(parts: Sequence[Tracked]) -> Tracked:
+    """Of one identity, frames after frames."""
+    first = parts[0].codes
+    states = States.joined([States(part.codes.expression, part.poses) for part in parts])
+    codes = Codes(first.geometry, first.appearance, states.expression)
+    return Tracked(codes, states.poses, torch.cat([part.misfit for part in parts]))
 
 
 def filled(found: Tracked, seen: Tensor) -> Tracked:

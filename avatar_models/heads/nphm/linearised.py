@@ -17,9 +17,29 @@ from torch import Tensor
 
 from avatar_models.heads.nphm.model import UNITS, Nphm
 from avatar_models.heads.nphm.shared_identity import States
+from avatar_models.heads.nphm.terms import Term, Terms, mean_of
 
 POSE = 6
 """Values of a pose's step: a turn and a move."""
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """Raises ValueError for options that solve nothing."""
+
+    points: int = 500  # of each frame
+    clamp: float = 0.004  # a distance beyond it loses its pull, metres
+    widths: tuple[float, ...] = (3.125, 1.0, 1.0, 1.0)  # one for each step: so many clamps
+    expression: float = 2e-6  # square metres of mean squared distance that a code's squared length costs
+    marks: float = 1.0  # what a mark's squared offset costs beside a point's squared distance, means of both
+    damping: float = 1e-3  # to start with: the share that is added to the diagonal
+
+    def __post_init__(self) -> None:
+        if self.points < 1 or self.clamp <= 0 or not self.widths or min(self.widths) <= 0:
+            raise ValueError(
+                f"points = {self.points}, clamp = {self.clamp} and widths = {self.widths}: there has to be a point and a step, "
+                "and clamps are above zero"
+            )
 
 
 @dataclass(frozen=True)
@@ -39,55 +59,47 @@ class Observed:
         return cls(points, points.new_zeros(len(points), 0, 3), points.new_zeros(0, 3))
 
 
-@dataclass(frozen=True)
-class Linearised:
-    """Distances and marks' offsets, and what a step (F, E + 6) of expression and pose adds to them."""
-
-    sdf: Tensor  # (F, N)
-    jacobian: Tensor  # (F, N, E + 6)
-    offsets: Tensor  # (F, 3 L) of the marks, brought back to rest, from their places there
-    offsets_jacobian: Tensor  # (F, 3 L, E + 6)
-
-    def chosen(self, which: Tensor, other: Linearised) -> Linearised:
-        """These where `which` (F,) holds, and the other's elsewhere."""
-        return Linearised(
-            torch.where(which[:, None], self.sdf, other.sdf),
-            torch.where(which[:, None, None], self.jacobian, other.jacobian),
-            torch.where(which[:, None], self.offsets, other.offsets),
-            torch.where(which[:, None, None], self.offsets_jacobian, other.offsets_jacobian),
-        )
-
-
-def linearised(model: Nphm, geometry: Tensor, states: States, observed: Observed) -> Linearised:
-    """Of one identity (1, D)."""
+def linearised(model: Nphm, geometry: Tensor, states: States, observed: Observed, options: FrameOptions) -> Terms:
+    """The points' distances and the marks' offsets, of one identity (1, D)."""
     geometry = geometry.detach()
-    compressed = model.deformation.compressed(geometry, model.canonical.anchors(geometry)).detach()
+    compressed = compressed_of(model, geometry)
     points, marks = (
-        _brought_to_rest(model, compressed, states.expression, states.poses.to_head(some))
+        brought_to_rest(model, compressed, states.expression, states.poses.to_head(some))
         for some in (observed.points, observed.marks)
     )
-    return Linearised(*_distances(model, geometry, observed.points.shape[:2], *points), *_offsets(observed, *marks))
+    sdf, of_sdf = distances_of(model, geometry, observed.points.shape[:2], *points)
+    offsets, of_offsets = offsets_of(observed, *marks)
+    # A mark's offset is three numbers.
+    parts = (
+        Term(sdf, of_sdf, mean_of(sdf, 1.0), options.clamp), Term(offsets, of_offsets, mean_of(offsets, 3 * options.marks))
+    )  # fmt: skip
+    return Terms(parts, states.expression, options.expression)
 
 
-def _distances(
+def compressed_of(model: Nphm, geometry: Tensor) -> Tensor:
+    """What the deformation learns of identities (B, D): (B, compressed), without a gradient."""
+    return model.deformation.compressed(geometry, model.canonical.anchors(geometry)).detach()
+
+
+def distances_of(
     model: Nphm, geometry: Tensor, shape: Sequence[int], x: Tensor, z: Tensor, places: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Of points brought to rest: distances (F, N), the shape, and their Jacobian."""
     sdf, gradient = model.canonical.sdf_and_gradient(places.transpose(0, 1), geometry)
-    rows = _rows(x, z, places, gradient.transpose(0, 1) / UNITS)
+    rows = rows_of(x, z, places, gradient.transpose(0, 1) / UNITS)
     return sdf.view(*shape) / UNITS, rows.view(*shape, -1)
 
 
-def _offsets(observed: Observed, x: Tensor, z: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+def offsets_of(observed: Observed, x: Tensor, z: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     """Of marks brought to rest: offsets (F, 3 L) from where they are there, and their Jacobian."""
     frames, count = observed.marks.shape[:2]
     along = torch.eye(places.shape[2]).to(places)[:3] / UNITS
-    rows = torch.stack([_rows(x, z, places, axis.expand_as(places)) for axis in along], 1)
+    rows = torch.stack([rows_of(x, z, places, axis.expand_as(places)) for axis in along], 1)
     offsets = places.detach()[:, 0, :3].reshape(frames, count, 3) / UNITS - observed.at_rest
     return offsets.flatten(1), rows.reshape(frames, 3 * count, rows.shape[2])
 
 
-def _brought_to_rest(model: Nphm, compressed: Tensor, expression: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def brought_to_rest(model: Nphm, compressed: Tensor, expression: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Points (F N, 3), an expression for each, and where they are at rest (F N, 1, 3 + H), in the fields' units.
 
     Of points (F, N, 3) in the heads' frames, expressions (F, E), and what the deformation learns of the identity.
@@ -99,7 +111,7 @@ def _brought_to_rest(model: Nphm, compressed: Tensor, expression: Tensor, points
     return x, z, places
 
 
-def _rows(x: Tensor, z: Tensor, places: Tensor, gradient: Tensor) -> Tensor:
+def rows_of(x: Tensor, z: Tensor, places: Tensor, gradient: Tensor) -> Tensor:
     """What a step of expression and pose adds to each point's number, whose gradient by its place at rest is given."""
     g, of_expression = torch.autograd.grad(places, (x, z), gradient, retain_graph=True)
     turn = torch.linalg.cross(g, x.detach())

@@ -10,7 +10,9 @@ F frames, N points, E values of an expression's code, D of an identity's, S = E 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,29 +20,13 @@ from torch import Tensor
 from avatar_models.heads.nphm.carried import TOGETHER, places_at_rest
 from avatar_models.heads.nphm.chains import chain_solve
 from avatar_models.heads.nphm.clouds import Clouds
-from avatar_models.heads.nphm.linearised import Linearised, Observed, linearised
+from avatar_models.heads.nphm.linearised import POSE, FrameOptions, Observed, linearised
 from avatar_models.heads.nphm.model import Codes, Nphm
 from avatar_models.heads.nphm.poses import Poses
 from avatar_models.heads.nphm.shared_identity import IdentityOptions, States, find_identity
+from avatar_models.heads.nphm.terms import Terms, damped_step
 
 LEAST_DAMPING = 1e-6
-
-
-@dataclass(frozen=True)
-class FrameOptions:
-    """Raises ValueError for options that solve nothing."""
-
-    points: int = 500  # of each frame
-    clamps: tuple[float, ...] = (0.0125, 0.004, 0.004, 0.004)  # one for each step: a distance beyond it loses its pull, metres
-    expression: float = 2e-6  # square metres of mean squared distance that a code's squared length costs
-    marks: float = 1.0  # what a mark's squared offset costs beside a point's squared distance, means of both
-    damping: float = 1e-3  # to start with: the share that is added to the diagonal
-
-    def __post_init__(self) -> None:
-        if self.points < 1 or not self.clamps or min(self.clamps) <= 0:
-            raise ValueError(
-                f"points = {self.points} and clamps = {self.clamps}: both need at least one, and clamps above zero"
-            )
 
 
 @dataclass(frozen=True)
@@ -77,7 +63,8 @@ def track(model: Nphm, clouds: Clouds, start: Poses, options: TrackingOptions, s
     states, misfit = track_frames(model, geometry, clouds, keys, of_keys, options.frames, seed)
     if options.smoothness > 0:
         observed = Observed.of_points(_drawn(clouds, torch.arange(len(clouds)), options.frames, seed))
-        states, misfit = smoothed(model, geometry, observed, states, clouds.follows, options)
+        states, at = smoothed(seeing(model, geometry, observed, options.frames), states, clouds.follows, options)
+        misfit = misfit_of(at)
     return Tracked(Codes(geometry, torch.zeros_like(geometry), states.expression), states.poses, misfit)
 
 
@@ -95,13 +82,15 @@ def follow_marks(
     for steps in options.mark_steps:
         codes = Codes(geometry, found.codes.appearance, states.expression)
         observed = Observed(points, marks, places_at_rest(model, codes, states.poses, marks))
-        frame_options = replace(options.frames, clamps=options.frames.clamps[-1:] * steps)
+        frame_options = replace(options.frames, widths=(1.0,) * steps)
         solved = [
-            solve_frames(model, geometry, observed[frames], states[frames], frame_options) for frames in every.split(TOGETHER)
+            solve_frames(seeing(model, geometry, observed[frames], frame_options), states[frames], frame_options)
+            for frames in every.split(TOGETHER)
         ]
-        states, misfit = States.joined([own for own, _ in solved]), torch.cat([own for _, own in solved])
+        states, misfit = States.joined([own for own, _ in solved]), torch.cat([misfit_of(at) for _, at in solved])
     if options.smoothness > 0:
-        states, misfit = smoothed(model, geometry, observed, states, clouds.follows, options)
+        states, at = smoothed(seeing(model, geometry, observed, options.frames), states, clouds.follows, options)
+        misfit = misfit_of(at)
     return Tracked(Codes(geometry, found.codes.appearance, states.expression), states.poses, misfit)
 
 
@@ -124,94 +113,51 @@ def track_frames(
     for step in range(int(rank.max()) + 1):
         frames = (rank == step).nonzero()[:, 0]
         points = Observed.of_points(_drawn(clouds, frames, options, seed))
-        found, misfit[frames] = solve_frames(model, geometry, points, states[before[frames]], options)
+        found, at = solve_frames(seeing(model, geometry, points, options), states[before[frames]], options)
+        misfit[frames] = misfit_of(at)
         states = _replaced(states, frames, found)
     return states, misfit
 
 
-def solve_frames(
-    model: Nphm, geometry: Tensor, observed: Observed, start: States, options: FrameOptions
-) -> tuple[States, Tensor]:
-    """States of frames that do not know of each other, and their misfit (F,)."""
-    states, at = start, linearised(model, geometry, start, observed)
+See = Callable[[States], Terms]
+"""What is seen of frames whose states are given."""
+
+
+def seeing(model: Nphm, geometry: Tensor, observed: Observed, options: FrameOptions) -> See:
+    """Of an identity (1, D)."""
+    return partial(linearised, model, geometry, observed=observed, options=options)
+
+
+def misfit_of(at: Terms) -> Tensor:
+    """(F,) root of the mean squared distance of points, each counting as its clamp lets it."""
+    return at.parts[0].energy().sqrt()
+
+
+def solve_frames(see: See, start: States, options: FrameOptions) -> tuple[States, Terms]:
+    """States of frames that do not know of each other, and what is seen there."""
+    states, at = start, see(start)
     damping = start.expression.new_full((len(start.expression),), options.damping)
-    for clamp in options.clamps:
-        H, b = normal_equations(at, states.expression, clamp, options)
-        tried = states.stepped(damped_step(H, b, damping))
-        then = linearised(model, geometry, tried, observed)
-        before = energy(at, states.expression, clamp, options)
-        better = energy(then, tried.expression, clamp, options) < before
+    for width in options.widths:
+        tried = states.stepped(damped_step(*at.wider(width).normal_equations(), damping))
+        then = see(tried)
+        better = then.wider(width).energy() < at.wider(width).energy()
         states, at = _where(better, tried, states), then.chosen(better, at)
         damping = torch.where(better, damping / 5, damping * 10).clamp_min(LEAST_DAMPING)
-    return states, _misfit(at, options.clamps[-1])
+    return states, at
 
 
-def smoothed(
-    model: Nphm, geometry: Tensor, observed: Observed, states: States, follows: Tensor, options: TrackingOptions
-) -> tuple[States, Tensor]:
+def smoothed(see: See, states: States, follows: Tensor, options: TrackingOptions) -> tuple[States, Terms]:
     """All frames solved together, expressions pulled to each other's of frames that follow (F - 1,) the one before them:
     Gauss-Newton steps from states close by.
     """
-    clamp, weight = options.frames.clamps[-1], options.smoothness
     pull = torch.nn.functional.pad(
-        torch.full_like(states.expression[1:], weight) * follows.to(observed.points.device)[:, None], (0, 6)
+        torch.full_like(states.expression[1:], options.smoothness) * follows.to(states.expression.device)[:, None], (0, POSE)
     )
-    at = linearised(model, geometry, states, observed)
+    at = see(states)
     for _ in range(options.smoothing_steps):
-        H, b = normal_equations(at, states.expression, clamp, options.frames)
-        step = chain_solve(H, b, pull, states.expression)
-        states = states.stepped(step)
-        at = linearised(model, geometry, states, observed)
-    return states, _misfit(at, clamp)
-
-
-def influence(sdf: Tensor, clamp: float) -> Tensor:
-    """How much of its pull a distance keeps: Geman and McClure's weights, one at zero, a quarter at the clamp."""
-    return (1 + (sdf / clamp).square()).reciprocal().square()
-
-
-def energy(at: Linearised, expression: Tensor, clamp: float, options: FrameOptions) -> Tensor:
-    """What a frame's steps make small (F,), square metres:
-
-    mean r^2 / (1 + r^2 / clamp^2) + options.marks mean |offset|^2 + options.expression |z|^2
-    """
-    of_marks = _mark_weight(at, options) * at.offsets.square().sum(1)
-    return _robust(at.sdf, clamp) + of_marks + options.expression * expression.square().sum(1)
-
-
-def normal_equations(at: Linearised, expression: Tensor, clamp: float, options: FrameOptions) -> tuple[Tensor, Tensor]:
-    """Half the energy's reweighted curvature (F, S, S), and half its slope (F, S)."""
-    w = influence(at.sdf, clamp) / at.sdf.shape[1]
-    residuals, jacobian = torch.cat([at.sdf, at.offsets], 1), torch.cat([at.jacobian, at.offsets_jacobian], 1)
-    weighted = torch.cat([w, torch.full_like(at.offsets, _mark_weight(at, options))], 1)[..., None] * jacobian
-    H, b = weighted.mT @ jacobian, (weighted.mT @ residuals[..., None])[..., 0]
-    size = expression.shape[1]
-    H[:, range(size), range(size)] += options.expression
-    b[:, :size] += options.expression * expression
-    return H, b
-
-
-def _mark_weight(at: Linearised, options: FrameOptions) -> float:
-    """What one mark's squared offset costs."""
-    return options.marks / max(at.offsets.shape[1] // 3, 1)
-
-
-def damped_step(H: Tensor, b: Tensor, damping: Tensor) -> Tensor:
-    """Levenberg-Marquardt's step (F, S), damping (F,)."""
-    diagonal = H.diagonal(dim1=1, dim2=2)
-    least = 1e-9 * diagonal.amax(1, keepdim=True).clamp_min(1e-12)  # what no point sees stays where it is
-    damped = H + torch.diag_embed(damping[:, None] * diagonal + least)
-    factor, failed = torch.linalg.cholesky_ex(damped)
-    step = -torch.cholesky_solve(b[..., None], factor)[..., 0]
-    return torch.where((failed > 0)[:, None], torch.zeros_like(step), step)
-
-
-def _robust(sdf: Tensor, clamp: float) -> Tensor:
-    return (sdf.square() / (1 + (sdf / clamp).square())).mean(1)
-
-
-def _misfit(at: Linearised, clamp: float) -> Tensor:
-    return _robust(at.sdf, clamp).sqrt()
+        states = states.stepped(chain_solve(*at.normal_equations(), pull, states.expression))
+        at = see(states)
+    return states, at
 
 
 def _drawn(clouds: Clouds, frames: Tensor, options: FrameOptions, seed: int) -> Tensor:

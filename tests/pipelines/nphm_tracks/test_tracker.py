@@ -18,7 +18,7 @@ from pipelines.fanout import FanOutResult, ItemRejected
 from pipelines.nphm_tracks.assemble import with_verdict, write_tracks
 from pipelines.nphm_tracks.items import tracking_items, tracking_step, wanted_items
 from pipelines.params import Params, ParamsError, Source, TrackNphm
-from pipelines.subject import NPHM_PRIOR, NPHM_TRACKS_FOLDER, clip_tracks, read_tables
+from pipelines.subject import NPHM_PRIOR, NPHM_TRACKS_FOLDER, TRACKS_FOLDER, clip_tracks, read_tables
 from tests.avatar_models.heads.nphm.faceted import SIZES, faceted, on_surface
 from tests.in_process import do_all
 from tests.pipelines.nphm_tracks.project import CAMERAS, CLIPS, FIRST, IN_WORLD, SEQUENCE, STEPS, SUBJECT, K, make_project
@@ -184,3 +184,24 @@ def test_a_subject_that_is_wanted_has_to_be_there(project: Path, capsys: pytest.
         tracking_items(params(subjects=["x"]), project)
     assert tracking_step(params(subjects=[SUBJECT]), project).params == tracking_step(params(), project).params
     assert wanted_items([], [SUBJECT], {SUBJECT}) == [] and "has no clip that passed" in capsys.readouterr().out
+
+
+def test_pictures_of_one_camera_are_followed_and_said(tmp_path: Path) -> None:
+    root = make_project(tmp_path)
+    (root / NPHM_PRIOR).mkdir(parents=True)
+    codes = Codebooks(*(torch.zeros(1, size) for size in (SIZES.identity_code, SIZES.identity_code, SIZES.expression_code)))
+    for name, data in nphm_files(faceted(), codes, {"head": "procedural"}).items():
+        (root / NPHM_PRIOR / name).write_bytes(data)
+    file = root / TRACKS_FOLDER / "segments.parquet"
+    segments = tables.read_table(file, tables.SEGMENTS)
+    tables.write_table(segments.slice(0, 1), tables.SEGMENTS, file)  # what the other cameras saw did not pass
+    plain, followed = (
+        tracked(root, tmp_path / f"cache-{photometric}", params(photometric=photometric)).last(SUBJECT)
+        for photometric in (False, True)
+    )
+    assert plain.summary["unexplained"] == {}
+    ((clip, (before, after)),) = followed.summary["unexplained"].items()
+    assert clip == CLIPS[0] and 0 < after < before < 1.5
+    poses = [entry.read_table(f"tracks-{clip}")["viewmat"].to_pylist() for entry in (plain, followed)]
+    assert poses[0] != poses[1]
+    assert plain.summary["misfit_mm"] == followed.summary["misfit_mm"]

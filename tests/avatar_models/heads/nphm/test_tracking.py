@@ -15,17 +15,16 @@ from avatar_models.heads.nphm.chains import chain_solve
 from avatar_models.heads.nphm.clouds import Clouds
 from avatar_models.heads.nphm.fit import FitOptions
 from avatar_models.heads.nphm.inversion import posed
-from avatar_models.heads.nphm.linearised import Observed, linearised
+from avatar_models.heads.nphm.linearised import FrameOptions, Observed, linearised
 from avatar_models.heads.nphm.poses import Poses
 from avatar_models.heads.nphm.shared_identity import IdentityOptions, States
 from avatar_models.heads.nphm.tracking import (
-    FrameOptions,
     Tracked,
     TrackingOptions,
-    energy,
     follow_marks,
     key_frames,
-    normal_equations,
+    misfit_of,
+    seeing,
     smoothed,
     solve_frames,
     track,
@@ -35,7 +34,7 @@ from avatar_models.rotations import axis_angle_to_matrix
 from tests.avatar_models.heads.nphm.faceted import faceted, on_surface, stone_codes
 from tests.avatar_models.heads.nphm.tiny import TINY, codes, points, tiny
 
-FREE = FrameOptions(points=300, clamps=(0.02,) * 4 + (0.01,) * 14, expression=0.0)
+FREE = FrameOptions(points=300, clamp=0.01, widths=(2.0,) * 4 + (1.0,) * 14, expression=0.0)
 """Nothing pulls codes to zero: what made the points is the best there is."""
 
 
@@ -71,16 +70,16 @@ def test_rows_of_the_jacobian_are_autograds() -> None:
 
     still = torch.zeros(2, TINY.expression_code + 6, dtype=torch.float64)
     expected = torch.autograd.functional.jacobian(distances, still)  # (F, N, F, S)
-    found = linearised(model, geometry, states, Observed(world, world[:, :3], places))
-    torch.testing.assert_close(found.sdf, distances(still), rtol=1e-12, atol=1e-14)
+    of_points, of_marks = linearised(model, geometry, states, Observed(world, world[:, :3], places), FREE).parts
+    torch.testing.assert_close(of_points.residuals, distances(still), rtol=1e-12, atol=1e-14)
     for frame in range(2):
-        torch.testing.assert_close(found.jacobian[frame], expected[frame, :, frame], rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(of_points.jacobian[frame], expected[frame, :, frame], rtol=1e-9, atol=1e-11)
         assert not expected[frame, :, 1 - frame].any()
 
     expected = torch.autograd.functional.jacobian(offsets, still)
-    torch.testing.assert_close(found.offsets, offsets(still), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(of_marks.residuals, offsets(still), rtol=1e-12, atol=1e-14)
     for frame in range(2):
-        torch.testing.assert_close(found.offsets_jacobian[frame], expected[frame, :, frame], rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(of_marks.jacobian[frame], expected[frame, :, frame], rtol=1e-9, atol=1e-11)
 
 
 def test_the_normal_equations_slope_is_the_energys() -> None:
@@ -94,13 +93,17 @@ def test_the_normal_equations_slope_is_the_energys() -> None:
         same = geometry.expand(2, -1)
         own = Codes(same, same, there.expression)
         offsets = (model.at_rest(at[:, :4], own)[..., :3] - observed.at_rest).flatten(1)
-        return energy(replace(linear, sdf=model.sdf(at, own), offsets=offsets), there.expression, 0.01, options).sum()
+        squares = model.sdf(at, own).square()
+        of_points = (squares / (1 + squares / 0.01**2)).mean(1)
+        return (of_points + 0.7 * offsets.square().sum(1) / 4 + 1e-3 * there.expression.square().sum(1)).sum()
 
-    options = FrameOptions(expression=1e-3, marks=0.7)
+    options = FrameOptions(clamp=0.01, expression=1e-3, marks=0.7)
     observed = Observed(x, x[:, :4], points(1, 4)[0].double())
-    linear = linearised(model, geometry, states, observed)
-    slope = torch.autograd.functional.jacobian(energies, torch.zeros(2, TINY.expression_code + 6).double())
-    H, b = normal_equations(linear, z, 0.01, options)
+    linear = linearised(model, geometry, states, observed, options)
+    still = torch.zeros(2, TINY.expression_code + 6).double()
+    torch.testing.assert_close(linear.energy().sum(), energies(still), rtol=1e-12, atol=1e-16)
+    slope = torch.autograd.functional.jacobian(energies, still)
+    H, b = linear.normal_equations()
     torch.testing.assert_close(2 * b, slope, rtol=1e-9, atol=1e-12)
     assert bool((torch.linalg.eigvalsh(H) > 0).all())
 
@@ -124,7 +127,8 @@ def near(truth: States) -> States:
 
 def test_frames_are_found_again() -> None:
     model, geometry, truth, world = known(3)
-    found, misfit = solve_frames(model, geometry, Observed.of_points(world), near(truth), FREE)
+    found, at = solve_frames(seeing(model, geometry, Observed.of_points(world), FREE), near(truth), FREE)
+    misfit = misfit_of(at)
     turn, move = found.poses.apart(truth.poses)
     assert misfit.max() < 1e-6
     assert turn.max() < math.radians(0.01) and move.max() < 2e-5
@@ -135,8 +139,8 @@ def test_outliers_do_not_move_the_head() -> None:
     model, geometry, truth, world = known(3)
     world[:, ::10] += 0.05 * torch.randn(3, 30, 3, generator=generator(6))
     closer = (0.03, 0.01, 0.002, 0.0005)
-    options = replace(FREE, clamps=tuple(clamp for clamp in closer for _ in range(6)))
-    found, _ = solve_frames(model, geometry, Observed.of_points(world), near(truth), options)
+    options = replace(FREE, clamp=1.0, widths=tuple(clamp for clamp in closer for _ in range(6)))
+    found, _ = solve_frames(seeing(model, geometry, Observed.of_points(world), options), near(truth), options)
     turn, move = found.poses.apart(truth.poses)
     assert turn.max() < math.radians(0.05) and move.max() < 2e-5
     assert (found.expression - truth.expression).abs().max() < 1e-2
@@ -145,7 +149,8 @@ def test_outliers_do_not_move_the_head() -> None:
 def test_a_frame_that_shows_nothing_near_the_head_stays_where_it_was() -> None:
     model, geometry, truth, world = known(2)
     world[1] += 5.0
-    found, misfit = solve_frames(model, geometry, Observed.of_points(world), truth, FREE)
+    found, at = solve_frames(seeing(model, geometry, Observed.of_points(world), FREE), truth, FREE)
+    misfit = misfit_of(at)
     move = found.poses.apart(truth.poses)[1]
     assert move[0] < 1e-5 and bool(found.expression.isfinite().all()) and float(misfit[1]) > 100 * float(misfit[0])
 
@@ -165,9 +170,10 @@ def test_marks_tell_what_few_points_do_not() -> None:
     at_rest, marks = marked(model, geometry, truth, 12)
     few = Observed.of_points(world[:, :4])
     start = States(torch.zeros_like(truth.expression), truth.poses)
-    patient = replace(FREE, clamps=(0.1,) * 30)
-    unknown, _ = solve_frames(model, geometry, few, start, patient)
-    found, _ = solve_frames(model, geometry, replace(few, marks=marks, at_rest=at_rest), start, patient)
+    patient = replace(FREE, clamp=0.1, widths=(1.0,) * 30)
+    unknown, _ = solve_frames(seeing(model, geometry, few, patient), start, patient)
+    marked_too = seeing(model, geometry, replace(few, marks=marks, at_rest=at_rest), patient)
+    found, _ = solve_frames(marked_too, start, patient)
     assert (unknown.expression - truth.expression).abs().max() > 0.05
     assert found.poses.apart(truth.poses)[1].max() < 2e-5
     assert (found.expression - truth.expression).abs().max() < 2e-3
@@ -205,7 +211,7 @@ def sequence(frames: int) -> tuple[Nphm, Tensor, States, Clouds]:
 def test_frames_follow_from_the_key_frames_both_ways() -> None:
     model, geometry, truth, clouds = sequence(9)
     keys = torch.tensor([4])  # 32 degrees away from both ends: too far for them to start there
-    options = replace(FREE, clamps=(0.02,) * 6)
+    options = replace(FREE, clamp=0.02, widths=(1.0,) * 6)
     found, misfit = track_frames(model, geometry, clouds, keys, truth[keys], options)
     turn, move = found.poses.apart(truth.poses)
     assert turn.max() < math.radians(0.1) and move.max() < 2e-4 and misfit.max() < 1e-4
@@ -252,17 +258,11 @@ def test_smoothing_pulls_neighbours_together_and_weight_by_weight() -> None:
     shaken = truth.stepped(
         0.05 * torch.cat([torch.randn(truth.expression.shape, generator=generator(1)), torch.zeros(5, 6)], 1)
     )
-    frames = replace(FREE, clamps=(0.02,))
+    frames = replace(FREE, clamp=0.02)
     steps = []
     for weight in (1e-9, 1e-5, 1e-3, 1.0):
-        found, _ = smoothed(
-            model,
-            geometry,
-            Observed.of_points(torch.stack([*clouds.points])),
-            shaken,
-            clouds.follows,
-            replace(SHORT, frames=frames, smoothness=weight, smoothing_steps=4),
-        )
+        see = seeing(model, geometry, Observed.of_points(torch.stack([*clouds.points])), frames)
+        found, _ = smoothed(see, shaken, clouds.follows, replace(SHORT, smoothness=weight, smoothing_steps=4))
         steps.append(float(found.expression.diff(dim=0).norm()))
     true = float(truth.expression.diff(dim=0).norm())
     assert abs(steps[0] - true) < 0.05 * true
@@ -303,8 +303,8 @@ def test_bad_clouds_and_options_are_named() -> None:
             Clouds(frames, normals)
     with pytest.raises(ValueError, match="key_frames = 0"):
         TrackingOptions(key_frames=0)
-    with pytest.raises(ValueError, match="clamps above zero"):
-        FrameOptions(clamps=())
+    with pytest.raises(ValueError, match="clamps are above zero"):
+        FrameOptions(widths=())
     with pytest.raises(ValueError, match="2 rough poses for 1 frames"):
         track(tiny(), Clouds([some]), Poses.still(2), SHORT)
 
