@@ -12,7 +12,7 @@ one before, has a key of its own, and is run or retried by itself.
 
 from __future__ import annotations
 
-from pipelines.fanout.item import Item, ItemRejected, Listener, Step, Work
+from pipelines.fanout.item import Item, ItemRejected, Listener, MachineUnfit, Step, Work
 from pipelines.fanout.ledger import Ledger, load_ledger
 from pipelines.fanout.run import FanOutResult, RunStopped, StepWork, TooManyQuarantined, fan_out, run_and_assemble
 
@@ -22,6 +22,7 @@ __all__ = [
     "ItemRejected",
     "Ledger",
     "Listener",
+    "MachineUnfit",
     "RunStopped",
     "Step",
     "StepWork",

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipelines.atomic import FULL, DiskFull
 from pipelines.cache import Cache, CacheUnusable, DamagedEntry, Entry
-from pipelines.fanout.item import Item, ItemRejected, Report, Step, Work
+from pipelines.fanout.item import Item, ItemRejected, MachineUnfit, Report, Step, Work
 from pipelines.news import News, Told
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
@@ -61,7 +61,7 @@ class StepActor:
             return Report("done", time.perf_counter() - start)
         except ItemRejected as error:
             return Report("rejected", time.perf_counter() - start, error.reason, type(error).__name__, error.message)
-        except (DiskFull, CacheUnusable) as error:
+        except (DiskFull, CacheUnusable, MachineUnfit) as error:
             return _report("stop", error, start, str(error))
         except DamagedEntry as error:
             return _report("damaged" if error.key == upstream_key else "failed", error, start, _message(error))

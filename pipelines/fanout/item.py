@@ -23,6 +23,11 @@ class ItemRejected(Exception):
         return self.message
 
 
+class MachineUnfit(RuntimeError):
+    """This machine, or this cluster, cannot do what params ask of it. No item is to blame, so nothing is remembered and the run
+    stops; the message says what to change."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One unit of work: a clip, a subject, a trial."""
@@ -74,7 +79,7 @@ class Report:
     """What became of one attempt at one step of one item.
 
     rejected is final, failed may be tried again, damaged asks for the entry of the step before to be made again, stop
-    ends the whole run (a full disk, a cache that cannot be used, a worker that cannot start).
+    ends the whole run (a full disk, a cache that cannot be used, a machine that is unfit, a worker that cannot start).
     """
 
     status: Literal["done", "rejected", "failed", "damaged", "stop"]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from pipelines.devices import device_here
+from pipelines.fanout import MachineUnfit
 from pipelines.fleet.checkpoints import dump, load
 from pipelines.fleet.loader import reading_threads
 from pipelines.fleet.loop import Hooks, Place, Terms
@@ -28,21 +29,17 @@ OWN_CPUS = 0.1  # of the process that waits for the others
 MAX_FAILURES = 20  # of processes, not counting those that a cluster takes away
 
 
-class FleetTooLarge(RuntimeError):
-    """The cluster has no room for the processes; the message says how much there is and what to lower."""
-
-
 class Mailbox:
     """An actor that the first process posts its curve to, and the item's own process reads. And why training cannot go on."""
 
     def __init__(self) -> None:
         self.news = News()
-        self.reason = ""
+        self.why: Exception | None = None
 
-    def diverged(self, reason: str = "") -> str:
-        """Notes and gives the reason."""
-        self.reason = self.reason or reason
-        return self.reason
+    def gave_up(self, why: Exception | None = None) -> Exception | None:
+        """Notes the first reason, and gives it."""
+        self.why = self.why or why
+        return self.why
 
     def post(self, said: str, points: list[Mapping[str, float]], files: Mapping[str, bytes]) -> None:
         self.news.tell(said, points, files)
@@ -54,7 +51,7 @@ class Mailbox:
 def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, block: str, name: str, news: News) -> State:
     """Trains and returns the last checkpoint's state. A run of the same name and storage goes on from its last checkpoint.
 
-    storage: a folder or URI that all nodes see. Raises TrainingDiverged, FleetTooLarge, and Ray Train's TrainingFailedError
+    storage: a folder or URI that all nodes see. Raises TrainingDiverged, MachineUnfit, and Ray Train's TrainingFailedError
     once processes have failed MAX_FAILURES times; those that a cluster takes away do not count.
     """
     import ray
@@ -62,7 +59,8 @@ def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, block: str, name:
     from ray.train.torch import TorchTrainer
 
     expect_room(fleet, block, ray.cluster_resources())
-    mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
+    # It may lie on a node that is taken away: what is lost with it is news.
+    mailbox = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Mailbox).remote()
     trainer = TorchTrainer(
         worker_loop,
         train_loop_config={"recipe": recipe, "fleet": fleet, "mailbox": mailbox},
@@ -84,9 +82,9 @@ def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, block: str, name:
     try:
         result = trainer.fit()
     except Exception:
-        reason = ray.get(mailbox.diverged.remote())
-        if reason:
-            raise TrainingDiverged(reason) from None
+        why = why_it_gave_up(mailbox)
+        if why is not None:
+            raise why from None
         raise
     finally:
         done.set()
@@ -102,15 +100,25 @@ def item_workers(fleet: Fleet) -> Workers:
 
 
 def expect_room(fleet: Fleet, block: str, there: Mapping[str, float]) -> None:
-    """Raises FleetTooLarge where a cluster has no room for the fewest processes that are enough: Ray Train would wait."""
+    """Raises MachineUnfit where a cluster has no room for the fewest processes that are enough: Ray Train would wait."""
     least = fleet.least or fleet.count
     room = {"CPU": there.get("CPU", 0.0) - OWN_CPUS, "GPU": there.get("GPU", 0.0)}
     for kind, each in (("CPU", fleet.num_cpus), ("GPU", fleet.num_gpus)):
         if least * each > room[kind] + 1e-6:
-            raise FleetTooLarge(
+            raise MachineUnfit(
                 f"{block} wants {least} processes of {each:g} {kind}s; the cluster has {room[kind]:g} for them: "
                 f"lower count or num_{kind.lower()}s, or set least"
             )
+
+
+def why_it_gave_up(mailbox: Any, *why: Exception) -> Exception | None:
+    """What one of the processes could not go on for, and notes it; None as well where the mailbox is not to be reached."""
+    import ray
+
+    with suppress(ray.exceptions.RayError):
+        found: Exception | None = ray.get(mailbox.gave_up.remote(*why))
+        return found
+    return None
 
 
 def _listen(mailbox: Any, news: News, done: threading.Event) -> None:
@@ -131,9 +139,9 @@ def worker_loop(config: Mapping[str, Any]) -> None:
 
     from pipelines.fleet.trainer import steps_through
 
-    reason = ray.get(config["mailbox"].diverged.remote())
-    if reason:  # it would come to the same again
-        raise TrainingDiverged(reason)
+    why = why_it_gave_up(config["mailbox"])
+    if why is not None:  # it would come to the same again
+        raise why
     context = ray.train.get_context()
     place = Place(context.get_world_rank(), context.get_world_size())
     recipe: Recipe = config["recipe"]
@@ -143,7 +151,6 @@ def worker_loop(config: Mapping[str, Any]) -> None:
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             training.load_state(load((Path(folder) / STATE).read_bytes(), training.device))
-    training.distribute()
     first = place.rank == 0
     news = News()
     watch = Watch(run, news)
@@ -166,11 +173,12 @@ def worker_loop(config: Mapping[str, Any]) -> None:
 
     fleet: Fleet = config["fleet"]
     try:
+        training.distribute()
         with profiled(fleet.profile_steps if first else 0, news) as step:
             hooks = Hooks(lambda terms: mean_of_all(terms, training.device), step, point, save, watch.probe if first else dict)
             steps_through(run, place, hooks, reading_threads(fleet.num_cpus))
-    except TrainingDiverged as error:
-        ray.get(config["mailbox"].diverged.remote(str(error)))
+    except (TrainingDiverged, MachineUnfit) as error:
+        why_it_gave_up(config["mailbox"], error)
         raise
 
 

@@ -10,7 +10,7 @@ from pipelines.fleet.checkpoints import dump, resume
 from pipelines.fleet.loader import reading_threads
 from pipelines.fleet.loop import CURVE_EVERY, Hooks, Place, loop
 from pipelines.fleet.profiling import profiled
-from pipelines.fleet.ray_train import FleetTooLarge, train_on_fleet
+from pipelines.fleet.ray_train import train_on_fleet
 from pipelines.fleet.run import Recipe, Run
 from pipelines.fleet.watch import Watch
 from pipelines.params import Fleet
@@ -31,7 +31,8 @@ class Trainer:
     block: str
 
     def train(self, run: Run, out: EntryWriter) -> None:
-        """Brings a run that the recipe has prepared to its end. Raises ItemRejected where trying again changes nothing."""
+        """Brings a run that the recipe has prepared to its end. Raises ItemRejected where trying again changes nothing, and
+        MachineUnfit."""
         try:
             if self.fleet.count == 1:
                 train_here(run, out, self.fleet)
@@ -39,8 +40,8 @@ class Trainer:
                 run.training.load_state(train_on_fleet(self.recipe, self.fleet, self.storage, self.block, out.key, out.news))
                 if run.training.options.probes:
                     run.training.curve[-1].update(run.probe())  # its pictures are in another process
-        except (TrainingDiverged, FleetTooLarge) as error:
-            raise ItemRejected("diverged" if isinstance(error, TrainingDiverged) else "no_room", str(error)) from None
+        except TrainingDiverged as error:
+            raise ItemRejected("diverged", str(error)) from None
 
 
 def train_here(run: Run, out: EntryWriter, fleet: Fleet) -> None:

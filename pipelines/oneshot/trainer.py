@@ -13,7 +13,6 @@ from pipelines.fanout import Item, ItemRejected
 from pipelines.fleet.trainer import Trainer
 from pipelines.oneshot.setup import Recipe, Setup
 from pipelines.params import Fleet
-from pipelines.training import TrainingDiverged
 
 VERSION = 4
 
@@ -29,10 +28,7 @@ class OneshotTrainer:
         if len(setup.frames) == 0:
             raise ItemRejected("no_training_frames", "no training subject has a clip with two good frames")
         if self.trainer.fleet.count == 1:  # where there are more, this one does not train
-            try:
-                setup.training.expect_precision()
-            except TrainingDiverged as error:
-                raise ItemRejected("no_bfloat16", str(error)) from None
+            setup.training.expect_precision()
         self.trainer.train(setup, out)
         return write(setup, out)
 

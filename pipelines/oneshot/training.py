@@ -19,6 +19,7 @@ from avatar_models.gagavatar.model import Person, Pictures
 from avatar_models.heads.skinning import Rig
 from avatar_models.perceptual import Vgg16Features
 from pipelines.devices import has_bfloat16
+from pipelines.fanout import MachineUnfit
 from pipelines.fleet.update import update
 from pipelines.oneshot.pairs import Batch
 from pipelines.params import TrainOneshot
@@ -78,9 +79,9 @@ class OneshotTraining:
         return found
 
     def expect_precision(self) -> None:
-        """Raises TrainingDiverged where the device that trains would only imitate bfloat16."""
+        """Raises MachineUnfit where the device that trains would only imitate bfloat16."""
         if self.options.precision == "bfloat16" and not has_bfloat16(self.device):
-            raise TrainingDiverged("this processor has no bfloat16 (AVX-512): set train_oneshot.precision: float32")
+            raise MachineUnfit("this processor has no bfloat16 (AVX-512): set train_oneshot.precision: float32")
 
     def distribute(self) -> None:
         """From now on gradients are averaged over all processes. Raises what :meth:`expect_precision` does."""

@@ -18,6 +18,7 @@ from pipelines.fanout import (
     FanOutResult,
     Item,
     ItemRejected,
+    MachineUnfit,
     RunStopped,
     Step,
     TooManyQuarantined,
@@ -72,6 +73,8 @@ class Behave:
             time.sleep(60)
         if deed.startswith("tell"):
             self.tell(item, out, dies=deed == "tell and die")
+        if deed == "unfit" and not (Path(self.params["log"]).parent / "mended").exists():
+            raise MachineUnfit("this machine is too small: lower count")
         if deed == "full":
             raise OSError(28, "No space left on device", str(out.scratch / "big"))
         out.write_bytes("value", f"{self.params.get('prefix', '')}{item.id}".encode())
@@ -229,6 +232,14 @@ def test_a_full_disk_stops_the_run_with_the_path_and_keeps_the_cache(compute: Co
     with pytest.raises(DiskFull, match=r"big: the disk is full .* make room"):
         fan_out("stage", [behave(tmp_path)], [*items, Item("item9", "nine", {"deed": "full"})], compute=compute)
     assert fan_out("stage", [behave(tmp_path)], items, compute=compute).cached == 2
+
+
+def test_an_unfit_machine_stops_the_run_and_is_no_verdict_on_the_item(compute: Compute, tmp_path: Path) -> None:
+    items, steps = make_items("unfit"), [behave(tmp_path)]
+    with pytest.raises(RunStopped, match="this machine is too small: lower count"):
+        fan_out("stage", steps, items, compute=compute)
+    (tmp_path / "mended").touch()  # another machine, the same key
+    assert fan_out("stage", steps, items, compute=compute).computed == {"item0"}
 
 
 class Unable:

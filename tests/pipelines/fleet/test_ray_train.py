@@ -2,16 +2,78 @@
 
 from __future__ import annotations
 
-import pytest
+from types import SimpleNamespace
+from typing import Any
 
-from pipelines.fleet.ray_train import FleetTooLarge, expect_room
+import pytest
+import ray
+import ray.exceptions
+import ray.train
+
+from pipelines.fanout import MachineUnfit
+from pipelines.fleet.ray_train import Mailbox, expect_room, worker_loop
 from pipelines.params import Fleet
 
 
 def test_a_fleet_that_does_not_fit_is_told_before_it_waits() -> None:
     fleet = Fleet(num_cpus=1.0, count=4, least=2)
     expect_room(fleet, "compute.nphm", {"CPU": 2.1})
-    with pytest.raises(FleetTooLarge, match=r"compute.nphm wants 2 processes of 1 CPUs; the cluster has 1.9 for them"):
+    with pytest.raises(MachineUnfit, match=r"compute.nphm wants 2 processes of 1 CPUs; the cluster has 1.9 for them"):
         expect_room(fleet, "compute.nphm", {"CPU": 2.0})
-    with pytest.raises(FleetTooLarge, match=r"wants 3 processes of 1 GPUs; the cluster has 0"):
+    with pytest.raises(MachineUnfit, match=r"wants 3 processes of 1 GPUs; the cluster has 0"):
         expect_room(Fleet(num_gpus=1.0, count=3), "compute.nphm", {"CPU": 8.0})
+
+
+class InHere:
+    """A mailbox that is no actor; `ray.get` gives back what its calls give."""
+
+    def __init__(self, lost: bool = False) -> None:
+        self.box, self.lost = Mailbox(), lost
+
+    @property
+    def gave_up(self) -> Any:
+        return SimpleNamespace(remote=self.answer)
+
+    def answer(self, *why: Exception) -> Exception | None:
+        if self.lost:
+            raise ray.exceptions.RayActorError
+        return self.box.gave_up(*why)
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process of Ray Train's, without Ray."""
+    context = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
+    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    monkeypatch.setattr(ray.train, "get_context", lambda: context)
+    monkeypatch.setattr(ray.train, "get_checkpoint", lambda: None)
+
+
+class Unfit:
+    """A recipe whose training finds out that this machine is none for it."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def prepare(self, device: str) -> Any:
+        self.asked += 1
+        return SimpleNamespace(training=self, options=None)
+
+    def distribute(self) -> None:
+        raise MachineUnfit("no bfloat16 here")
+
+
+def test_a_process_that_cannot_go_on_says_why_and_is_not_started_again_for_nothing(alone: None) -> None:
+    mailbox, recipe = InHere(), Unfit()
+    config = {"mailbox": mailbox, "recipe": recipe, "fleet": Fleet()}
+    for _ in range(2):  # Ray Train starts it again
+        with pytest.raises(MachineUnfit, match="no bfloat16 here"):
+            worker_loop(config)
+    assert isinstance(mailbox.box.why, MachineUnfit) and recipe.asked == 1
+
+
+def test_a_lost_mailbox_stops_no_process(alone: None) -> None:
+    recipe = Unfit()
+    with pytest.raises(MachineUnfit, match="no bfloat16"):  # it came so far
+        worker_loop({"mailbox": InHere(lost=True), "recipe": recipe, "fleet": Fleet()})
+    assert recipe.asked == 1

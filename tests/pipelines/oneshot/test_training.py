@@ -12,7 +12,7 @@ import torch
 from avatar_models.gagavatar.storage import read_model
 from avatar_models.model_folder import FACTS
 from pipelines.cache import Cache, Entry, EntryWriter
-from pipelines.fanout import Item, ItemRejected
+from pipelines.fanout import Item, MachineUnfit
 from pipelines.fleet.trainer import train_here
 from pipelines.oneshot import training
 from pipelines.oneshot.trainer import OneshotTrainer
@@ -130,7 +130,7 @@ def test_a_processor_without_bfloat16_is_not_made_to_imitate_it(
     people: Path, tiny_model: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "has_bfloat16", lambda device: False)
-    with pytest.raises(ItemRejected, match="set train_oneshot.precision: float32"):
+    with pytest.raises(MachineUnfit, match="set train_oneshot.precision: float32"):
         OneshotTrainer({}, recipe(people, precision="bfloat16"), Fleet(), "")(Item("model", "0"), None, writer(tmp_path))
-    with pytest.raises(TrainingDiverged, match="set train_oneshot.precision: float32"):  # as one of several
+    with pytest.raises(MachineUnfit, match="set train_oneshot.precision: float32"):  # as one of several
         setup(people, precision="bfloat16").training.distribute()
