@@ -15,7 +15,7 @@ from pipelines.oneshot.setup import Recipe, Setup
 from pipelines.params import Fleet
 from pipelines.training import TrainingDiverged
 
-VERSION = 4
+VERSION = 5
 
 
 class OneshotTrainer:

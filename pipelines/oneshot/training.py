@@ -67,8 +67,7 @@ class OneshotTraining:
             pictures, person = self.forward(batch.photos_on(self.rig), vertices, batch.views)
         except ValueError as error:  # on a CPU the splatting looks at its Gaussians
             raise TrainingDiverged(f"step {self.step}: {error}; lower train_oneshot.learning_rate") from None
-        coarse, refined = (torch.where(batch.known, made, batch.targets) for made in (pictures.coarse, pictures.refined))
-        pictures = Pictures(coarse, refined)
+        pictures = pictures.changed(lambda made: torch.where(batch.known, made, batch.targets))
         terms = losses(pictures, person, batch.targets, batch.boxes, vertices, self.weights, self.features)
         found = update(
             self.optimizer, terms, list(self.model.parameters()), options.clip_norm, share, self.step, "train_oneshot"
