@@ -19,7 +19,7 @@ from pipelines.oneshot import evaluation
 from pipelines.oneshot.evaluation import METHODS, SCHEMA, JudgeOneshot
 from tests.avatar_models.gagavatar.tiny import SIDE, TINY, tiny
 from tests.onnx_files import network_of
-from tests.pipelines.oneshot.made import FRAMES
+from tests.pipelines.oneshot.made import FRAMES, START, STEP
 
 
 @pytest.fixture
@@ -74,7 +74,10 @@ def test_in_cross_reenactment_no_picture_is_wanted(judge: JudgeOneshot, tmp_path
     entry = judged(judge, "bob<cleo", tmp_path)
     assert "psnr" not in entry.summary["gagavatar"]
     rows = entry.read_table("metrics").to_pylist()
-    assert {(row["subject_id"], row["driver_id"], row["psnr"]) for row in rows} == {("bob", "cleo", None)}
+    assert {(row["subject_id"], row["driver_id"], row["clip_id"], row["psnr"]) for row in rows} == {
+        ("bob", "cleo", "cleo", None)
+    }
+    assert [row["frame"] for row in rows] == [START + STEP * row for row in (0, 2, 3)] * len(METHODS)  # the source video's
 
 
 def test_photo_and_driving_frames_are_looked_at_once_whatever_is_compared_with_them(
