@@ -39,7 +39,7 @@ from pipelines.cache import Entry, EntryWriter
 from pipelines.csim_asset import CsimFile
 from pipelines.devices import best_device
 from pipelines.evaluation import PAIR, distances, measured, panel, store_video
-from pipelines.faces import FACE_COLUMNS, as_bytes, face_columns, face_means, footage_of, rounded
+from pipelines.faces import FACE_COLUMNS, as_bytes, cross_columns, cross_means, face_columns, face_means, footage_of, rounded
 from pipelines.fanout import Item, ItemRejected
 from pipelines.lpips_asset import LpipsFiles
 from pipelines.oneshot.pairs import Batch, Frames, Pairs, frames_of
@@ -221,9 +221,10 @@ class JudgeOneshot:
                 columns |= distances(self.lpips, {"lpips": made}, batch.targets, known)
         footage = footage_of(made, batch.views, scene.identity.numpy())
         faces = reenactment_figures(footage, seen.meant, self.head, seen.likeness)
-        columns |= face_columns(faces)
+        columns |= face_columns(faces) if scene.own else cross_columns(faces)
         there = [name for name in PICTURE_FIGURES if columns[name][0] is not None]
-        means = {name: rounded(float(np.mean(columns[name]))) for name in there} | face_means(faces)
+        means = {name: rounded(float(np.mean(columns[name]))) for name in there}
+        means |= face_means(faces) if scene.own else cross_means(faces)
         columns |= {"subject_id": [scene.subject] * count, "driver_id": [scene.driver] * count, "method": [method] * count}
         columns |= {"clip_id": [scene.clip_id] * count, "frame": scene.frames.frame[scene.rows]}
         table = pa.table({field.name: pa.array(columns[field.name], field.type, from_pandas=True) for field in SCHEMA}, SCHEMA)
