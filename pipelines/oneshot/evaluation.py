@@ -85,6 +85,12 @@ class Scene:
         """The clip that all driving frames are from."""
         return self.frames.clip_ids[self.frames.clip[self.rows[0]]]
 
+    @property
+    def every(self) -> float:
+        """Frames of the clip from one driving frame to the next, in the mean."""
+        places = self.frames.row[self.rows]
+        return float(places[-1] - places[0]) / (len(places) - 1) if len(places) > 1 else 1.0
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -138,7 +144,7 @@ class JudgeOneshot:
             np.concatenate([panel(photo), panel(wanted), panel(shown)], 1)
             for photo, wanted, shown in zip(scene.batch.photos, scene.batch.targets, made["gagavatar"], strict=True)
         )
-        store_video(out, "video.mp4", panels, self.data.segments, scene.clip_id)
+        store_video(out, "video.mp4", panels, self.data.segments, scene.clip_id, scene.every)
         return means
 
     def figures(self, subject: str) -> dict[str, float | None]:

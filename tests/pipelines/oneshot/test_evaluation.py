@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from io import BytesIO
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ from pipelines.oneshot import evaluation
 from pipelines.oneshot.evaluation import METHODS, SCHEMA, JudgeOneshot
 from tests.avatar_models.gagavatar.tiny import SIDE, TINY, tiny
 from tests.onnx_files import network_of
-from tests.pipelines.oneshot.made import FRAMES, START, STEP
+from tests.pipelines.oneshot.made import FPS, FRAMES, START, STEP
 
 
 @pytest.fixture
@@ -65,6 +67,13 @@ def test_every_frame_of_every_method_has_a_row_and_nothing_without_a_face_counts
     assert entry.summary["copy"]["psnr"] == pytest.approx(np.mean(by_hand), abs=1e-3)
     assert entry.summary["copy"]["psnr"] > noise["psnr"]
     assert entry.read_bytes("strip.png")[:4] == b"\x89PNG" and len(entry.read_bytes("video.mp4")) > 1000
+
+
+def test_a_video_of_every_other_frame_plays_as_fast_as_the_clip(judge: JudgeOneshot, tmp_path: Path) -> None:
+    judge.max_frames = 2
+    assert judge.scene("bob", "bob").rows.tolist() == [1, 3]
+    with av.open(BytesIO(judged(judge, "bob", tmp_path).read_bytes("video.mp4"))) as video:
+        assert float(video.streams.video[0].average_rate) == FPS / 2
 
 
 def test_in_cross_reenactment_no_picture_is_wanted(judge: JudgeOneshot, tmp_path: Path) -> None:
