@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from headwater.ablate import AblationError, link_to
+from headwater.ablate import AblationError, forgiving, link_to
 from pipelines.cache import Cache, DamagedEntry, Entry, absolute_uri
 from pipelines.cluster import ray_cluster
 from pipelines.csim_asset import say_csim_is_off
@@ -54,7 +54,10 @@ def ablate_oneshot(steps: int, console: Console, retry: Collection[str] | None =
             console.print(f"row {number} of {len(PRESETS)}: {PRESETS[name].label}", highlight=False)
             rows.append(one_row(name, with_preset(params, name, steps), run, retry))
     if not any(row.figures for row in rows):
-        raise AblationError("no model could be trained and judged; the tables above have the reasons")
+        raise AblationError(
+            "no model could be trained and judged; the tables above have the reasons. After mending: "
+            "headwater ablate-oneshot --retry REASON"
+        )
     show_table(rows, console)
     return rows
 
@@ -95,7 +98,7 @@ def is_damaged(model: Entry) -> bool:
 
 def fanned_out(step: Step, item: Item, params: Params, run: Run, prefix: str, retry: Collection[str] | None) -> FanOutResult:
     """The one item of a step."""
-    compute = params.compute.model_copy(update={"item_timeout_s": AS_LONG_AS_IT_TAKES_S})
+    compute = forgiving(params.compute).model_copy(update={"item_timeout_s": AS_LONG_AS_IT_TAKES_S})
     result, _ = run_and_assemble(
         "ablate_oneshot", [step], [item], lambda found: None, compute=compute, things="models", retry=retry, may_all_fail=True
     )

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
 from headwater.ablate import AblationError
-from headwater.ablate_oneshot import Row, ablate_oneshot, show_table
+from headwater.ablate_oneshot import Row, ablate_oneshot, one_row, show_table
+from pipelines.cache import Cache, Failure
+from pipelines.fanout.item import chain_keys
+from pipelines.oneshot.items import MODEL, model_item, model_step
 from pipelines.params import Params, Source, TrainOneshot
+from tests.headwater.test_ablate import STRICT, Recorder
+from tests.pipelines.oneshot.made import write_people
+
+
+def params(**train: object) -> Params:
+    return Params(source=Source(kind="folder", path="a", watch="a"), train_oneshot=TrainOneshot(**train))
 
 
 def test_the_table_is_in_the_papers_layout_with_the_papers_figures(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,12 +35,20 @@ def test_the_table_is_in_the_papers_layout_with_the_papers_figures(capsys: pytes
     assert "w/o neural renderer has no row: diverged." in shown and "with photo's colours: http://x/2" in shown
 
 
+def test_a_row_that_failed_is_told_however_few_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_people(tmp_path / "project"))
+    compute = STRICT.model_copy(update={"cache": str(tmp_path / "cache")})
+    strict = params(steps=40).model_copy(update={"compute": compute})
+    (key,) = chain_keys([model_step(strict)], model_item(strict))
+    Cache(compute.cache).remember_failure(key, Failure("ablate_oneshot", MODEL, 1, "diverged", "Diverged", "at 3", ""))
+    assert one_row("full", strict, Recorder(), None) == Row("full", {}, lost="diverged")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [({"steps": 0}, "say how long each row is trained"), ({"steps": 5, "start_from": "models/a"}, "names a model")],
 )
 def test_what_makes_no_table_is_said_at_once(monkeypatch: pytest.MonkeyPatch, options: dict[str, object], why: str) -> None:
-    own = Params(source=Source(kind="folder", path="a", watch="a"), train_oneshot=TrainOneshot(**options))
-    monkeypatch.setattr("headwater.ablate_oneshot.load_params", lambda: own)
+    monkeypatch.setattr("headwater.ablate_oneshot.load_params", lambda: params(**options))
     with pytest.raises(AblationError, match=why):
         ablate_oneshot(0, Console())
