@@ -108,6 +108,11 @@ def perceptual(features: Vgg16Features, image: Tensor, target: Tensor, box: tupl
     """Mean over the stages of the features' mean absolute difference, inside a box (left, top, right, bottom) in pixels."""
     left, top, right, bottom = box
     a, b = (features(x[..., top:bottom, left:right]) for x in (image, target.to(image.dtype)))
+    return apart(a, b)
+
+
+def apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """Mean over the stages of the mean absolute difference of two pictures' features."""
     return torch.stack([nnf.l1_loss(x, y) for x, y in zip(a, b, strict=True)]).mean()
 
 

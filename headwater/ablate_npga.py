@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from headwater.ablate import AblationError, chosen, link_to
+from headwater.ablate import AblationError, chosen, forgiving, link_to
 from pipelines.cluster import ray_cluster
 from pipelines.csim_asset import say_csim_is_off
 from pipelines.fanout import Item, run_and_assemble
@@ -107,7 +107,7 @@ def one_row(
 ) -> Row:
     """One preset on all subjects, with a run for each in MLflow."""
     block = PRESETS[name].method.trained_with
-    compute = params.compute.model_copy(update={"item_timeout_s": AS_LONG_AS_IT_TAKES_S})
+    compute = forgiving(params.compute).model_copy(update={"item_timeout_s": AS_LONG_AS_IT_TAKES_S})
     steps = steps_of(name, params)
     result, frames = run_and_assemble(
         "ablate_npga", steps, items, frames_of, compute=compute, things="subjects", retry=retry, may_all_fail=True

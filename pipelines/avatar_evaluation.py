@@ -16,9 +16,9 @@ from pipelines import tables
 from pipelines.atomic import sha256_file, write_bytes_atomic
 from pipelines.csim_asset import csim_tag, say_csim_is_off, write_csim_record
 from pipelines.evaluation import FIGURES, LPIPS, PAIR
-from pipelines.faces import DECIMALS, FACE_MEANS
+from pipelines.faces import CROSS_MEANS, DECIMALS, FACE_MEANS
 from pipelines.fanout import FanOutResult, Item, Step, run_and_assemble
-from pipelines.judging import CROSS_MEANS, METRICS_SCHEMA, JudgeAvatar, judging_step
+from pipelines.judging import METRICS_SCHEMA, JudgeAvatar, judging_step
 from pipelines.keys import digest
 from pipelines.lpips_asset import ON_TAG, say_lpips_is_off
 from pipelines.methods import Method

@@ -168,10 +168,12 @@ def still(wanted: torch.Tensor, made: torch.Tensor) -> bytes:
     return png_bytes(picture)
 
 
-def store_video(out: EntryWriter, name: str, frames: Iterator[NDArray[np.uint8]], segments: pa.Table, clip_id: str) -> None:
-    """Writes a video at the rate of the segment that its first frame is from."""
+def store_video(
+    out: EntryWriter, name: str, frames: Iterator[NDArray[np.uint8]], segments: pa.Table, clip_id: str, every: float = 1.0
+) -> None:
+    """Writes a video that plays as fast as the segment that its first frame is from, of whose frames it has one in `every`."""
     fps = next(row["fps"] for row in segments.to_pylist() if row["clip_id"] == clip_id)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"
-        write_video(path, frames, fps)
+        write_video(path, frames, fps / every)
         out.write_file(name, path)

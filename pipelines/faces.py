@@ -20,7 +20,9 @@ FACE_FIGURES = ("akd", "aed", "apd", "csim")
 FACE_COLUMNS = (*FACE_FIGURES, "mouth")
 """Of each frame; null where no face is found, and CSIM where its network is not there."""
 FACE_MEANS = (*FACE_FIGURES, "mouth_correlation", "no_face_made")
-"""Of a person or a pair; null where no frame has the figure."""
+"""Of a person; null where no frame has the figure."""
+CROSS_MEANS = tuple(name for name in FACE_MEANS if name != "akd")
+"""Of a pair. Landmarks lie where the target's own face has them, so their distance to the driver's says nothing."""
 DECIMALS = 4
 
 
@@ -40,10 +42,21 @@ def face_columns(found: Reenactment) -> dict[str, Any]:
     return {"akd": found.akd, "aed": found.aed, "apd": found.apd, "csim": csim, "mouth": found.mouth_made}
 
 
+def cross_columns(found: Reenactment) -> dict[str, Any]:
+    """FACE_COLUMNS of T frames of a pair: those of which CROSS_MEANS are told."""
+    return {**face_columns(found), "akd": [None] * len(found.akd)}
+
+
 def face_means(found: Reenactment) -> dict[str, float | None]:
     """FACE_MEANS, rounded."""
     means = found.means()
     return {name: rounded(means[name]) for name in FACE_MEANS}
+
+
+def cross_means(found: Reenactment) -> dict[str, float | None]:
+    """CROSS_MEANS, rounded."""
+    means = face_means(found)
+    return {name: means[name] for name in CROSS_MEANS}
 
 
 def rounded(value: float | None) -> float | None:

@@ -44,7 +44,7 @@ from pipelines.evaluation import (
     still,
     store_video,
 )
-from pipelines.faces import FACE_COLUMNS, FACE_MEANS, as_bytes, face_columns, face_means, footage_of, rounded
+from pipelines.faces import FACE_COLUMNS, as_bytes, cross_columns, cross_means, face_columns, face_means, footage_of, rounded
 from pipelines.fanout import Item, ItemRejected, Step, Work
 from pipelines.lpips_asset import LpipsFiles, lpips_assets, lpips_files
 from pipelines.methods import Method
@@ -57,8 +57,6 @@ COMPARED = 400
 """Training frames among which the nearest is looked for."""
 DRIVERS_KEPT = 16
 """Drivers of whom a worker remembers what it has seen of their frames, 0.6 MB for each hundred."""
-CROSS_MEANS = tuple(name for name in FACE_MEANS if name != "akd")
-"""Of a pair. Landmarks lie where the target's own face has them, so their distance to the driver's says nothing."""
 
 METRICS_SCHEMA = pa.schema(
     [
@@ -157,11 +155,10 @@ class JudgeAvatar:
         meant = self.meant(driver, self.footage(driver, filmed, shots.camera))
         likeness = None if self.embedder is None else self.likeness_across(self.embedder, target, driven)
         faces = reenactment_figures(self.footage(target, made, driven.camera), meant, self.head, likeness)
-        out.write_table("metrics", rows_of(target, driver, shots, {**face_columns(faces), "akd": [None] * len(shots)}))
+        out.write_table("metrics", rows_of(target, driver, shots, cross_columns(faces)))
         panels = (np.concatenate([panel(w), panel(m)], 1) for w, m in zip(filmed, made, strict=True))
         store_video(out, "video.mp4", panels, self.data.segments, shots.clip_ids[0])
-        means = self.asked_for(face_means(faces))
-        return {"frames": len(shots), **{name: means[name] for name in CROSS_MEANS if name in means}}
+        return {"frames": len(shots), **self.asked_for(cross_means(faces))}
 
     def held_out(self, subject: str) -> Shots | None:
         """The subject's last frames, which judge it and by which it drives others; None where none passed the gates."""

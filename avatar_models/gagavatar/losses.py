@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from avatar_models.gagavatar.model import Person, Pictures
-from avatar_models.perceptual import Vgg16Features, perceptual
+from avatar_models.perceptual import Vgg16Features, apart
 
 BOX_SCALE = 1.1
 LIFTING = 250.0
@@ -44,20 +44,23 @@ def losses(
     features: Vgg16Features | None = None,
 ) -> dict[str, Tensor]:
     """All terms as they stand in the sum, and `loss`, their sum. Each is a mean over the batch."""
-    both = (pictures.coarse, pictures.refined)
-    terms = {"l1": 0.5 * sum((nnf.l1_loss(made, targets) for made in both), start=targets.new_zeros(()))}
+    different = pictures.different
+    terms = {"l1": mean_of([nnf.l1_loss(made, targets) for made in different])}
     if weights.box > 0 or features is not None:
         size = targets.shape[-1]
         wanted = crops(targets, boxes, size)
-        cropped = [crops(made, boxes, size) for made in both]
-        terms["box"] = 0.5 * weights.box * torch.stack([nnf.l1_loss(made, wanted) for made in cropped]).sum()
+        cropped = [crops(made, boxes, size) for made in different]
+        terms["box"] = weights.box * mean_of([nnf.l1_loss(made, wanted) for made in cropped])
         if features is not None and weights.perceptual > 0:
-            whole = (0, 0, size, size)
-            of_each = [perceptual(features, made, wanted, whole) for made in cropped]
-            terms["perceptual"] = weights.perceptual * torch.stack(of_each).sum()
+            of_wanted = features(wanted)
+            terms["perceptual"] = 2 * weights.perceptual * mean_of([apart(features(made), of_wanted) for made in cropped])
     if weights.lifting > 0:
         terms["lifting"] = weights.lifting * lifting(person.points, vertices)
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+
+def mean_of(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).mean()
 
 
 def lifting(points: Tensor, vertices: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ B photos, V vertices, M lifted points, N = V + M Gaussians, C channels of a colo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +50,16 @@ class Pictures:
 
     coarse: Tensor  # (B, 3, S, S) the first channels of the splats
     refined: Tensor  # (B, 3, S, S) the neural renderer's; the coarse ones where there is none
+
+    @property
+    def different(self) -> list[Tensor]:
+        """Both, or the one that both are."""
+        return [self.coarse] if self.refined is self.coarse else [self.coarse, self.refined]
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Pictures:
+        """With the same done to both; what was one stays one."""
+        found = [change(picture) for picture in self.different]
+        return Pictures(found[0], found[-1])
 
 
 class GAGAvatar(nn.Module):

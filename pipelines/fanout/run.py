@@ -365,8 +365,7 @@ def _check_quarantine(result: FanOutResult, total: int, allowed: float, may_all_
         raise TooManyQuarantined(
             f"{result.stage}: {failed} of {total} items failed; compute.max_quarantined allows {allowed:.0%}"
             f"{'' if may_all_fail else ', and one must be left'}. "
-            "The table above has the reasons; mend the cause, then `headwater retry STAGE REASON` (of ablations `headwater "
-            "ablate --retry REASON`), or raise the limit."
+            "The table above has the reasons; mend the cause, then `headwater retry STAGE REASON`, or raise the limit."
         )
 
 

@@ -38,8 +38,6 @@ class Trainer:
                 train_here(run, out, self.fleet)
             else:
                 run.training.load_state(train_on_fleet(self.recipe, self.fleet, self.storage, self.block, out.key, out.news))
-                if run.training.options.probes:
-                    run.training.curve[-1].update(run.probe())  # its pictures are in another process
         except TrainingDiverged as error:
             raise ItemRejected("diverged", str(error)) from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,14 +14,17 @@ import numpy as np
 from avatar_models.model_folder import FACTS, TENSORS
 from pipelines.cache import Entry, EntryWriter
 from pipelines.csim_asset import CsimFile, csim_assets, csim_file
-from pipelines.fanout import Item, ItemRejected, Step
+from pipelines.fanout import Item, Step
 from pipelines.keys import digest
 from pipelines.lpips_asset import LpipsFiles, lpips_assets, lpips_files
 from pipelines.oneshot.evaluation import VERSION, JudgeOneshot
-from pipelines.oneshot.items import MODEL, data_of, segments_of
+from pipelines.oneshot.items import data_of, segments_of
 from pipelines.oneshot.people import train_and_test
 from pipelines.params import Params
 from pipelines.splits import subjects_that_passed
+
+Figures = Mapping[str, float | None]
+"""Of a test subject; None where there is nothing to tell."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def with_preset(params: Params, name: str, steps: int = 0) -> Params:
 
 
 class JudgeTrained:
-    """Judges a model that lies in the cache on the test subjects: self-reenactment."""
+    """Judges a model that lies in the cache on one test subject per call: self-reenactment."""
 
     def __init__(
         self,
@@ -61,41 +64,36 @@ class JudgeTrained:
         lpips_files: LpipsFiles | None = None,
         csim_file: CsimFile | None = None,
     ) -> None:
-        self.subjects = params["subjects"]
         with tempfile.TemporaryDirectory() as folder:
             for name in (TENSORS, FACTS):
                 model.copy_to(name, Path(folder) / name)
             self.judge = JudgeOneshot(params, lpips_files, csim_file, Path(folder))
 
-    def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
-        """Means over the subjects, of the figures that they all have."""
-        found = []
-        for subject in self.subjects:
-            try:
-                found.append(self.judge.figures(subject))
-            except ItemRejected as error:
-                print(f"{subject} is left out: {error}", flush=True)
-        if not found:
-            raise ItemRejected("no_pairs", "no test subject has a clip with two good frames")
-        of_all = {name: [value for figures in found if (value := figures[name]) is not None] for name in found[0]}
-        means = {name: float(np.mean(values)) for name, values in of_all.items() if len(values) == len(found)}
-        return {**means, "subjects": float(len(found))}
+    def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> Figures:
+        return self.judge.figures(item.id)
 
 
-def judged_item(model: Entry) -> Item:
-    return Item(MODEL, digest([model.files[name]["sha256"] for name in (TENSORS, FACTS)]))
+def judged_items(params: Params, model: Entry, root: Path = Path()) -> list[Item]:
+    """The test subjects. Raises ParamsError."""
+    segments, content = segments_of(root), [model.files[name]["sha256"] for name in (TENSORS, FACTS)]
+    subjects = judging_subjects(params, root)
+    return [Item(subject, digest([content, data_of(segments, [subject])])) for subject in subjects]
 
 
-def judge_step(params: Params, model: Entry, root: Path = Path()) -> Step:
-    """A step of JudgeTrained: who judges, and with what data, is in its key. Raises ParamsError."""
-    segments = segments_of(root)
-    test = judging_subjects(params, root)
-    options = {"max_frames": params.evaluate.max_frames, "subjects": test, "data": digest(data_of(segments, test))}
+def judge_step(params: Params, model: Entry) -> Step:
+    """A step of JudgeTrained."""
     judge = partial(JudgeTrained, model=model, lpips_files=lpips_files(params), csim_file=csim_file(params.evaluate))
     assets = lpips_assets(params) | csim_assets(params.evaluate)
-    return Step("judge_oneshot", VERSION, judge, options, params.compute.render, assets)
+    return Step("judge_oneshot", VERSION, judge, {"max_frames": params.evaluate.max_frames}, params.compute.render, assets)
 
 
 def judging_subjects(params: Params, root: Path = Path()) -> list[str]:
     """Who judges. Raises ParamsError."""
     return train_and_test(subjects_that_passed(segments_of(root)), params.train_oneshot.test_subjects)[1]
+
+
+def means_of(figures: Mapping[str, Figures], subjects: Collection[str]) -> dict[str, float]:
+    """Means over some of the subjects that were judged, of the figures that all of these have."""
+    chosen = [figures[subject] for subject in subjects]
+    of_all = {name: [value for own in chosen if (value := own.get(name)) is not None] for own in chosen for name in own}
+    return {name: float(np.mean(values)) for name, values in of_all.items() if len(values) == len(chosen)}

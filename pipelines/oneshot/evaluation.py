@@ -39,7 +39,7 @@ from pipelines.cache import Entry, EntryWriter
 from pipelines.csim_asset import CsimFile
 from pipelines.devices import best_device
 from pipelines.evaluation import PAIR, distances, measured, panel, store_video
-from pipelines.faces import FACE_COLUMNS, as_bytes, face_columns, face_means, footage_of, rounded
+from pipelines.faces import FACE_COLUMNS, as_bytes, cross_columns, cross_means, face_columns, face_means, footage_of, rounded
 from pipelines.fanout import Item, ItemRejected
 from pipelines.lpips_asset import LpipsFiles
 from pipelines.oneshot.pairs import Batch, Frames, Pairs, frames_of
@@ -47,7 +47,7 @@ from pipelines.png import png_bytes
 from pipelines.splits import spread
 from pipelines.subject import read_tables
 
-VERSION = 2
+VERSION = 3
 MODEL = Path("models/oneshot")
 METHODS = ("gagavatar", "copy", "warp")
 """The model; the photo itself; the photo pulled to the driver's landmarks, which are given to it."""
@@ -56,12 +56,13 @@ STRIP = 6  # frames of the film strip
 
 SCHEMA = pa.schema(
     [
-        *((name, pa.string()) for name in ("subject_id", "driver_id", "method")),
+        *((name, pa.string()) for name in ("subject_id", "driver_id", "clip_id", "method")),
         ("frame", pa.int64()),
         *((name, pa.float32()) for name in (*PICTURE_FIGURES, *FACE_COLUMNS)),
     ],
-    metadata={"headwater.table": "oneshot-evaluation", "headwater.version": "1"},
+    metadata={"headwater.table": "oneshot-evaluation", "headwater.version": "2"},
 )
+"""Of each frame that drives, for each method. Clip and frame are the driver's."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,17 @@ class Scene:
     @property
     def own(self) -> bool:
         return self.subject == self.driver
+
+    @property
+    def clip_id(self) -> str:
+        """The clip that all driving frames are from."""
+        return self.frames.clip_ids[self.frames.clip[self.rows[0]]]
+
+    @property
+    def every(self) -> float:
+        """Frames of the clip from one driving frame to the next, in the mean."""
+        places = self.frames.row[self.rows]
+        return float(places[-1] - places[0]) / (len(places) - 1) if len(places) > 1 else 1.0
 
 
 @dataclass(frozen=True)
@@ -132,8 +144,7 @@ class JudgeOneshot:
             np.concatenate([panel(photo), panel(wanted), panel(shown)], 1)
             for photo, wanted, shown in zip(scene.batch.photos, scene.batch.targets, made["gagavatar"], strict=True)
         )
-        clip = scene.frames.clip_ids[scene.frames.clip[scene.rows[0]]]
-        store_video(out, "video.mp4", panels, self.data.segments, clip)
+        store_video(out, "video.mp4", panels, self.data.segments, scene.clip_id, scene.every)
         return means
 
     def figures(self, subject: str) -> dict[str, float | None]:
@@ -216,11 +227,12 @@ class JudgeOneshot:
                 columns |= distances(self.lpips, {"lpips": made}, batch.targets, known)
         footage = footage_of(made, batch.views, scene.identity.numpy())
         faces = reenactment_figures(footage, seen.meant, self.head, seen.likeness)
-        columns |= face_columns(faces)
+        columns |= face_columns(faces) if scene.own else cross_columns(faces)
         there = [name for name in PICTURE_FIGURES if columns[name][0] is not None]
-        means = {name: rounded(float(np.mean(columns[name]))) for name in there} | face_means(faces)
+        means = {name: rounded(float(np.mean(columns[name]))) for name in there}
+        means |= face_means(faces) if scene.own else cross_means(faces)
         columns |= {"subject_id": [scene.subject] * count, "driver_id": [scene.driver] * count, "method": [method] * count}
-        columns["frame"] = scene.frames.row[scene.rows]
+        columns |= {"clip_id": [scene.clip_id] * count, "frame": scene.frames.frame[scene.rows]}
         table = pa.table({field.name: pa.array(columns[field.name], field.type, from_pandas=True) for field in SCHEMA}, SCHEMA)
         return table, means
 

@@ -29,6 +29,7 @@ class Frames:
     clip_ids: list[str]
     clip: NDArray[np.int32]  # (N,) place in clip_ids
     row: NDArray[np.int32]  # (N,) place in the clip's shard
+    frame: NDArray[np.int64]  # (N,) index in the source video
     first: NDArray[np.int64]  # (C + 1,) where each clip begins
     K: NDArray[np.float32]  # (N, 3, 3) pixels of the stored crop
     viewmat: NDArray[np.float32]  # (N, 4, 4)
@@ -80,6 +81,7 @@ def frames_of(data: Tables, subjects: Sequence[str]) -> Frames:
         names[used].tolist(),
         clip.astype(np.int32),
         row[kept].astype(np.int32),
+        data.tracks["frame"].take(places).to_numpy(),
         np.searchsorted(clip, np.arange(len(used) + 1)),
         column("K", 3, 3),
         column("viewmat", 4, 4),

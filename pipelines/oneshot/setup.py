@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,6 @@ class Setup:
     training: OneshotTraining
     chosen: Tensor  # (V,) vertices of the head that carry Gaussians
 
-    shown: list[Tensor] = field(default_factory=list)
-    """Photos and targets of the watched pairs, and what was made of them at each probe."""
-
     @property
     def pairs(self) -> Pairs:
         jitter = ColorJitter(self.options.color_jitter, self.options.seed)
@@ -71,9 +68,8 @@ class Setup:
             return {}
         batch = self.probed.batch(self.watched).to(self.training.device)
         made = self.training.rendered(batch)
-        if not self.shown:
-            self.shown.extend([batch.photos.cpu(), batch.targets.cpu()])
-        self.shown.append(made.cpu())
+        new = [made] if self.training.shown else [batch.photos, batch.targets, made]
+        self.training.shown.extend(map(column_of, new))
         return {
             "held_out_psnr": float(psnr_inside(made, batch.targets, batch.known.float()).mean()),
             "copy_psnr": float(psnr_inside(batch.photos, batch.targets, batch.known.float()).mean()),
@@ -81,10 +77,13 @@ class Setup:
 
     def pictures(self) -> dict[str, bytes]:
         """A PNG, a row per watched subject: photo, target, and what was made at each probe."""
-        if not self.shown:
-            return {}
-        strip = torch.cat([torch.cat(list(column), 1) for column in self.shown], 2)  # (3, rows S, columns S)
-        return {PROGRESS: png_bytes(as_bytes(strip.clamp(0, 1)).numpy())}
+        shown = self.training.shown
+        return {PROGRESS: png_bytes(torch.cat(shown, 1).numpy())} if shown else {}
+
+
+def column_of(pictures: Tensor) -> Tensor:
+    """Pictures (T, 3, S, S) in [0, 1], one below the other: (T S, S, 3) uint8."""
+    return torch.cat([as_bytes(picture) for picture in pictures])
 
 
 @dataclass(frozen=True)

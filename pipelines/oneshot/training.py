@@ -36,7 +36,7 @@ Forward = Callable[..., tuple[Pictures, Person]]
 
 
 class OneshotTraining:
-    """The state of a run: the model, its moving average, the optimiser, and the number of steps done."""
+    """The state of a run: the model, its moving average, the optimiser, the number of steps done, and what probes have seen."""
 
     def __init__(
         self, options: TrainOneshot, model: GAGAvatar, rig: Rig, device: str, features: Vgg16Features | None = None
@@ -54,6 +54,8 @@ class OneshotTraining:
         self.first_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.step = 0
         self.curve: list[dict[str, float]] = []
+        self.shown: list[Tensor] = []
+        """What probes have seen, a column each: photos, targets, and what was made of them each time; (rows S, S, 3) uint8."""
 
     def one_step(self, batch: Batch, share: float = 1.0) -> dict[str, float]:
         """One update. `share`: this process's part of the samples times the number of processes; one where all have as many.
@@ -68,8 +70,7 @@ class OneshotTraining:
             pictures, person = self.forward(batch.photos_on(self.rig), vertices, batch.views)
         except ValueError as error:  # on a CPU the splatting looks at its Gaussians
             raise TrainingDiverged(f"step {self.step}: {error}; lower train_oneshot.learning_rate") from None
-        coarse, refined = (torch.where(batch.known, made, batch.targets) for made in (pictures.coarse, pictures.refined))
-        pictures = Pictures(coarse, refined)
+        pictures = pictures.changed(lambda made: torch.where(batch.known, made, batch.targets))
         terms = losses(pictures, person, batch.targets, batch.boxes, vertices, self.weights, self.features)
         found = update(
             self.optimizer, terms, list(self.model.parameters()), options.clip_norm, share, self.step, "train_oneshot"
@@ -110,6 +111,7 @@ class OneshotTraining:
         return {
             "step": self.step,
             "curve": self.curve,
+            "shown": self.shown,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -119,7 +121,7 @@ class OneshotTraining:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.curve = state["step"], state["curve"]
+        self.step, self.curve, self.shown = state["step"], state["curve"], [column.cpu() for column in state["shown"]]
 
 
 def parameter_groups(model: GAGAvatar, rate: float) -> list[dict[str, Any]]:

@@ -15,13 +15,16 @@ from headwater.ablate import AblationError, Row, ablate, chosen, one_row, show_t
 from pipelines.ablation import PRESETS, SHOWN, with_preset
 from pipelines.cache import Failure
 from pipelines.fanout import FanOutResult
-from pipelines.params import Params, Source, TrainHeadgas
+from pipelines.params import Compute, Params, Source, TrainHeadgas
 from pipelines.training_items import training_items
 from tests.pipelines.formats.made import write_project
 
+STRICT = Compute(max_quarantined=0.2)
+"""What profiles/cluster.yaml says of failures."""
+
 
 def params(**train: object) -> Params:
-    return Params(source=Source(kind="folder", path="a", watch="a"), train_headgas=TrainHeadgas(**train))
+    return Params(source=Source(kind="folder", path="a", watch="a"), train_headgas=TrainHeadgas(**train), compute=STRICT)
 
 
 def test_every_variant_is_a_row_and_the_method_comes_after_its_ablations() -> None:
@@ -110,6 +113,7 @@ def test_each_run_tells_of_the_perceptual_loss_and_its_weights(monkeypatch: pyte
     found = one_row("full", own, [], run, ["timeout"])  # type: ignore[arg-type]
     assert run.tags["headwater.perceptual_loss"] == "false" == run.tags["headwater.lpips"] and run.assets == {"vgg16": "absent"}
     assert found.lost == {"bob": "timeout"} and asked["retry"] == ["timeout"]
+    assert asked["compute"] == STRICT.model_copy(update={"max_quarantined": 1.0})  # a row may be lost
 
 
 def test_the_row_at_work_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

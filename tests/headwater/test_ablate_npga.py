@@ -8,8 +8,10 @@ import pytest
 from rich.console import Console
 
 from headwater.ablate import AblationError
-from headwater.ablate_npga import Row, ablate_npga, show_table, wanted_rows
-from tests.headwater.test_ablate import params
+from headwater.ablate_npga import Row, ablate_npga, one_row, show_table, wanted_rows
+from pipelines.cache import Failure
+from pipelines.fanout import FanOutResult
+from tests.headwater.test_ablate import Recorder, params
 
 
 def test_the_table_has_columns_of_each_kind_and_says_who_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,6 +29,20 @@ def test_rows_that_are_named_keep_the_tables_order() -> None:
     assert len(wanted_rows([])) == 8
     with pytest.raises(AblationError, match=r"no row is called 'rigid'\. Did you mean rigged\?"):
         wanted_rows(["rigid"])
+
+
+def test_a_row_that_failed_is_told_however_few_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = FanOutResult("ablate_npga", [], quarantined=[Failure("ablate_npga", "ann", 1, "diverged", "Diverged", "at 3", "")])
+    asked: dict[str, object] = {}
+
+    def fan_out(*_: object, **options: object) -> object:
+        asked.update(options)
+        return result, {}
+
+    monkeypatch.setattr("headwater.ablate_npga.steps_of", lambda *_: [])
+    monkeypatch.setattr("headwater.ablate_npga.run_and_assemble", fan_out)
+    assert one_row("full", params(), [], {}, Recorder(), None) == Row("full", {}, lost={"ann": "diverged"})  # type: ignore[arg-type]
+    assert asked["may_all_fail"] and asked["compute"].max_quarantined == 1.0  # type: ignore[attr-defined]
 
 
 def test_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from avatar_models.cameras import Camera
 from avatar_models.reenactment import Reenactment
-from pipelines.faces import FACE_COLUMNS, FACE_MEANS, as_bytes, face_columns, face_means, footage_of
+from pipelines.faces import FACE_COLUMNS, FACE_MEANS, as_bytes, cross_columns, cross_means, face_columns, face_means, footage_of
 
 NAN = np.nan
 
@@ -35,6 +35,13 @@ def test_columns_have_a_value_for_each_frame_and_none_of_what_is_off() -> None:
     columns = face_columns(figures())
     assert tuple(columns) == FACE_COLUMNS and all(len(values) == 4 for values in columns.values())
     assert columns["csim"] == [None] * 4 and np.isnan(columns["mouth"][2]) and columns["mouth"][3] == 0.3
+
+
+def test_of_a_pair_the_distance_of_two_faces_landmarks_is_not_told() -> None:
+    found = figures()
+    assert set(face_means(found)) - set(cross_means(found)) == {"akd"} and cross_means(found)["aed"] == 0.2
+    columns, own = cross_columns(found), face_columns(found)
+    assert columns["akd"] == [None] * 4 and all(columns[name] is own[name] for name in ("aed", "apd", "mouth"))
 
 
 def test_pictures_come_to_the_tracker_as_bytes_with_their_cameras() -> None:

@@ -18,10 +18,10 @@ from pipelines import judging, tables
 from pipelines.cache import Cache, Entry
 from pipelines.csim_asset import CsimFile
 from pipelines.evaluation import FIGURES, LPIPS, pictures
-from pipelines.faces import FACE_MEANS
+from pipelines.faces import CROSS_MEANS, FACE_MEANS
 from pipelines.fanout import Item
 from pipelines.frames import FrameReader, write_frames
-from pipelines.judging import CROSS_MEANS, DRIVERS_KEPT, METRICS_SCHEMA, JudgeAvatar
+from pipelines.judging import DRIVERS_KEPT, METRICS_SCHEMA, JudgeAvatar
 from pipelines.methods import HEADGAS
 from pipelines.subject import Shots
 from tests.onnx_files import network_of

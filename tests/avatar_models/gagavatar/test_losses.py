@@ -7,7 +7,9 @@ import torch
 
 from avatar_models.gagavatar.losses import LIFTING, Weights, crops, lifting, losses, nearest_points, squares
 from avatar_models.gagavatar.model import Pictures
-from tests.avatar_models.gagavatar.tiny import SIDE, cameras, heads, photos, shown, tiny
+from avatar_models.gagavatar.sizes import VARIANTS
+from avatar_models.perceptual import Vgg16Features, perceptual
+from tests.avatar_models.gagavatar.tiny import SIDE, TINY, cameras, heads, photos, shown, tiny
 
 
 def test_the_nearest_point_is_the_one_that_all_distances_say() -> None:
@@ -60,3 +62,31 @@ def test_equal_pictures_cost_nothing() -> None:
     same = photos(1)
     terms = losses(Pictures(same, same), person, same, torch.tensor([[0.0, 0, SIDE, SIDE]]), heads(1), Weights(lifting=0))
     assert terms["loss"] == 0
+
+
+@pytest.mark.parametrize(("variant", "looked_at"), [("full", 3), ("no_renderer", 2)])
+def test_each_different_picture_is_looked_at_once_and_the_sum_is_the_formulas(variant: str, looked_at: int) -> None:
+    made, person = tiny(VARIANTS[variant](TINY))(shown(2), heads(2), cameras(2))
+    made = made.changed(lambda picture: picture.detach().double().requires_grad_())
+    targets, boxes = photos(2).flip(0).double(), torch.tensor([[4.0, 4, 20, 24], [6, 2, 30, 28]])
+    torch.manual_seed(0)
+    features = Vgg16Features().double()
+    calls: list[object] = []
+    features.register_forward_hook(lambda *call: calls.append(call))
+    found = losses(made, person, targets, boxes, heads(2), Weights(lifting=0), features)["loss"]
+    assert len(calls) == looked_at
+
+    wanted, box = crops(targets, boxes, SIDE), (0, 0, SIDE, SIDE)
+    by_hand = torch.zeros((), dtype=torch.float64)
+    for picture in (made.coarse, made.refined):
+        inside = crops(picture, boxes, SIDE)
+        by_hand = by_hand + 0.5 * (picture - targets).abs().mean() + 0.5 * (inside - wanted).abs().mean()
+        by_hand = by_hand + Weights().perceptual * perceptual(features, inside, wanted, box)
+    torch.testing.assert_close(found, by_hand, rtol=1e-12, atol=0)
+    gradients = (torch.autograd.grad(loss, made.different) for loss in (found, by_hand))
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-15)
+
+
+def test_what_is_done_to_pictures_that_are_one_is_done_once() -> None:
+    one, two = photos(1), photos(1)
+    assert [len(Pictures(one, other).changed(torch.neg).different) for other in (one, two)] == [1, 2]

@@ -21,8 +21,10 @@ from pipelines.oneshot.setup import Recipe, Setup
 from pipelines.params import TrainOneshot
 from tests.avatar_models.gagavatar.tiny import TINY
 
-SIDE, FRAMES = 48, 4
+SIDE, FRAMES, FPS = 48, 4, 8.0
 PEOPLE = {"ann": 1, "bob": 2, "cleo": 3, "dan": 4}
+START, STEP = 5, 2
+"""The clips' frames in their source videos."""
 BAD = 1
 """A frame of ann's that did not pass the gates."""
 OPTIONS = TrainOneshot.model_validate(
@@ -53,10 +55,14 @@ def write_people(root: Path) -> Path:
     """data/ of a project with a clip of each person."""
     segments, tracks, identities, rows = [], [], [], []
     for name, seed in PEOPLE.items():
-        person, performance = make_person(seed), perform(seed, FRAMES, 8.0)
+        person, performance = make_person(seed), perform(seed, FRAMES, FPS)
         K, distance = camera_for(SIDE)
         views = viewmats(performance, distance)
-        frames = {"clip_id": [name] * FRAMES, "frame": list(range(FRAMES)), "time": [row / 8 for row in range(FRAMES)]}
+        frames = {
+            "clip_id": [name] * FRAMES,
+            "frame": [START + STEP * row for row in range(FRAMES)],
+            "time": [row / FPS for row in range(FRAMES)],
+        }
         shown = [film(person, performance, row, SIDE, views[row], K) for row in range(FRAMES)]
         mattes = [(np.abs(image.astype(int) - image[1, 1]).max(-1) > 24).astype(np.uint8) * 255 for image in shown]
         pictures = {
@@ -82,7 +88,14 @@ def write_people(root: Path) -> Path:
         identities.append({**whose, "identity": person.identity.tolist()})
         numbers = dict.fromkeys(("reprojection", "jitter", "coverage"), 0.0)
         row = {"clip_id": name, "catalog_clip_id": name, "subject_id": name, "camera_id": "cam0", "split": "train"}
-        row |= {"frame_start": 0, "frame_end": FRAMES, "fps": 8.0, "num_frames": FRAMES, "num_good": FRAMES, **numbers}
+        row |= {
+            "frame_start": START,
+            "frame_end": START + STEP * FRAMES,
+            "fps": FPS,
+            "num_frames": FRAMES,
+            "num_good": FRAMES,
+            **numbers,
+        }
         rows.append({**row, "passed": True, "reason": "", "fingerprint": name})
     folder = root / "data/tracks"
     folder.mkdir(parents=True)

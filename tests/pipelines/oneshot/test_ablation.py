@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import torch
 from avatar_models.gagavatar.sizes import VARIANTS
 from avatar_models.gagavatar.storage import model_files
 from pipelines.cache import Cache, Entry
-from pipelines.fanout import ItemRejected
-from pipelines.oneshot.ablation import PRESETS, JudgeTrained, judge_step, judged_item, with_preset
-from pipelines.params import Params, Source, TrainOneshot
+from pipelines.fanout import Item, ItemRejected
+from pipelines.oneshot.ablation import PRESETS, judge_step, judged_items, means_of, with_preset
+from pipelines.params import Evaluate, Params, Source, TrainOneshot
 from tests.avatar_models.gagavatar.tiny import TINY, tiny
+from tests.in_process import do_all
 
 
 def params(**train: object) -> Params:
@@ -45,20 +47,34 @@ def trained(tmp_path: Path) -> Entry:
     return entry
 
 
-def test_a_trained_model_is_judged_on_the_test_subjects(
+def test_a_trained_model_is_judged_on_each_test_subject_by_itself(
     people: Path, trained: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(people)
-    step = judge_step(params(test_subjects={"names": ["bob", "cleo"]}), trained, people)
-    assert step.params["subjects"] == ["bob", "cleo"]
-    out = Cache(str(tmp_path / "cache")).writer("3" * 64)
+    own = params(test_subjects={"names": ["bob", "cleo"]}).model_copy(update={"evaluate": Evaluate(max_frames=2)})
+    step, items = judge_step(own, trained), judged_items(own, trained)
+    assert [item.id for item in items] == ["bob", "cleo"]
+    found = do_all("ablate_oneshot", [step], items, tmp_path / "cache")
+    bob, cleo = (found.last(item.id).summary for item in items)
+    assert bob["psnr"] > 0 and cleo["psnr"] != bob["psnr"] and bob["no_face_made"] == 2  # an untrained model draws no face
+    work, out = step.worker(step.params), Cache(str(tmp_path / "cache")).writer("3" * 64)
+    with pytest.raises(ItemRejected, match="nobody: no clip of it has two good frames"):
+        work(Item("nobody", "0"), None, out)
 
-    def means(*subjects: str) -> dict[str, float]:
-        return JudgeTrained({"max_frames": 2, "subjects": list(subjects)}, trained)(judged_item(trained), None, out)
 
-    both, each = means("bob", "cleo"), (means("bob"), means("cleo"))
-    assert both["psnr"] == pytest.approx((each[0]["psnr"] + each[1]["psnr"]) / 2, abs=1e-4)
-    assert both["no_face_made"] == 2 and "akd" not in both  # an untrained model draws no face
-    assert means("nobody", "bob") == each[0]
-    with pytest.raises(ItemRejected, match="no test subject has a clip with two good frames"):
-        means("nobody")
+def test_a_subjects_item_follows_from_the_model_and_from_its_own_clips(people: Path, trained: Entry) -> None:
+    alone, both = (params(test_subjects={"names": names}) for names in (["bob"], ["bob", "cleo"]))
+    bob, cleo = judged_items(both, trained, people)
+    assert judged_items(alone, trained, people) == [bob] and bob.fingerprint != cleo.fingerprint
+    files = {name: {**file, "sha256": "0" * 64} for name, file in trained.files.items()}
+    assert judged_items(alone, replace(trained, files=files), people) != [bob]
+
+
+def test_means_are_of_the_figures_that_all_of_the_subjects_have() -> None:
+    figures: dict[str, dict[str, float | None]] = {
+        "ann": {"psnr": 20.0, "akd": None},
+        "bob": {"psnr": 22.0, "akd": 1.0},
+        "cid": {"psnr": 30.0, "akd": 3.0},
+    }
+    assert means_of(figures, ["ann", "bob"]) == {"psnr": 21.0}
+    assert means_of(figures, ["bob", "cid"]) == {"psnr": 26.0, "akd": 2.0}

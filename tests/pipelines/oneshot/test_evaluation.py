@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from io import BytesIO
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -14,12 +16,13 @@ from avatar_models.gagavatar.storage import model_files
 from avatar_models.reenactment import Pictures, Points
 from pipelines.cache import Cache, Entry
 from pipelines.csim_asset import CsimFile
+from pipelines.faces import CROSS_MEANS
 from pipelines.fanout import Item, ItemRejected
 from pipelines.oneshot import evaluation
 from pipelines.oneshot.evaluation import METHODS, SCHEMA, JudgeOneshot
 from tests.avatar_models.gagavatar.tiny import SIDE, TINY, tiny
 from tests.onnx_files import network_of
-from tests.pipelines.oneshot.made import FRAMES
+from tests.pipelines.oneshot.made import FPS, FRAMES, START, STEP
 
 
 @pytest.fixture
@@ -66,15 +69,25 @@ def test_every_frame_of_every_method_has_a_row_and_nothing_without_a_face_counts
     assert entry.read_bytes("strip.png")[:4] == b"\x89PNG" and len(entry.read_bytes("video.mp4")) > 1000
 
 
+def test_a_video_of_every_other_frame_plays_as_fast_as_the_clip(judge: JudgeOneshot, tmp_path: Path) -> None:
+    judge.max_frames = 2
+    assert judge.scene("bob", "bob").rows.tolist() == [1, 3]
+    with av.open(BytesIO(judged(judge, "bob", tmp_path).read_bytes("video.mp4"))) as video:
+        assert float(video.streams.video[0].average_rate) == FPS / 2
+
+
 def test_in_cross_reenactment_no_picture_is_wanted(judge: JudgeOneshot, tmp_path: Path) -> None:
     scene = judge.scene("bob", "cleo")
     assert not scene.own and scene.rows.tolist() == [0, 2, 3]  # spread evenly
     assert torch.equal(scene.batch.photos[0], judge.scene("bob", "bob").batch.photos[0])
     assert not torch.equal(scene.identity, scene.batch.identity[0])
     entry = judged(judge, "bob<cleo", tmp_path)
-    assert "psnr" not in entry.summary["gagavatar"]
+    assert set(entry.summary["gagavatar"]) == set(CROSS_MEANS)
     rows = entry.read_table("metrics").to_pylist()
-    assert {(row["subject_id"], row["driver_id"], row["psnr"]) for row in rows} == {("bob", "cleo", None)}
+    assert {(row["subject_id"], row["driver_id"], row["clip_id"], row["psnr"]) for row in rows} == {
+        ("bob", "cleo", "cleo", None)
+    }
+    assert [row["frame"] for row in rows] == [START + STEP * row for row in (0, 2, 3)] * len(METHODS)  # the source video's
 
 
 def test_photo_and_driving_frames_are_looked_at_once_whatever_is_compared_with_them(

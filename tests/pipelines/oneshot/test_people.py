@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from pipelines.oneshot.people import train_and_test
 from pipelines.params import KeptOut, ParamsError
+from tests.conftest import ROOT
 
 NAMES = [f"person{k}" for k in range(20)]
 
@@ -25,6 +27,13 @@ def test_of_two_one_is_kept_out_and_of_one_nobody() -> None:
     assert [len(side) for side in train_and_test(["a", "b"], KeptOut(share=0.2))] == [1, 1]
     assert train_and_test(["a"], KeptOut(share=0.2)) == (["a"], [])
     assert train_and_test(["a", "b"], KeptOut(share=0.0)) == (["a", "b"], [])
+
+
+def test_of_vfhqs_people_the_clusters_profile_keeps_out_about_as_many_as_vfhq_does() -> None:
+    profile = yaml.safe_load((ROOT / "profiles" / "cluster.yaml").read_text())
+    share = KeptOut.model_validate(profile["train_oneshot"]["test_subjects"])
+    _, test = train_and_test([f"video{k}-P0" for k in range(15204)], share)
+    assert 50 <= len(test) <= 100
 
 
 def test_names_take_the_place_of_a_share() -> None:

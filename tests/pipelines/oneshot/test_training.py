@@ -13,6 +13,8 @@ from avatar_models.gagavatar.storage import read_model
 from avatar_models.model_folder import FACTS
 from pipelines.cache import Cache, Entry, EntryWriter
 from pipelines.fanout import Item, MachineUnfit
+from pipelines.fleet import trainer
+from pipelines.fleet.checkpoints import dump, load
 from pipelines.fleet.trainer import train_here
 from pipelines.oneshot import training
 from pipelines.oneshot.trainer import OneshotTrainer
@@ -48,6 +50,20 @@ def test_a_run_that_was_cut_ends_with_the_same_bits(people: Path, tiny_model: No
     train_here(second, writer(tmp_path), Fleet(num_cpus=2.0))
     assert torch.equal(weights(second), weights(whole))
     assert second.training.curve == whole.training.curve
+    assert second.pictures() == whole.pictures()
+
+
+def test_pictures_of_all_probes_are_there_where_other_processes_have_trained(
+    people: Path, tiny_model: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere, own = setup(people), setup(people)
+    train_here(elsewhere, writer(tmp_path), Fleet())
+    monkeypatch.setattr(trainer, "train_on_fleet", lambda *asked: load(dump(elsewhere.training.state()), "cpu"))
+    trainer.Trainer(recipe(people), Fleet(count=2), "", "compute.oneshot").train(own, writer(tmp_path, "1"))
+    assert own.training.curve == elsewhere.training.curve
+    photo, target, *probes = (column.shape for column in own.training.shown)
+    assert photo == target == probes[0] and len(probes) == 2
+    assert own.pictures() == elsewhere.pictures()
 
 
 def test_a_checkpoint_that_cannot_be_read_is_passed_over(
