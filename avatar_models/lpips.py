@@ -12,11 +12,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from avatar_models.perceptual import SMALLEST, STAGES, PerceptualWeightsError, Vgg16Features, load_vgg16, read_weights
+from avatar_models.perceptual import (
+    SMALLEST,
+    STAGES,
+    PerceptualWeightsError,
+    Vgg16Features,
+    load_vgg16,
+    read_weights,
+    unit_channels,
+)
 
 LPIPS_URL = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth"
 LPIPS_SHA256 = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
-EPS = 1e-10  # where all of a pixel's features are zero
 
 
 class Lpips(nn.Module):
@@ -39,11 +46,6 @@ class Lpips(nn.Module):
             a, b = unit_channels(found).split([len(images), len(targets)])
             distance += ((a - b).square() * weights[:, None, None]).sum(1).mean((1, 2))  # equation 1
         return distance
-
-
-def unit_channels(features: Tensor) -> Tensor:
-    """Features (B, C, H, W) scaled to length 1 at each pixel, as the published code does it."""
-    return features / (features.square().sum(1, keepdim=True).sqrt() + EPS)
 
 
 def load_lpips(vgg16: Path, linear: Path) -> Lpips:

@@ -24,6 +24,7 @@ STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 COMPARED = STAGES[:4]
 """What the loss compares: up to relu4_3."""
 
+EPS = 1e-10  # where all of a pixel's features are zero
 SMALLEST = 16
 """Pixels: smaller pictures leave nothing to compare in the last stage."""
 
@@ -108,12 +109,12 @@ def perceptual(features: Vgg16Features, image: Tensor, target: Tensor, box: tupl
     """Mean over the stages of the features' mean absolute difference, inside a box (left, top, right, bottom) in pixels."""
     left, top, right, bottom = box
     a, b = (features(x[..., top:bottom, left:right]) for x in (image, target.to(image.dtype)))
-    return apart(a, b)
-
-
-def apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """Mean over the stages of the mean absolute difference of two pictures' features."""
     return torch.stack([nnf.l1_loss(x, y) for x, y in zip(a, b, strict=True)]).mean()
+
+
+def unit_channels(features: Tensor) -> Tensor:
+    """Features (B, C, H, W) scaled to length 1 at each pixel, as LPIPS's published code does it."""
+    return features / (features.square().sum(1, keepdim=True).sqrt() + EPS)
 
 
 def matte_box(matte: Tensor, margin: int = 8) -> tuple[int, int, int, int] | None:

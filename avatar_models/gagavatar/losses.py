@@ -8,6 +8,7 @@ B pictures of S x S pixels, V vertices, M lifted points.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +17,11 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from avatar_models.gagavatar.model import Person, Pictures
-from avatar_models.perceptual import Vgg16Features, apart
+from avatar_models.perceptual import Vgg16Features, unit_channels
 
 BOX_SCALE = 1.1
+LEVELS = (0.1, 0.1, 1.0, 1.0, 1.0)
+"""Of the perceptual distance's stages."""
 LIFTING = 250.0
 """Per square metre: ten, in the released code's units of 0.2 m."""
 
@@ -53,7 +56,7 @@ def losses(
         terms["box"] = weights.box * mean_of([nnf.l1_loss(made, wanted) for made in cropped])
         if features is not None and weights.perceptual > 0:
             of_wanted = features(wanted)
-            terms["perceptual"] = 2 * weights.perceptual * mean_of([apart(features(made), of_wanted) for made in cropped])
+            terms["perceptual"] = 2 * weights.perceptual * mean_of([unlike(features(made), of_wanted) for made in cropped])
     if weights.lifting > 0:
         terms["lifting"] = weights.lifting * lifting(person.points, vertices)
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
@@ -61,6 +64,13 @@ def losses(
 
 def mean_of(values: list[Tensor]) -> Tensor:
     return torch.stack(values).mean()
+
+
+def unlike(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """The perceptual distance of the released code, of five stages' features (B, C, H, W): differences of unit features, summed
+    over the channels."""
+    levels = zip(LEVELS, found, wanted, strict=True)
+    return torch.stack([w * (unit_channels(a) - unit_channels(b)).abs().sum(1).mean() for w, a, b in levels]).sum()
 
 
 def lifting(points: Tensor, vertices: Tensor) -> Tensor:

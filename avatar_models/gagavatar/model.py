@@ -28,8 +28,8 @@ SEEN_DIM = RGB + 1
 FIRST_SCALE = 0.3
 """Share of MAX_SCALE that Gaussians start with."""
 FIRST_LIFT = 0.12
-"""Share of MAX_OFFSET that lifted points leave their plane by before anything is learned: then the head's vertices lie in front
-of them, and an expression is seen from the start."""
+"""Share of MAX_OFFSET that lifted points leave their plane by before anything is learned, on the side that they end on for 1:
+then the head's vertices lie in front of them, and an expression is seen from the start."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class GAGAvatar(nn.Module):
         lifting = [LiftingBranch(fused, fused // 2, sizes.feature_dim) for _ in sizes.planes]
         if sizes.photo_colors:
             self.expression.start_with(FIRST_SCALE)
-            for branch in lifting:
-                branch.start_with(FIRST_SCALE, FIRST_LIFT)
+            for branch, (at_0, at_1) in zip(lifting, sizes.planes, strict=True):
+                branch.start_with(FIRST_SCALE, (FIRST_LIFT * at_1 - at_0) / (at_1 - at_0))
         self.lifting = nn.ModuleList(lifting)
         self.renderer = None if sizes.renderer is None else StyleUNet(sizes.feature_dim, sizes.renderer, sizes.photo_colors)
 

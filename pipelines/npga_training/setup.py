@@ -6,7 +6,7 @@ N points. Metres.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -45,7 +45,6 @@ class NpgaRun:
     options: TrainNpga
     training: NpgaTraining
     probed: Shots | None
-    shown: list[Tensor] = field(default_factory=list)  # (3, S, S) the first probed shot, and what was made of it at each probe
 
     def batches(self, steps: range, place: Place, threads: int) -> Iterator[Shot]:
         """The shot of each step."""
@@ -57,14 +56,14 @@ class NpgaRun:
         if self.probed is None:
             return {}
         made = judged(self.training, self.probed)
-        if not self.shown:
-            self.shown.append(made.targets[0])
-        self.shown.append(made.refined[0])
+        new = [made.refined] if self.training.shown else [made.targets, made.refined]
+        self.training.shown.extend(as_bytes(pictures[0]) for pictures in new)
         return {"held_out_psnr": made.psnr(made.refined), "held_out_raw_psnr": made.psnr(made.raw)}
 
     def pictures(self) -> dict[str, bytes]:
         """A PNG: a held-out shot, and what was made of it at each probe."""
-        return {PROGRESS: png_bytes(as_bytes(torch.cat(self.shown, 2)).numpy())} if self.shown else {}
+        shown = self.training.shown
+        return {PROGRESS: png_bytes(torch.cat(shown, 1).numpy())} if shown else {}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from pipelines.params import Fleet, TrainNpga
 from pipelines.subject import NPHM_TRACKS_FOLDER, read_tables, subject_identity
 from pipelines.training import TrainingDiverged, camera_as_dict
 
-VERSION = 2
+VERSION = 3
 METHOD = "npga"
 
 

@@ -70,6 +70,8 @@ class NpgaTraining:
         self.conditions = shots.conditions.to(device)
         self.step = 0
         self.curve: list[dict[str, float]] = []
+        self.shown: list[Tensor] = []
+        """The first probed shot, and what was made of it at each probe, (S, S, 3) uint8 each."""
 
     def one_step(self, batch: Shot, share: float = 1.0) -> dict[str, float]:
         """One update; see :meth:`pipelines.fleet.loop.Steps.one_step`. Raises TrainingDiverged."""
@@ -128,6 +130,7 @@ class NpgaTraining:
         return {
             "step": self.step,
             "curve": self.curve,
+            "shown": self.shown,
             "model": self.model.state_dict(),
             "adam": self.adam.state_dict(),
             "adamw": self.adamw.state_dict(),
@@ -143,4 +146,4 @@ class NpgaTraining:
         self.adamw.load_state_dict(state["adamw"])
         self.density.load_state_dict(state["density"])
         self.neighbours = state["neighbours"]
-        self.step, self.curve = state["step"], state["curve"]
+        self.step, self.curve, self.shown = state["step"], state["curve"], [column.cpu() for column in state["shown"]]

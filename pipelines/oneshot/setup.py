@@ -17,7 +17,7 @@ from avatar_models.gagavatar.sizes import SIZES, VARIANTS
 from avatar_models.gagavatar.storage import load_backbone, read_model
 from avatar_models.heads.interface import Head
 from avatar_models.metrics import psnr_inside
-from avatar_models.perceptual import load_vgg16
+from avatar_models.perceptual import STAGES, load_vgg16
 from pipelines.fleet.loader import read_ahead
 from pipelines.fleet.loop import Place
 from pipelines.oneshot.pairs import Batch, ColorJitter, Frames, Pairs, frames_of
@@ -102,7 +102,7 @@ class Recipe:
         head = data.head()
         torch.manual_seed(options.seed)
         model, chosen = first_model(options, head)
-        features = load_vgg16(Path(self.perceptual_weights)).to(device) if self.perceptual_weights else None
+        features = load_vgg16(Path(self.perceptual_weights), STAGES).to(device) if self.perceptual_weights else None
         training = OneshotTraining(options, model, head.rig.take(chosen), device, features)
         frames, unseen = frames_of(for_training(data), train), frames_of(data, test)
         probed = Pairs(unseen, data.frames, model.sizes.image_size) if len(unseen) else None

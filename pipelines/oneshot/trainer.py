@@ -14,7 +14,7 @@ from pipelines.fleet.trainer import Trainer
 from pipelines.oneshot.setup import Recipe, Setup
 from pipelines.params import Fleet
 
-VERSION = 5
+VERSION = 6
 
 
 class OneshotTrainer:

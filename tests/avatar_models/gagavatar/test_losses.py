@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from avatar_models.gagavatar.losses import LIFTING, Weights, crops, lifting, losses, nearest_points, squares
+from avatar_models.gagavatar.losses import LIFTING, Weights, crops, lifting, losses, nearest_points, squares, unlike
 from avatar_models.gagavatar.model import Pictures
 from avatar_models.gagavatar.sizes import VARIANTS
-from avatar_models.perceptual import Vgg16Features, perceptual
+from avatar_models.perceptual import STAGES, Vgg16Features
 from tests.avatar_models.gagavatar.tiny import SIDE, TINY, cameras, heads, photos, shown, tiny
 
 
@@ -70,21 +70,32 @@ def test_each_different_picture_is_looked_at_once_and_the_sum_is_the_formulas(va
     made = made.changed(lambda picture: picture.detach().double().requires_grad_())
     targets, boxes = photos(2).flip(0).double(), torch.tensor([[4.0, 4, 20, 24], [6, 2, 30, 28]])
     torch.manual_seed(0)
-    features = Vgg16Features().double()
+    features = Vgg16Features(STAGES).double()
     calls: list[object] = []
     features.register_forward_hook(lambda *call: calls.append(call))
     found = losses(made, person, targets, boxes, heads(2), Weights(lifting=0), features)["loss"]
     assert len(calls) == looked_at
 
-    wanted, box = crops(targets, boxes, SIDE), (0, 0, SIDE, SIDE)
+    wanted = crops(targets, boxes, SIDE)
     by_hand = torch.zeros((), dtype=torch.float64)
     for picture in (made.coarse, made.refined):
         inside = crops(picture, boxes, SIDE)
         by_hand = by_hand + 0.5 * (picture - targets).abs().mean() + 0.5 * (inside - wanted).abs().mean()
-        by_hand = by_hand + Weights().perceptual * perceptual(features, inside, wanted, box)
+        by_hand = by_hand + Weights().perceptual * unlike(features(inside), features(wanted))
     torch.testing.assert_close(found, by_hand, rtol=1e-12, atol=0)
     gradients = (torch.autograd.grad(loss, made.different) for loss in (found, by_hand))
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-15)
+
+
+def test_the_perceptual_distance_is_that_of_unit_features_weighed_by_stage() -> None:
+    g = torch.Generator().manual_seed(0)
+    found, wanted = ([torch.randn(2, 4, side, side, generator=g).double() for side in (8, 4, 2, 2, 1)] for _ in range(2))
+    by_hand = 0.0
+    for w, a, b in zip((0.1, 0.1, 1, 1, 1), found, wanted, strict=True):
+        for one, other in zip(a.permute(0, 2, 3, 1).reshape(-1, 4), b.permute(0, 2, 3, 1).reshape(-1, 4), strict=True):
+            by_hand += w * float((one / one.norm() - other / other.norm()).abs().sum()) / (a.numel() / 4)
+    assert float(unlike(found, wanted)) == pytest.approx(by_hand, rel=1e-8)
+    assert float(unlike(found, found)) == 0
 
 
 def test_what_is_done_to_pictures_that_are_one_is_done_once() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from avatar_models.gagavatar import GagavatarSizes
 from avatar_models.gagavatar.branches import Attributes
-from avatar_models.gagavatar.model import shapes
+from avatar_models.gagavatar.model import FIRST_LIFT, shapes
 from avatar_models.gagavatar.photo_colors import Photos
 from avatar_models.gagavatar.sizes import VARIANTS, published
 from avatar_models.rotations import quaternion_to_matrix
@@ -74,6 +74,18 @@ def test_lifted_points_leave_their_planes_along_the_axis_on_both_sides() -> None
     torch.testing.assert_close(away, along[..., None] * axis[:, None].expand_as(away))
     back, front = along.chunk(2, 1)
     assert (back > 0).all() and (back < MAX_OFFSET).all() and (front > -MAX_OFFSET).all() and (front < 0).all()
+
+
+@pytest.mark.parametrize("variant", ["full", "one_plane"])
+def test_lifted_points_start_a_little_off_their_plane_behind_the_face_or_before_the_back_of_the_head(variant: str) -> None:
+    from avatar_models.gagavatar.lifting import MAX_OFFSET, plane
+
+    sizes = VARIANTS[variant](replace(TINY, photo_colors=True))
+    model = tiny(sizes)
+    points, axis = plane(cameras(1), sizes.plane_size)
+    away = model.person(shown(1)).points - torch.cat([points] * len(sizes.planes), 1)
+    for along in (away * axis[:, None]).sum(2).chunk(len(sizes.planes), 1):
+        assert abs(float(along.median().abs()) - FIRST_LIFT * MAX_OFFSET) < 0.006
 
 
 def test_covariances_of_unit_quaternions_are_rotated_scales() -> None:

@@ -112,6 +112,9 @@ def test_a_run_that_was_cut_ends_with_the_same_bits(project: Path, tmp_path: Pat
     second = run_of(project)
     train_here(second, cache.writer("1"), Fleet())
     assert torch.equal(weights(second), weights(whole)) and second.training.curve == whole.training.curve
+    third = run_of(project)
+    third.training.load_state(whole.training.state())
+    assert whole.pictures() and third.pictures() == second.pictures() == whole.pictures()
 
 
 def test_what_is_written_is_an_avatar_with_what_it_is_worth(project: Path, tmp_path: Path) -> None:
