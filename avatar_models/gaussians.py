@@ -44,6 +44,10 @@ def half_turn_about_x(gaussians: Gaussians) -> Gaussians:
     return Gaussians(means, quats, gaussians.scales, gaussians.opacities, colors)
 
 
+class UnusableGaussians(ValueError):
+    """Gaussians that cannot be drawn; the message names the first one. A training whose weights have grown makes such ones."""
+
+
 def unusable(gaussians: Gaussians) -> str:
     """Names the first Gaussian with a value that is NaN or infinite, or without a length of its quaternion; or nothing."""
     rows = _rows(gaussians)

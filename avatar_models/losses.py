@@ -36,8 +36,9 @@ def photometric(image: Tensor, target: Tensor, lambda_l1: float, lambda_ssim: fl
 
 
 def first_not_finite(terms: dict[str, Tensor]) -> str | None:
-    """Name of the first term that is NaN or infinite, if any."""
-    return next((name for name, value in terms.items() if not bool(torch.isfinite(value))), None)
+    """Name of the first term that is NaN or infinite, if any. One wait for the device."""
+    finite = torch.isfinite(torch.stack([value.detach() for value in terms.values()])).tolist()
+    return next((name for name, good in zip(terms, finite, strict=True) if not good), None)
 
 
 def _mean_ssim(image: Tensor, target: Tensor) -> Tensor:

@@ -91,7 +91,8 @@ def animate_to_file(
     params = load_params()
     stored = open_model(model)
     head = model_head(model, stored, params)
-    side = stored.model.sizes.image_size if size is None else size
+    own_side = stored.model.sizes.image_size
+    side = own_side if size is None else size
     check_size(side, len(photos) + with_driver)
     device = best_device()
     stored.model.to(device).eval()
@@ -99,7 +100,7 @@ def animate_to_file(
     people = []
     for path in photos:
         with console.status(f"looking at {escape(path.name)}"):
-            people.append(photo_of(path, tracked_photo(path, params), stored, head, device))
+            people.append(photo_of(path, tracked_photo(path, params, own_side), stored, head, device))
     with console.status(f"tracking {escape(driver)} (what was tracked before is found again)"):
         moving = find_driver(driver, params, head)
 

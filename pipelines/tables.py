@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.atomic import atomic_path
@@ -182,12 +183,12 @@ def write_table(table: pa.Table, schema: pa.Schema, path: Path) -> None:
         pq.write_table(table.cast(schema), temporary, compression="zstd")
 
 
-def read_table(path: Path, schema: pa.Schema) -> pa.Table:
-    """Reads one Parquet table and checks that it is the wanted one."""
+def read_table(path: Path, schema: pa.Schema, rows: pc.Expression | None = None) -> pa.Table:
+    """Reads one Parquet table, or its rows for which an expression holds, and checks that it is the wanted one."""
     if not path.exists():
         raise SchemaError(f"{path}: not found. `dvc repro` makes it.")
     try:
         check_schema(pq.read_schema(path), schema, path)
-        return pq.read_table(path)
+        return pq.read_table(path, filters=rows)
     except pa.ArrowInvalid as error:
         raise SchemaError(f"{path}: damaged ({error}). Delete it; `dvc repro` makes it again.") from None

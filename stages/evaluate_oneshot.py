@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from avatar_models.model_folder import FACTS, TENSORS
+from avatar_models.model_folder import FACTS, TENSORS, ModelError
 from pipelines import tables
 from pipelines.atomic import sha256_file, write_bytes_atomic
 from pipelines.csim_asset import csim_tag, say_csim_is_off, write_csim_record
@@ -36,9 +36,13 @@ Means = dict[str, dict[str, float]]
 
 def items(params: Params) -> list[Item]:
     """The test subjects, and the first `evaluate.max_cross_pairs` pairs of them."""
-    if not (MODEL / TENSORS).exists():
+    if not params.train_oneshot.steps:
         print("there is no one-shot model to judge: train_oneshot.steps is 0")
         return []
+    if not (MODEL / TENSORS).exists():
+        raise ModelError(
+            f"{MODEL / TENSORS}: not found. `dvc repro train_oneshot` makes it, `dvc pull` brings what was made before"
+        )
     segments = segments_of()
     _, test = train_and_test(subjects_that_passed(segments), params.train_oneshot.test_subjects)
     if not test:

@@ -37,15 +37,16 @@ def main() -> None:
         say_what_is_off(params)
     else:
         print("train_oneshot.steps is 0: no one-shot model is trained")
-    step = model_step(params)
+    steps = [model_step(params)] if items else []
     compute = params.compute.model_copy(update={"item_timeout_s": AS_LONG_AS_IT_TAKES_S})
     blocks = {"train_oneshot": params.model_dump(mode="json")["train_oneshot"]}
     with stage_run("train_oneshot", params) as run, subject_runs(run, blocks) as runs:
         result, curve = run_and_assemble(
-            "train_oneshot", [step], items, assemble, compute=compute, things="models", listener=runs
+            "train_oneshot", steps, items, assemble, compute=compute, things="models", listener=runs
         )
         run.log_fan_out(result)
-        run.log_assets(step.assets)
+        for step in steps:
+            run.log_assets(step.assets)
         for name in result.entries:
             with runs.finished(name, curve) as child:
                 for picture in PICTURES.glob("*.png"):

@@ -51,8 +51,9 @@ def losses(
     terms = {"l1": mean_of([nnf.l1_loss(made, targets) for made in different])}
     if weights.box > 0 or features is not None:
         size = targets.shape[-1]
-        wanted = crops(targets, boxes, size)
-        cropped = [crops(made, boxes, size) for made in different]
+        windows = squares(boxes, size).long().tolist()  # on a GPU this waits for it, once
+        wanted = crops(targets, windows)
+        cropped = [crops(made, windows) for made in different]
         terms["box"] = weights.box * mean_of([nnf.l1_loss(made, wanted) for made in cropped])
         if features is not None and weights.perceptual > 0:
             of_wanted = features(wanted)
@@ -102,10 +103,11 @@ def squares(boxes: Tensor, size: int) -> Tensor:
     return torch.cat([centre - half, centre + half], 1)
 
 
-def crops(pictures: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """What square boxes around boxes (B, 4) show of pictures (B, C, S, S), resized to size x size."""
+def crops(pictures: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
+    """What windows (B, 4) left, top, right, bottom show of pictures (B, C, S, S), as large as those."""
+    size = pictures.shape[-1]
     found = []
-    for picture, (left, top, right, bottom) in zip(pictures, squares(boxes, pictures.shape[-1]).long().tolist(), strict=True):
+    for picture, (left, top, right, bottom) in zip(pictures, windows, strict=True):
         inside = picture[None, :, top : max(bottom, top + 1), left : max(right, left + 1)]
         found.append(nnf.interpolate(inside, (size, size), mode="bilinear", antialias=True))
     return torch.cat(found)

@@ -45,9 +45,9 @@ def splat(
     Differentiable in all tensors of `gaussians`, in `camera.viewmat` and in `background`.
     `antialiased` dims a Gaussian by the share of its screen size that the added 0.3 px^2 makes up (Yu et al. 2024).
 
-    Raises ValueError for shapes that do not fit, and on a CPU for Gaussians with values that are not finite or a quaternion
-    without length, with the first one's index (plain colours are looked at where they are seen). On CUDA Gaussians are not
-    looked at: it would make every call wait for the device.
+    Raises ValueError for shapes that do not fit, on a CPU also for cameras that are not finite, and UnusableGaussians for
+    values that are not finite or a quaternion without length, with the first one's index (plain colours are looked at where
+    they are seen). On CUDA values are not looked at: it would make every call wait for the device.
     """
     _check(gaussians, camera)
     if not 0 < near < far:
@@ -100,7 +100,12 @@ def _check(gaussians: Gaussians, camera: Camera) -> None:
             raise ValueError(f"SH colors must be ({count}, 1 | 4 | 9 | 16, 3), are {tuple(colors.shape)}")
     elif colors.ndim != 2 or len(colors) != count or not 1 <= colors.shape[1] <= MAX_CHANNELS:
         raise ValueError(f"colors must be ({count}, 1 to {MAX_CHANNELS}), are {tuple(colors.shape)}")
-    if not math.isfinite(float(camera.viewmat.detach().sum() + camera.K.detach().sum())):
+    if not camera.K.is_cuda and not camera.viewmat.is_cuda:
+        _check_values(camera.K.detach(), camera.viewmat.detach())
+
+
+def _check_values(K: Tensor, viewmat: Tensor) -> None:
+    if not math.isfinite(float(viewmat.sum() + K.sum())):
         raise ValueError("the camera's K or viewmat is not finite")
-    if not bool((torch.diagonal(camera.K.detach()[:, :2, :2], dim1=1, dim2=2) > 0).all()):
+    if not bool((torch.diagonal(K[:, :2, :2], dim1=1, dim2=2) > 0).all()):
         raise ValueError("the camera's focal lengths must be positive")

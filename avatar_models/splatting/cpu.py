@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from avatar_models import kernels
 from avatar_models.cameras import Camera
-from avatar_models.gaussians import Gaussians, largest, unusable
+from avatar_models.gaussians import Gaussians, UnusableGaussians, largest, unusable
 from avatar_models.kernels import compositing, features, harmonics, lists, projection, tiles
 from avatar_models.kernels.arena import empty, empty_together, zeros_together
 from avatar_models.kernels.threads import run
@@ -72,7 +72,7 @@ def _chunks(count: int, size: int) -> int:
 
 def _check_finite(chunks: np.ndarray, gaussians: Gaussians) -> None:
     if np.isnan(chunks).any():
-        raise ValueError(unusable(gaussians) or largest(gaussians))
+        raise UnusableGaussians(unusable(gaussians) or largest(gaussians))
 
 
 class _Shade(torch.autograd.Function):

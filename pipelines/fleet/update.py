@@ -34,4 +34,5 @@ def update(
     if not torch.isfinite(norm):
         raise TrainingDiverged(f"step {step}: the gradient is not finite; lower {block}.learning_rate")
     optimizer.step()
-    return {**{name: float(value.detach()) for name, value in terms.items()}, "gradient": float(norm)}
+    found = torch.stack([*(value.detach() for value in terms.values()), norm.detach()]).tolist()
+    return dict(zip((*terms, "gradient"), found, strict=True))

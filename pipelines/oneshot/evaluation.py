@@ -114,7 +114,7 @@ class JudgeOneshot:
         self.lpips_files, self.csim_file = lpips_files, csim_file
         self.max_frames = int(params["max_frames"])
         self.device = best_device()
-        self.data = read_tables()
+        self.data = read_tables(subjects=())  # an item reads its own tracks
         self.head = self.data.head()
         stored = read_model(model, self.device)
         self.model = stored.model.eval()
@@ -155,7 +155,8 @@ class JudgeOneshot:
 
     def scene(self, subject: str, driver: str) -> Scene:
         """Raises ItemRejected for a subject without two good frames in a clip."""
-        own, other = self.frames(subject), self.frames(driver)
+        own = self.frames(subject)
+        other = own if driver == subject else self.frames(driver)
         photo = 0
         rows = np.arange(1, other.first[1]) if subject == driver else np.arange(other.first[1])
         rows = spread(rows, self.max_frames)
@@ -174,7 +175,7 @@ class JudgeOneshot:
         return Scene(subject, driver, other, batch, seen.identity[0], rows)
 
     def frames(self, subject: str) -> Frames:
-        found = frames_of(self.data, [subject])
+        found = frames_of(read_tables(subjects=[subject]), [subject])
         if not len(found):
             raise ItemRejected("no_pairs", f"subject {subject}: no clip of it has two good frames")
         return found

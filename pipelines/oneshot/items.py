@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from avatar_models.gagavatar.storage import DINOV2_URL
 from avatar_models.model_folder import FACTS, TENSORS
@@ -50,9 +51,8 @@ def segments_of(root: Path = Path()) -> pa.Table:
 
 def data_of(segments: pa.Table, subjects: Sequence[str]) -> list[str]:
     """What the segments of some subjects that passed hold."""
-    wanted = set(subjects)
-    rows = segments.select(["subject_id", "passed", "fingerprint"]).to_pylist()
-    return sorted(row["fingerprint"] for row in rows if row["passed"] and row["subject_id"] in wanted)
+    theirs = pc.is_in(segments["subject_id"], pa.array(subjects, pa.string()))
+    return sorted(segments["fingerprint"].filter(pc.and_(segments["passed"], theirs)).to_pylist())
 
 
 def model_step(params: Params, root: Path = Path()) -> Step:

@@ -18,8 +18,10 @@ from torch import Tensor
 from avatar_models.cameras import Camera, resized
 from avatar_models.gagavatar.photo_colors import Photos
 from avatar_models.heads.skinning import Rig, pose
+from avatar_models.model_folder import ModelError
+from pipelines import tables
 from pipelines.frames import FrameReader, StoredFrame, composite, shrunk
-from pipelines.subject import Tables, above_neck
+from pipelines.subject import TRACKS_FOLDER, Tables, above_neck
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Frames:
 def frames_of(data: Tables, subjects: Sequence[str]) -> Frames:
     """All good frames of the subjects' segments that passed. Segments with fewer than two have no pairs and are left out.
 
-    One pass over three columns: of a million frames the rest is read where it is kept.
+    One pass over three columns: of a million frames the rest is read where it is kept. Raises SchemaError for values that are
+    no numbers.
     """
     passed = data.segments.filter(pc.and_(data.segments["passed"], pc.is_in(data.segments["subject_id"], _strings(subjects))))
     wanted = set(passed["clip_id"].to_pylist())
@@ -77,7 +80,7 @@ def frames_of(data: Tables, subjects: Sequence[str]) -> Frames:
         values = data.tracks[name].take(places).combine_chunks().flatten().to_numpy()
         return values.reshape(len(places), *shape).astype(np.float32)
 
-    return Frames(
+    found = Frames(
         names[used].tolist(),
         clip.astype(np.int32),
         row[kept].astype(np.int32),
@@ -85,11 +88,26 @@ def frames_of(data: Tables, subjects: Sequence[str]) -> Frames:
         np.searchsorted(clip, np.arange(len(used) + 1)),
         column("K", 3, 3),
         column("viewmat", 4, 4),
-        column("expression", len(data.tracks["expression"][0])),
+        column("expression", len(data.tracks["expression"][0]) if len(data.tracks) else 0),
         column("jaw", 3),
         column("eyes", 6),
         np.array([identities[name] for name in names[used]], np.float32),
     )
+    expect_finite(found)
+    return found
+
+
+def expect_finite(frames: Frames) -> None:
+    """Raises SchemaError for a value of the tracks that is no number, with its clip: a training would end by it, far away."""
+    for name in ("K", "viewmat", "expression", "jaw", "eyes"):
+        values = getattr(frames, name)
+        bad = ~np.isfinite(values).all(tuple(range(1, values.ndim)))
+        if bad.any():
+            clip = frames.clip_ids[frames.clip[bad.argmax()]]
+            raise tables.SchemaError(
+                f"{TRACKS_FOLDER / 'tracks.parquet'}: {name} of clip {clip} is not finite in {bad.sum()} good frames. "
+                "`dvc repro --force preprocess` makes the tables again"
+            )
 
 
 def _strings(values: Sequence[str]) -> pa.Array:
@@ -183,11 +201,16 @@ class ColorJitter:
 
 
 class Pairs:
-    """Batches of pairs (photo, target), both places in `frames`, at size x size."""
+    """Batches of pairs (photo, target), both places in `frames`, at size x size. Raises ModelError where less is stored."""
 
     def __init__(self, frames: Frames, reader: FrameReader, size: int, jitter: ColorJitter = ColorJitter()) -> None:
         self.frames, self.reader, self.size, self.jitter = frames, reader, size, jitter
         self.stored = len(reader.decode(frames.clip_ids[0], int(frames.row[0])).image)  # pixels of all stored crops
+        if size > self.stored:
+            raise ModelError(
+                f"the model makes pictures of {size} pixels, and the stored crops have {self.stored}: "
+                f"set preprocess.crop.side: {size}"
+            )
 
     def batch(self, pairs: Sequence[tuple[int, int]]) -> Batch:
         """Decodes pairs, and their cameras and parameters."""

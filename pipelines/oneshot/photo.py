@@ -50,9 +50,13 @@ class Photo:
         return avatar_files("gagavatar", self.avatar.tensors(), self.facts)
 
 
-def tracked_photo(path: Path, params: Params) -> TrackedFrames:
-    """One frame: the photo's crop, camera and head. Raises PhotoError, and what :func:`tracked` raises but ItemRejected."""
+def tracked_photo(path: Path, params: Params, side: int) -> TrackedFrames:
+    """One frame: the photo's crop of at least so many pixels, camera and head.
+
+    Raises PhotoError, and what :func:`tracked` raises but ItemRejected.
+    """
     expect_one_face(path)
+    params = with_crops_of(params, side)
     with tempfile.TemporaryDirectory() as folder:
         # The decoder goes by the bytes, whatever the ending says.
         Path(folder, "0.jpg").write_bytes(path.read_bytes())
@@ -62,6 +66,12 @@ def tracked_photo(path: Path, params: Params) -> TrackedFrames:
             if error.reason == "no_face":
                 raise PhotoError(f"{path}: {NO_FACE}") from None
             raise PhotoError(f"{path}: {error.message.removeprefix(f'{folder}: ')}") from None
+
+
+def with_crops_of(params: Params, side: int) -> Params:
+    """Params whose crops have at least so many pixels along a side."""
+    crop = params.preprocess.crop.model_copy(update={"side": max(side, params.preprocess.crop.side)})
+    return params.model_copy(update={"preprocess": params.preprocess.model_copy(update={"crop": crop})})
 
 
 def person_name(path: Path) -> str:

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from avatar_models.gagavatar import GAGAvatar
 from avatar_models.gagavatar.losses import Weights, losses
 from avatar_models.gagavatar.model import Person, Pictures
+from avatar_models.gaussians import UnusableGaussians
 from avatar_models.heads.skinning import Rig
 from avatar_models.perceptual import Vgg16Features
 from pipelines.devices import has_bfloat16
@@ -68,7 +69,7 @@ class OneshotTraining:
         vertices = batch.vertices(self.rig)
         try:
             pictures, person = self.forward(batch.photos_on(self.rig), vertices, batch.views)
-        except ValueError as error:  # on a CPU the splatting looks at its Gaussians
+        except UnusableGaussians as error:  # on a CPU the splatting looks at them
             raise TrainingDiverged(f"step {self.step}: {error}; lower train_oneshot.learning_rate") from None
         pictures = pictures.changed(lambda made: torch.where(batch.known, made, batch.targets))
         terms = losses(pictures, person, batch.targets, batch.boxes, vertices, self.weights, self.features)

@@ -41,7 +41,7 @@ def test_boxes_become_squares_inside_the_picture(box: tuple[float, ...], wanted:
 
 def test_a_crop_of_the_whole_picture_is_the_picture() -> None:
     pictures = photos(2)
-    torch.testing.assert_close(crops(pictures, torch.tensor([[0.0, 0.0, SIDE, SIDE]]).expand(2, 4), SIDE), pictures)
+    torch.testing.assert_close(crops(pictures, [[0, 0, SIDE, SIDE]] * 2), pictures)
 
 
 def test_terms_add_up_and_a_weight_of_zero_takes_its_term_away() -> None:
@@ -76,10 +76,11 @@ def test_each_different_picture_is_looked_at_once_and_the_sum_is_the_formulas(va
     found = losses(made, person, targets, boxes, heads(2), Weights(lifting=0), features)["loss"]
     assert len(calls) == looked_at
 
-    wanted = crops(targets, boxes, SIDE)
+    windows = squares(boxes, SIDE).long().tolist()
+    wanted = crops(targets, windows)
     by_hand = torch.zeros((), dtype=torch.float64)
     for picture in (made.coarse, made.refined):
-        inside = crops(picture, boxes, SIDE)
+        inside = crops(picture, windows)
         by_hand = by_hand + 0.5 * (picture - targets).abs().mean() + 0.5 * (inside - wanted).abs().mean()
         by_hand = by_hand + Weights().perceptual * unlike(features(inside), features(wanted))
     torch.testing.assert_close(found, by_hand, rtol=1e-12, atol=0)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pytest
 import torch
 
 from avatar_models.cameras import project
 from avatar_models.heads.procedural import procedural_head
+from avatar_models.model_folder import ModelError
 from avatar_models.people import make_person, perform
 from pipelines.fleet.loader import read_ahead
-from pipelines.oneshot.pairs import ColorJitter, Pairs, head_box
+from pipelines.oneshot.pairs import ColorJitter, Pairs, frames_of, head_box
 from pipelines.oneshot.stream import pairs_of
 from pipelines.params import KeptOut
+from pipelines.subject import read_tables
+from pipelines.tables import SchemaError
 from tests.pipelines.oneshot.made import FRAMES, PEOPLE, SIDE, setup
 
 
@@ -51,6 +57,22 @@ def test_smaller_pictures_have_cameras_to_match(people: Path, tiny_model: None) 
     torch.testing.assert_close(project(small.vertices(head), small.views) * 2, project(batch.vertices(head), batch.views))
 
 
+def test_a_model_of_larger_pictures_than_are_stored_is_refused_with_what_helps(people: Path, tiny_model: None) -> None:
+    with pytest.raises(ModelError, match=f"have {SIDE}: set preprocess.crop.side: {2 * SIDE}"):
+        all_pairs(people, 2 * SIDE)
+
+
+def test_a_track_that_is_no_number_is_told_with_its_clip(people: Path) -> None:
+    data = read_tables(people)
+    rows = data.tracks.to_pylist()
+    row = next(row for row in rows if row["clip_id"] == "bob" and row["good"])
+    row["viewmat"][3] = float("nan")
+    spoilt = replace(data, tracks=pa.Table.from_pylist(rows, schema=data.tracks.schema))
+    with pytest.raises(SchemaError, match="viewmat of clip bob is not finite in 1 good frames"):
+        frames_of(spoilt, list(PEOPLE))
+    assert len(frames_of(spoilt, ["cleo"])) == FRAMES
+
+
 def test_the_box_is_the_mattes() -> None:
     matte = np.zeros((20, 20), np.uint8)
     assert head_box(matte).tolist() == [0, 0, 20, 20]
@@ -80,3 +102,12 @@ def test_jitter_changes_the_colours_of_photo_and_target_alike_and_nothing_else(p
         torch.testing.assert_close(after.targets[one], (before.targets[one] * gain).clamp_max(1))
     assert not torch.equal(*gains) and torch.equal(after.wanted.expression, before.wanted.expression)
     assert torch.equal(after.photos, changed.batch(wanted).photos)
+
+
+def test_tables_of_some_subjects_hold_their_tracks_alone(people: Path) -> None:
+    whole, some = read_tables(people), read_tables(people, subjects=["bob", "dan"])
+    assert set(some.tracks["clip_id"].to_pylist()) == set(some.identities["clip_id"].to_pylist()) == {"bob", "dan"}
+    for name in ("frame", "K", "expression"):
+        found, wanted = frames_of(some, ["bob"]), frames_of(whole, ["bob"])
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+    assert some.segments.equals(whole.segments) and len(read_tables(people, subjects=()).tracks) == 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.oneshot.photo import PhotoError, expect_one_face, tracked_photo
+from pipelines.oneshot.photo import PhotoError, expect_one_face, tracked_photo, with_crops_of
 from tests.pipelines.test_tracked_file import params_of
 
 
@@ -48,6 +48,13 @@ def test_a_tiny_face_is_told_with_its_size(shared: Path, tmp_path: Path) -> None
         expect_one_face(tmp_path / "far.png")
 
 
+def test_a_photos_crop_is_as_large_as_the_models_picture(tmp_path: Path) -> None:
+    params = params_of(tmp_path)
+    side = params.preprocess.crop.side
+    assert with_crops_of(params, side + 64).preprocess.crop.side == side + 64
+    assert with_crops_of(params, side - 8) == params
+
+
 def test_a_photo_that_is_stored_turned_is_seen_upright(shared: Path, tmp_path: Path) -> None:
     upright = Image.fromarray(picture(shared)[..., ::-1])
     upright.save(tmp_path / "upright.png")
@@ -55,6 +62,6 @@ def test_a_photo_that_is_stored_turned_is_seen_upright(shared: Path, tmp_path: P
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", quality=100, subsampling=0, exif=exif)
     params = params_of(tmp_path)
-    first, second = (tracked_photo(tmp_path / name, params) for name in ("upright.png", "turned.jpg"))
+    first, second = (tracked_photo(tmp_path / name, params, 64) for name in ("upright.png", "turned.jpg"))
     assert np.abs(first.crop(0).image.astype(int) - second.crop(0).image).mean() < 3  # of 255: JPEG's losses
     np.testing.assert_allclose(first.tracks.viewmat, second.tracks.viewmat, atol=0.03)

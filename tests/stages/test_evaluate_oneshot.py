@@ -1,0 +1,24 @@
+"""Whom evaluate_oneshot judges by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from avatar_models.model_folder import ModelError
+from pipelines.params import Params, Source, TrainOneshot
+from stages.evaluate_oneshot import items
+
+
+def params(steps: int) -> Params:
+    return Params(source=Source(kind="folder", path="a", watch="a"), train_oneshot=TrainOneshot(steps=steps))
+
+
+def test_without_steps_there_is_nothing_to_judge_and_a_model_that_is_gone_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert items(params(0)) == [] and "train_oneshot.steps is 0" in capsys.readouterr().out
+    with pytest.raises(ModelError, match="`dvc repro train_oneshot` makes it"):
+        items(params(10))
