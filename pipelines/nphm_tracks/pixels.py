@@ -19,9 +19,9 @@ from avatar_models.tracking.quality import FACE_OVAL, LEFT_EYE, LIPS, RIGHT_EYE
 from pipelines.frames import FrameReader, StoredFrame, shrunk
 from pipelines.subject import ClipTracks
 
-SIDE = 128
-INSIDE, OUTSIDE = 400, 60
-"""Rays of each frame."""
+SIDE = 64
+INSIDE, OUTSIDE = 500, 60
+"""Rays of each frame: most of the face's pixels, so that chance draws little of what differs from frame to frame."""
 MOVING = (RIGHT_EYE, LEFT_EYE, LIPS[:20])
 """Contours in which other things than skin are seen: eyes, and what is between the lips."""
 NOBODY = 25
