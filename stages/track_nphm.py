@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from avatar_models.heads.nphm.pictures import MOST_UNEXPLAINED
 from pipelines.atomic import write_bytes_atomic
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.main import run_stage
@@ -42,7 +43,7 @@ def assemble(result: FanOutResult, min_frames: int) -> dict[str, float]:
         "mean_reprojection": mean["reprojection"],
         "mean_fit_reprojection": mean["fit_reprojection"],
     }
-    left = [both for name in result.entries for both in result.last(name).summary["unexplained"].values()]
+    left = [both for name in result.entries for both in result.last(name).summary["unexplained"].values() if both]
     if left:
         figures |= {
             f"mean_unexplained_{when}": round(sum(both[place] for both in left) / len(left), 4)
@@ -71,6 +72,9 @@ def main() -> None:
         for subject in result.entries:
             for clip in result.last(subject).summary["alone"]:
                 print(f"track_nphm: {clip}: no other calibrated camera saw it; its linear head's surface is fitted")
+            for clip, both in result.last(subject).summary["unexplained"].items():
+                if not both or both[1] > MOST_UNEXPLAINED:
+                    print(f"track_nphm: {clip}: its pictures do not show the fitted face throughout, and change nothing")
         run.log_fan_out(result)
         run.log_metrics(figures)
 

@@ -42,7 +42,7 @@ class Chosen:
 def pixels_of(frames: FrameReader, clip: str, tracks: ClipTracks, landmarks: NDArray[np.floating], seed: int) -> Pixels | None:
     """Of all frames of a clip, with the detector's landmarks (F, 478, 2) in pixels of the stored pictures.
 
-    In the frame that the tracks' cameras are of. None where a frame shows no skin, or no background.
+    In the frame that the tracks' cameras are of. None where a frame shows no skin.
     """
     stored = len(frames.decode(clip, 0).image)
     camera = Camera(torch.from_numpy(tracks.K), torch.from_numpy(tracks.viewmat), stored, stored)
@@ -68,15 +68,20 @@ def directions(pixels: Tensor, camera: Camera) -> Tensor:
 
 
 def choose(frame: StoredFrame, points: NDArray[np.floating], random: np.random.Generator) -> Chosen | None:
-    """Some pixels of a frame with landmarks (478, 2); None where it has none of either kind."""
+    """Some pixels of a frame with landmarks (478, 2); None where it has no skin.
+
+    Where nobody's pixels are not to be had near the face, the upper corners stand for them: the head is in the middle.
+    """
     hull = cv2.convexHull(points[FACE_OVAL].astype(np.int32))
     face = filled(frame.matte.shape, [hull])
     moving = filled(frame.matte.shape, [points[contour].astype(np.int32) for contour in MOVING])
     skin = (face > 0) & (cv2.dilate(moving, np.ones((3, 3), np.uint8)) == 0) & frame.known
     away = cv2.distanceTransform(1 - face, cv2.DIST_L2, 3)
     nobody = (frame.matte < NOBODY) & frame.known & (away > 0) & (away < NEAR * np.ptp(hull[:, 0, 1]))
-    if not skin.any() or not nobody.any():
+    if not skin.any():
         return None
+    if not nobody.any():
+        nobody[0, [0, -1]] = True
     inside, outside = drawn(skin, INSIDE, random), drawn(nobody, OUTSIDE, random)
     color = frame.image[inside[:, 1], inside[:, 0]].astype(np.float32) / 255
     return Chosen(inside.astype(np.float32) + 0.5, color, outside.astype(np.float32) + 0.5)

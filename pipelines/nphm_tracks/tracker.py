@@ -53,7 +53,8 @@ LEAST_POINTS = 200
 
 
 Unexplained = dict[str, list[float]]
-"""Of clips whose pictures were followed, the share of the colours' variance that is not explained, before and after."""
+"""Of clips of one camera, the share of the colours' variance that is not explained, before and after; nothing of those of which
+a frame shows no skin, which keep what they had."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ class NphmTracker:
             if self.photometric and len(performance.clips) == 1:
                 ((clip, tracks),) = performance.clips.items()
                 pixels = pixels_of(self.data.frames, clip, tracks, self.detected(clip)[..., :2], self.seed)
+                left[clip] = []
                 if pixels is not None:
                     followed = follow_pictures(
                         self.stored.model, pixels, landmarks[some][:, FOLLOWED], own, PictureOptions(), self.options, self.seed

@@ -47,7 +47,8 @@ def test_eyes_and_open_mouths_are_left_out(root: Path) -> None:
     points = landmarks(root, CLIPS[0])[0] * SIDE / len(data.frames.decode(CLIPS[0], 0).image)
     white = np.full((SIDE, SIDE, 3), 255, np.uint8)
     frame = StoredFrame(white, np.full((SIDE, SIDE), 255, np.uint8), np.ones((SIDE, SIDE), bool))
-    assert choose(frame, points, np.random.default_rng(0)) is None  # nobody is nowhere
+    everybody = choose(frame, points, np.random.default_rng(0))
+    assert everybody is not None and set(map(tuple, everybody.outside)) == {(0.5, 0.5), (SIDE - 0.5, 0.5)}
     frame.matte[:8] = 0
     chosen = choose(frame, points, np.random.default_rng(0))
     assert chosen is not None
