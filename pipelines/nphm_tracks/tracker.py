@@ -143,7 +143,7 @@ class NphmTracker:
 
     def with_pictures(self, performances: list[Performance], found: Tracked, landmarks: Tensor) -> tuple[Tracked, Unexplained]:
         """What was found, with what pictures say of those whom one camera saw."""
-        parts, left, start = [], {}, 0
+        parts, left, start = [], Unexplained(), 0
         for performance in performances:
             some = slice(start, start + len(performance))
             start = some.stop
