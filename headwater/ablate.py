@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ from pipelines.evaluation import LPIPS
 from pipelines.fanout import Item, run_and_assemble
 from pipelines.lpips_asset import ON_TAG as LPIPS_TAG
 from pipelines.lpips_asset import lpips_assets, say_lpips_is_off
+from pipelines.nearest import did_you_mean
 from pipelines.params import Compute, Params, load_params
 from pipelines.perceptual_asset import ON_TAG as PERCEPTUAL_TAG
 from pipelines.perceptual_asset import perceptual_asset, perceptual_is_off, say_what_is_off
@@ -88,11 +88,8 @@ def chosen(subjects: Sequence[str], tracked: Sequence[Item]) -> list[Item]:
     items = {item.id: item for item in tracked}
     for subject in subjects:
         if subject not in items:
-            near = difflib.get_close_matches(subject, items, n=1, cutoff=0.0)
-            meant = (
-                f" Did you mean {near[0]}? All: {', '.join(items)}" if near else " None has been tracked: dvc repro preprocess"
-            )
-            raise AblationError(f"no tracked subject {subject!r}.{meant}")
+            hint = did_you_mean(subject, items, "None has been tracked: dvc repro preprocess")
+            raise AblationError(f"no tracked subject {subject!r}. {hint}")
     return [items[subject] for subject in dict.fromkeys(subjects)] or list(items.values())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +14,7 @@ from pipelines.cluster import ray_cluster
 from pipelines.csim_asset import say_csim_is_off
 from pipelines.fanout import Item, run_and_assemble
 from pipelines.lpips_asset import say_lpips_is_off
+from pipelines.nearest import did_you_mean
 from pipelines.npga_training.ablation import (
     FIGURES,
     PRESETS,
@@ -97,8 +97,7 @@ def wanted_rows(names: Sequence[str]) -> list[str]:
     """The named rows in the table's order; all where none is named. Raises AblationError for a name that is no row's."""
     for name in names:
         if name not in PRESETS:
-            near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.0)[0]
-            raise AblationError(f"no row is called {name!r}. Did you mean {near}? All: {', '.join(PRESETS)}")
+            raise AblationError(f"no row is called {name!r}. {did_you_mean(name, PRESETS)}")
     return [name for name in PRESETS if name in names] or list(PRESETS)
 
 

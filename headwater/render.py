@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from avatar_models.cameras import Camera, resized
 from headwater.avatars import open_avatar
 from pipelines.atomic import write_bytes_atomic
 from pipelines.evaluation import driven_camera
+from pipelines.nearest import did_you_mean
 from pipelines.png import png_bytes
 from pipelines.subject import NPHM, NPHM_TRACKS_FOLDER, clip_tracks, find_segment, read_tables
 from pipelines.video import write_video
@@ -77,8 +77,7 @@ def expression_condition(facts: dict[str, Any], expressions: Sequence[str]) -> t
     for assignment in expressions:
         name, _, value = assignment.partition("=")
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
-            raise RenderError(f"unknown expression {name!r}. Did you mean {near[0]}? All: {', '.join(names)}")
+            raise RenderError(f"unknown expression {name!r}. {did_you_mean(name, names)}")
         try:
             number = float(value)
         except ValueError:

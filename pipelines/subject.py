@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,6 +20,7 @@ from avatar_models.heads.interface import Head
 from avatar_models.heads.storage import read_head
 from pipelines import tables
 from pipelines.frames import FrameReader, shrunk
+from pipelines.nearest import did_you_mean
 from pipelines.splits import ClipSplit, subject_splits
 
 FRAMES_FOLDER, TRACKS_FOLDER = Path("data/frames"), Path("data/tracks")
@@ -29,7 +29,6 @@ NPHM = "nphm"
 """The name of the neural head in tables and avatars."""
 CATALOG_FILE = Path("data/catalog/catalog.parquet")
 HEAD_FILE = TRACKS_FOLDER / "head.npz"
-NAMED = 20  # segments that a message lists
 NECK_LEFT, NECK_RIGHT, BELOW_NECK = (0.06, -0.128, -0.03), (-0.06, -0.128, -0.03), (0.0, -0.19, -0.03)
 """A line across the middle of the neck and a place below it, in the head's frame, metres."""
 NECK_SOFTNESS = 0.04  # of the picture's height
@@ -78,11 +77,8 @@ def find_segment(data: Tables, clip_id: str) -> dict[str, Any]:
     if rows:
         return dict(rows[0])
     known = data.segments["clip_id"].to_pylist()
-    if not known:
-        raise UnknownSegment(f"no tracked clip {clip_id!r}, there is none at all; run `dvc repro preprocess` first")
-    near = difflib.get_close_matches(clip_id, known, n=1, cutoff=0.0)[0]
-    more = f" and {len(known) - NAMED} more" if len(known) > NAMED else ""
-    raise UnknownSegment(f"no tracked clip {clip_id!r}. Did you mean {near!r}? There are: {', '.join(known[:NAMED])}{more}")
+    hint = did_you_mean(clip_id, known, "There is none at all; run `dvc repro preprocess` first")
+    raise UnknownSegment(f"no tracked clip {clip_id!r}. {hint}")
 
 
 @lru_cache(maxsize=4)

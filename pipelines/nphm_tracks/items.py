@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -12,6 +11,7 @@ from avatar_models.model_folder import TENSORS
 from pipelines.atomic import sha256_file
 from pipelines.fanout import Item, Step
 from pipelines.keys import digest
+from pipelines.nearest import did_you_mean
 from pipelines.nphm_tracks.files import CloudFiles
 from pipelines.nphm_tracks.tracker import VERSION, NphmTracker
 from pipelines.params import Params, ParamsError
@@ -52,9 +52,8 @@ def wanted_items(items: list[Item], subjects: Sequence[str], everybody: Collecti
     """
     for name in subjects:
         if name not in everybody:
-            near = difflib.get_close_matches(name, everybody, n=1, cutoff=0.0)
-            meant = f"Did you mean {near[0]!r}? There are: {', '.join(sorted(everybody))}" if near else "No clip was tracked"
-            raise ParamsError(f"track_nphm.subjects: nobody is called {name!r}. {meant}")
+            hint = did_you_mean(name, sorted(everybody), "No clip was tracked")
+            raise ParamsError(f"track_nphm.subjects: nobody is called {name!r}. {hint}")
         if name not in [item.id for item in items]:
             print(f"track_nphm.subjects: {name} has no clip that passed preprocess, and gets no neural head")
     return [item for item in items if not subjects or item.id in subjects]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 
+from pipelines.nearest import did_you_mean
 from pipelines.params import KeptOut, ParamsError
 
 
@@ -17,8 +17,7 @@ def train_and_test(subjects: Sequence[str], options: KeptOut) -> tuple[list[str]
     """
     for name in options.names:
         if name not in subjects:
-            near = difflib.get_close_matches(name, subjects, n=1, cutoff=0.0)
-            hint = f"Did you mean {near[0]!r}?" if near else "No subject passed the gates."
+            hint = did_you_mean(name, subjects, "No subject passed the gates.")
             raise ParamsError(f"train_oneshot.test_subjects.names: no subject {name!r}. {hint}")
     if options.names:
         test = sorted(set(options.names))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import replace
 
+from pipelines.nearest import did_you_mean
 from pipelines.params import Catalog
 from pipelines.sources import Listing, SourceError
 
@@ -31,7 +31,4 @@ def expect_names(key: str, wanted: Iterable[str], there: Iterable[str | None]) -
     known = sorted({name for name in there if name is not None})
     for name in wanted:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            raise SourceError(
-                f"{key}: no clip has {name!r}. " + (f"Did you mean {near[0]!r}? " if near else "") + f"There are: {known}"
-            )
+            raise SourceError(f"{key}: no clip has {name!r}. {did_you_mean(name, known, 'No clip has any')}")

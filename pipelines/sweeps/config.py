@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from pipelines.dotted import flatten
+from pipelines.nearest import did_you_mean
 from pipelines.params import Block, Params, PositiveInt, Workers, explain
 from pipelines.yaml_files import YamlFileError, read_yaml
 
@@ -211,8 +211,7 @@ def _check_key(key: str, params: Params) -> None:
             raise SweepError(f"{key} cannot be searched: {reason}")
     if key not in known:
         searched = [name for name in known if name.startswith(SEARCHED) and name not in NOT_SEARCHED]
-        near = difflib.get_close_matches(key, searched, n=1, cutoff=0.0)[0]
-        raise SweepError(f"unknown parameter {key!r}. Did you mean {near!r}?")
+        raise SweepError(f"unknown parameter {key!r}. {did_you_mean(key, searched)}")
 
 
 def _check_value(key: str, value: Scalar, params: Params, where: str) -> None:

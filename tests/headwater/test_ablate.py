@@ -47,7 +47,7 @@ def test_an_unknown_subject_is_named_with_the_nearest(tmp_path: Path, monkeypatc
         == ["ann"]
         == [item.id for item in chosen(["ann", "ann"], training_items())]
     )
-    with pytest.raises(AblationError, match="no tracked subject 'anna'. Did you mean ann"):
+    with pytest.raises(AblationError, match="no tracked subject 'anna'. Did you mean 'ann'"):
         chosen(["anna"], training_items())
 
 

@@ -27,7 +27,7 @@ def test_the_table_has_columns_of_each_kind_and_says_who_is_left_out(capsys: pyt
 def test_rows_that_are_named_keep_the_tables_order() -> None:
     assert wanted_rows(["headgas", "full"]) == ["full", "headgas"]
     assert len(wanted_rows([])) == 8
-    with pytest.raises(AblationError, match=r"no row is called 'rigid'\. Did you mean rigged\?"):
+    with pytest.raises(AblationError, match=r"no row is called 'rigid'\. Did you mean 'rigged'\?"):
         wanted_rows(["rigid"])
 
 

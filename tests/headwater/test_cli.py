@@ -381,7 +381,7 @@ def test_an_export_is_a_ply_file_that_reads_back(tmp_path: Path) -> None:
     for name, data in avatar_files("headgas", model.tensors(), {**facts, "sizes": model.sizes_as_dict()}).items():
         (tmp_path / name).write_bytes(data)
     assert "an export is a .ply file" in run("export", str(tmp_path), "-o", "x.obj")[1]
-    assert "Did you mean smile" in run("export", str(tmp_path), "-o", str(tmp_path / "x.ply"), "--expression", "smle=1")[1]
+    assert "Did you mean 'smile'" in run("export", str(tmp_path), "-o", str(tmp_path / "x.ply"), "--expression", "smle=1")[1]
     for value in ("nan", "inf", "much"):
         words = ("--expression", f"smile={value}")
         wrong = f"--expression smile={value}: '{value}' is not a number; write smile=0.5"

@@ -65,7 +65,7 @@ class PictureOptions:
     """Raises ValueError for options that solve nothing."""
 
     rounds: int = 2
-    frames: FrameOptions = field(default_factory=lambda: FrameOptions(widths=(1.0,) * 3, expression=1e-4, marks=0.3))
+    frames: FrameOptions = field(default_factory=lambda: FrameOptions(widths=(1.0,) * 3, expression=2e-5, marks=0.3))
     colors: float = 4e-3  # square metres that the mean squared difference of colours costs, of all channels together
     clamp: float = 0.1  # a difference of one channel beyond it loses its pull
     outline: float = 0.1  # what squared metres beside the outline cost, a mean over all rays
