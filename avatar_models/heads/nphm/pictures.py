@@ -144,8 +144,8 @@ class Sight:
         met = trace(model, codes, rays)
         at_surface = brought_to_rest(model, compressed, states.expression, rays.at(met.t))
         sdf, of_sdf = distances_of(model, geometry, met.t.shape, *at_surface)
-        beside = brought_to_rest(model, compressed, states.expression, outside.at(deepest(model, codes, outside)))
-        depth, of_depth = distances_of(model, geometry, outside.direction.shape[:2], *beside)
+        at_deepest = brought_to_rest(model, compressed, states.expression, outside.at(deepest(model, codes, outside)))
+        depth, of_depth = distances_of(model, geometry, outside.direction.shape[:2], *at_deepest)
         marks = brought_to_rest(model, compressed, states.expression, states.poses.to_head(self.observed.marks))
         offsets, of_offsets = offsets_of(self.observed, *marks)
 
@@ -158,13 +158,14 @@ class Sight:
         difference = (colors - self.pixels.color).flatten(1)
         # Face whose rays miss the head, and head where no person is.
         outline = torch.cat([torch.where(met.hit, 0.0, sdf.clamp_min(0)), depth.clamp_max(0)], 1)
+        beside_it = mean_of(outline, options.outline) * (outline != 0)  # who is on the right side may move
         return Terms(
             (
                 Term(
                     difference, of_colors.flatten(1, 2), mean_of(difference, 3 * options.colors, thrice(counts)), options.clamp
                 ),
                 Term(offsets, of_offsets, mean_of(offsets, 3 * options.frames.marks)),
-                Term(outline, torch.cat([of_sdf, of_depth], 1), mean_of(outline, options.outline), options.frames.clamp),
+                Term(outline, torch.cat([of_sdf, of_depth], 1), beside_it, options.frames.clamp),
             ),
             states.expression,
             options.frames.expression,

@@ -82,6 +82,7 @@ def test_rows_are_what_colours_and_outlines_change_by(monkeypatch: pytest.Monkey
     see = Sight(model, geometry, pixels, nothing, even, OPTIONS)
     colors, _, outline = see(states).parts
     assert float(colors.residuals.abs().max()) < 1e-6 and float(outline.residuals.max()) <= 0
+    assert not outline.cost[outline.residuals == 0].any() and bool((outline.cost[outline.residuals < 0] > 0).all())
     step = 1e-5
     for value in range(SIZES.expression_code + 6):
         moved = torch.zeros(2, SIZES.expression_code + 6, dtype=torch.float64)
