@@ -94,12 +94,13 @@ def follow_pictures(
     geometry, states = found.codes.geometry, States(found.codes.expression, found.poses)
     look, every = Look.plain(seed), torch.arange(len(pixels))
     keys = key_frames(len(pixels), options.look_frames)
-    left = []
+    before = 0.0
     for number in range(options.rounds):
         samples = samples_of(model, geometry, states[keys], pixels[keys])
         steps = options.look_steps if number == 0 else -(-options.look_steps // 2)
         look = fit_look(look, samples, steps, options.look_rate, options.look_together, seed + number)
-        left.append(unexplained(look, model, geometry, states[keys], pixels[keys]))
+        if number == 0:
+            before = unexplained(look, model, geometry, states[keys], pixels[keys])
         codes = Codes(geometry, found.codes.appearance, states.expression)
         at_rest = places_at_rest(model, codes, states.poses, marks)
         parts = []
@@ -118,11 +119,11 @@ def follow_pictures(
 
         follows = torch.ones(len(every) - 1, dtype=torch.bool)
         states, _ = smoothed(see, states, follows, tracking)
-    left.append(unexplained(look, model, geometry, states[keys], pixels[keys]))
-    if left[-1] > MOST_UNEXPLAINED:
-        return Followed(found, (left[0], left[-1]))
+    after = unexplained(look, model, geometry, states[keys], pixels[keys])
+    if after > MOST_UNEXPLAINED:
+        return Followed(found, (before, after))
     tracked = replace(found, codes=replace(found.codes, expression=states.expression), poses=states.poses)
-    return Followed(tracked, (left[0], left[-1]))
+    return Followed(tracked, (before, after))
 
 
 @dataclass(frozen=True)
