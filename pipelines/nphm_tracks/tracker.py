@@ -24,6 +24,7 @@ from avatar_models.heads.embedding import LandmarkEmbedding
 from avatar_models.heads.nphm import Codes
 from avatar_models.heads.nphm.carried import carried, places_at_rest
 from avatar_models.heads.nphm.clouds import Clouds
+from avatar_models.heads.nphm.linearised import FrameOptions
 from avatar_models.heads.nphm.pictures import PictureOptions, follow_pictures
 from avatar_models.heads.nphm.poses import Poses
 from avatar_models.heads.nphm.shared_identity import States
@@ -45,9 +46,11 @@ from pipelines.nphm_tracks.views import clouds_of_views
 from pipelines.subject import NPHM, ClipTracks, find_segment, read_tables
 from pipelines.tracked import clip_landmarks
 
-VERSION = 3
+VERSION = 4
 FOLLOWED = np.linspace(0, IRISES[0] - 1, 160).round().astype(int)
 """The detector's points on the linear head that the neural one follows; irises turn, and it has no gaze."""
+MARKS = {"head": 1.0, "views": 0.1, "files": 0.1}
+"""What marks cost beside points: they come of the linear head, and so do the points of `head` alone."""
 LEAST_POINTS = 200
 """A step with fewer has no cloud: it gets the state of the nearest one that has, and is not read by training."""
 
@@ -78,7 +81,8 @@ class NphmTracker:
     """Tracks one subject per call, with the prior of a folder. Raises ModelError for a prior that cannot be read."""
 
     def __init__(self, params: Mapping[str, Any], prior: str, root: Path = Path(), cloud_files: str = "") -> None:
-        self.options = TrackingOptions(key_frames=params["key_frames"], smoothness=params["smoothness"])
+        frames = FrameOptions(marks=MARKS[params["clouds"]])
+        self.options = TrackingOptions(key_frames=params["key_frames"], frames=frames, smoothness=params["smoothness"])
         self.max_misfit, self.seed = params["max_misfit"], params["seed"]
         self.root, self.prior = root, Path(prior)
         self.stored = read_nphm(self.prior)
