@@ -42,11 +42,11 @@ def main() -> None:
         for rank in range(WORKERS):
             shared.training.load_state(state)
             place = Place(rank, WORKERS)
-            (pairs,) = pairs_of(range(step, step + 1), options.batch, shared.frames, options.seed, place)
+            (pairs,) = pairs_of(range(step, step + 1), options.batch, shared.pairs.frames, options.seed, place)
             share = place.share(step, options.batch)
             loss += shared.training.one_step(shared.pairs.batch(pairs), share)["loss"] * share / WORKERS
             total = total + gradient(shared.training) / WORKERS
-        (pairs,) = pairs_of(range(step, step + 1), options.batch, alone.frames, options.seed)
+        (pairs,) = pairs_of(range(step, step + 1), options.batch, alone.pairs.frames, options.seed)
         wanted = alone.training.one_step(alone.pairs.batch(pairs))["loss"]
         losses.append(abs(loss - wanted) / wanted)
         own = gradient(alone.training)

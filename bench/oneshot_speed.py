@@ -35,7 +35,7 @@ def main() -> None:
     torch.set_num_threads(threads)
     setup = Recipe(options.as_key(), "", ".").prepare("cpu")
     training = setup.training
-    wanted = list(pairs_of(range(LOADED), options.batch, setup.frames, 0))
+    wanted = list(pairs_of(range(LOADED), options.batch, setup.pairs.frames, 0))
 
     start = time.perf_counter()
     count = sum(len(batch) for batch in read_ahead(setup.pairs.batch, iter(wanted), threads))

@@ -39,10 +39,11 @@ def items(params: Params) -> list[Item]:
     if not params.train_oneshot.steps:
         print("there is no one-shot model to judge: train_oneshot.steps is 0")
         return []
-    if not (MODEL / TENSORS).exists():
-        raise ModelError(
-            f"{MODEL / TENSORS}: not found. `dvc repro train_oneshot` makes it, `dvc pull` brings what was made before"
-        )
+    for name in (TENSORS, FACTS):
+        if not (MODEL / name).exists():
+            raise ModelError(
+                f"{MODEL / name}: not found. `dvc repro train_oneshot` makes it, `dvc pull` brings what was made before"
+            )
     segments = segments_of()
     _, test = train_and_test(subjects_that_passed(segments), params.train_oneshot.test_subjects)
     if not test:

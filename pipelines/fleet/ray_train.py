@@ -82,13 +82,12 @@ def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, block: str, name:
     try:
         result = trainer.fit()
     except Exception:
-        why = why_it_gave_up(mailbox)
-        if why is not None:
-            raise why from None
+        _raise_why(mailbox)
         raise
     finally:
         done.set()
         listener.join()
+    _raise_why(mailbox)
     with result.checkpoint.as_directory() as folder:
         return load((Path(folder) / STATE).read_bytes(), "cpu")
 
@@ -121,6 +120,12 @@ def why_it_gave_up(mailbox: Any, *why: Exception) -> Exception | None:
     return None
 
 
+def _raise_why(mailbox: Any) -> None:
+    why = why_it_gave_up(mailbox)
+    if why is not None:
+        raise why from None
+
+
 def _listen(mailbox: Any, news: News, done: threading.Event) -> None:
     """Passes on what is posted until training is over."""
     import ray
@@ -139,9 +144,8 @@ def worker_loop(config: Mapping[str, Any]) -> None:
 
     from pipelines.fleet.trainer import steps_through
 
-    why = why_it_gave_up(config["mailbox"])
-    if why is not None:  # it would come to the same again
-        raise why
+    if why_it_gave_up(config["mailbox"]) is not None:
+        return  # it would come to the same again, and who raises is started again
     context = ray.train.get_context()
     place = Place(context.get_world_rank(), context.get_world_size())
     recipe: Recipe = config["recipe"]

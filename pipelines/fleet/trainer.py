@@ -38,8 +38,16 @@ class Trainer:
                 train_here(run, out, self.fleet)
             else:
                 run.training.load_state(train_on_fleet(self.recipe, self.fleet, self.storage, self.block, out.key, out.news))
+                expect_end(run)
         except TrainingDiverged as error:
             raise ItemRejected("diverged", str(error)) from None
+
+
+def expect_end(run: Run) -> None:
+    """Raises RuntimeError where the processes came back before the last step, and why is lost with the node that knew."""
+    step, steps = run.training.step, run.training.options.steps
+    if step < steps:
+        raise RuntimeError(f"training ended at step {step} of {steps}, and nothing said why: start it again, it goes on there")
 
 
 def train_here(run: Run, out: EntryWriter, fleet: Fleet) -> None:

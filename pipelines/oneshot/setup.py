@@ -18,6 +18,7 @@ from avatar_models.gagavatar.storage import load_backbone, read_model
 from avatar_models.heads.interface import Head
 from avatar_models.metrics import psnr_inside
 from avatar_models.perceptual import STAGES, load_vgg16
+from pipelines.fanout import ItemRejected
 from pipelines.fleet.loader import read_ahead
 from pipelines.fleet.loop import Place
 from pipelines.oneshot.pairs import Batch, ColorJitter, Frames, Pairs, frames_of
@@ -45,22 +46,19 @@ class Setup:
 
     options: TrainOneshot
     data: Tables
-    frames: Frames
+    pairs: Pairs
+    """What is trained on."""
     probed: Pairs | None
     watched: list[tuple[int, int]]
     """The pairs of `probed` that are rendered now and then."""
     training: OneshotTraining
     chosen: Tensor  # (V,) vertices of the head that carry Gaussians
 
-    @property
-    def pairs(self) -> Pairs:
-        jitter = ColorJitter(self.options.color_jitter, self.options.seed)
-        return Pairs(self.frames, self.data.frames, self.training.model.sizes.image_size, jitter)
-
     def batches(self, steps: range, place: Place, threads: int) -> Iterator[Batch]:
         """This process's pairs of each step."""
         options = self.options
-        return read_ahead(self.pairs.batch, pairs_of(steps, options.batch, self.frames, options.seed, place), threads)
+        wanted = pairs_of(steps, options.batch, self.pairs.frames, options.seed, place)
+        return read_ahead(self.pairs.batch, wanted, threads)
 
     def probe(self) -> dict[str, float]:
         """Mean PSNR in dB over the watched pairs, as they are rendered and of the photo itself; pictures are kept."""
@@ -95,7 +93,8 @@ class Recipe:
     root: str
 
     def prepare(self, device: str) -> Setup:
-        """Raises ParamsError where nobody can be trained on, ModelError for weights that do not fit."""
+        """Raises ParamsError where nobody can be trained on, ItemRejected where they have no pairs of frames, ModelError for
+        weights or crops that do not fit."""
         options = TrainOneshot.model_validate(dict(self.train_oneshot))
         data = read_tables(Path(self.root))
         train, test = train_and_test(subjects_that_passed(data.segments), options.test_subjects)
@@ -105,11 +104,15 @@ class Recipe:
         features = load_vgg16(Path(self.perceptual_weights), STAGES).to(device) if self.perceptual_weights else None
         training = OneshotTraining(options, model, head.rig.take(chosen), device, features)
         frames, unseen = frames_of(for_training(data), train), frames_of(data, test)
-        probed = Pairs(unseen, data.frames, model.sizes.image_size) if len(unseen) else None
+        if len(frames) == 0:
+            raise ItemRejected("no_training_frames", "no training subject has a clip with two good frames")
+        size, jitter = model.sizes.image_size, ColorJitter(options.color_jitter, options.seed)
+        pairs = Pairs(frames, data.frames, size, jitter)
+        probed = Pairs(unseen, data.frames, size) if len(unseen) else None
         subjects = dict(zip(data.segments["clip_id"].to_pylist(), data.segments["subject_id"].to_pylist(), strict=True))
         watched = probed_pairs(unseen, subjects)
         # All that is read of the tracks is in the columns.
-        return Setup(options, replace(data, tracks=data.tracks.schema.empty_table()), frames, probed, watched, training, chosen)
+        return Setup(options, replace(data, tracks=data.tracks.schema.empty_table()), pairs, probed, watched, training, chosen)
 
 
 def first_model(options: TrainOneshot, head: Head) -> tuple[GAGAvatar, Tensor]:

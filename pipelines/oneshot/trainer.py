@@ -9,7 +9,7 @@ from typing import Any
 from avatar_models.gagavatar.storage import model_files
 from pipelines.cache import Entry, EntryWriter
 from pipelines.devices import device_here
-from pipelines.fanout import Item, ItemRejected
+from pipelines.fanout import Item
 from pipelines.fleet.trainer import Trainer
 from pipelines.oneshot.setup import Recipe, Setup
 from pipelines.params import Fleet
@@ -25,8 +25,6 @@ class OneshotTrainer:
 
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         setup = self.recipe.prepare(device_here())
-        if len(setup.frames) == 0:
-            raise ItemRejected("no_training_frames", "no training subject has a clip with two good frames")
         if self.trainer.fleet.count == 1:  # where there are more, this one does not train
             setup.training.expect_precision()
         self.trainer.train(setup, out)
@@ -35,14 +33,14 @@ class OneshotTrainer:
 
 def write(setup: Setup, out: EntryWriter) -> dict[str, Any]:
     """Writes the averaged model, the curve and the pictures; returns the entry's summary."""
-    training = setup.training
+    training, frames = setup.training, setup.pairs.frames
     identity = setup.data.identities.slice(0, 1).to_pylist()[0]
     facts = {
         "head": identity["head"],
         "head_hash": identity["head_hash"],
         "options": training.options.model_dump(mode="json", exclude={"backbone_weights", "start_from"}),
-        "frames": len(setup.frames),
-        "clips": len(setup.frames.clip_ids),
+        "frames": len(frames),
+        "clips": len(frames.clip_ids),
         "perceptual_loss": training.features is not None,
         "frozen_backbone": not any(weight.requires_grad for weight in training.model.encoder.vit.parameters()),
     }
@@ -53,4 +51,4 @@ def write(setup: Setup, out: EntryWriter) -> dict[str, Any]:
         out.write_bytes(name, data)
     last = training.curve[-1]
     figures: dict[str, Any] = {name: round(last[name], 4) for name in ("loss", "held_out_psnr", "copy_psnr") if name in last}
-    return {**figures, "steps": training.step, "frames": len(setup.frames), "clips": len(setup.frames.clip_ids)}
+    return {**figures, "steps": training.step, "frames": len(frames), "clips": len(frames.clip_ids)}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from avatar_models.model_folder import ModelError
+from avatar_models.model_folder import FACTS, TENSORS, ModelError
+from pipelines.oneshot.evaluation import MODEL
 from pipelines.params import Params, Source, TrainOneshot
 from stages.evaluate_oneshot import items
 
@@ -20,5 +21,8 @@ def test_without_steps_there_is_nothing_to_judge_and_a_model_that_is_gone_is_tol
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert items(params(0)) == [] and "train_oneshot.steps is 0" in capsys.readouterr().out
-    with pytest.raises(ModelError, match="`dvc repro train_oneshot` makes it"):
-        items(params(10))
+    for name in (TENSORS, FACTS):
+        with pytest.raises(ModelError, match=rf"{name}: not found. `dvc repro train_oneshot` makes it"):
+            items(params(10))
+        (MODEL / name).parent.mkdir(parents=True, exist_ok=True)
+        (MODEL / name).touch()

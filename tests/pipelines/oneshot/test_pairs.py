@@ -25,7 +25,7 @@ from tests.pipelines.oneshot.made import FRAMES, PEOPLE, SIDE, setup
 
 def all_pairs(people: Path, size: int = SIDE) -> Pairs:
     own = setup(people, test_subjects=KeptOut(share=0.0))
-    return Pairs(own.frames, own.data.frames, size)
+    return Pairs(own.pairs.frames, own.data.frames, size)
 
 
 def test_photo_and_target_are_the_frames_that_were_asked_for(people: Path, tiny_model: None) -> None:

@@ -66,6 +66,15 @@ def test_pictures_of_all_probes_are_there_where_other_processes_have_trained(
     assert own.pictures() == elsewhere.pictures()
 
 
+def test_a_model_that_other_processes_have_half_trained_is_not_passed_off_as_whole(
+    people: Path, tiny_model: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = dump(setup(people).training.state())
+    monkeypatch.setattr(trainer, "train_on_fleet", lambda *asked: load(half, "cpu"))
+    with pytest.raises(RuntimeError, match=f"training ended at step 0 of {OPTIONS.steps}"):
+        trainer.Trainer(recipe(people), Fleet(count=2), "", "compute.oneshot").train(setup(people), writer(tmp_path))
+
+
 def test_a_checkpoint_that_cannot_be_read_is_passed_over(
     people: Path, tiny_model: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
