@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,12 +50,15 @@ class Row:
         return float(np.mean([self.figures[subject][figure] for subject in subjects]))
 
 
-def ablate(subjects: Sequence[str], steps: int, console: Console, retry: Collection[str] | None = None) -> list[Row]:
-    """Trains and judges each row's avatars over Ray; what the cache holds is not done again, but for failures of the reasons
-    that `retry` names.
+def ablate(
+    subjects: Sequence[str], steps: int, console: Console, retry: Collection[str] | None = None, rows_named: Sequence[str] = ()
+) -> list[Row]:
+    """Trains and judges the avatars of the named rows over Ray, of all where none is named; what the cache holds is not done
+    again, but for failures of the reasons that `retry` names.
 
     Raises AblationError, and all that a stage may raise.
     """
+    presets = wanted_rows(PRESETS, rows_named)
     params = load_params()
     items = chosen(subjects, training_items())
     wanted = params.train_headgas
@@ -64,7 +67,7 @@ def ablate(subjects: Sequence[str], steps: int, console: Console, retry: Collect
         say_what_is_off(wanted)
     say_lpips_is_off(params)
     say_csim_is_off(params.evaluate)
-    names = [name for name in PRESETS if name != "no_perceptual" or not without_perceptual]
+    names = [name for name in presets if name != "no_perceptual" or not without_perceptual]
     rows = []
     with stage_run("ablate", params, "ablate") as run, ray_cluster():
         run.log_params({"subjects": ", ".join(item.id for item in items), "steps": steps or wanted.steps}, "ablate")
@@ -77,7 +80,7 @@ def ablate(subjects: Sequence[str], steps: int, console: Console, retry: Collect
                 "no avatar could be trained and judged; the tables above have the reasons. After mending: "
                 "headwater ablate --retry REASON"
             )
-    if without_perceptual:
+    if without_perceptual and "no_perceptual" in presets:
         console.print("w/o L_p is left out: the perceptual term is off in all rows", highlight=False)
     show_table(rows, console, poses_corrected=wanted.pose_rate > 0)
     return rows
@@ -91,6 +94,15 @@ def chosen(subjects: Sequence[str], tracked: Sequence[Item]) -> list[Item]:
             hint = did_you_mean(subject, items, "None has been tracked: dvc repro preprocess")
             raise AblationError(f"no tracked subject {subject!r}. {hint}")
     return [items[subject] for subject in dict.fromkeys(subjects)] or list(items.values())
+
+
+def wanted_rows(presets: Iterable[str], names: Sequence[str]) -> list[str]:
+    """The named rows in the table's order; all where none is named. Raises AblationError for a name that is no row's."""
+    rows = list(presets)
+    for name in names:
+        if name not in rows:
+            raise AblationError(f"no row is called {name!r}. {did_you_mean(name, rows)}")
+    return [name for name in rows if name in names] or rows
 
 
 def loaded(params: Params) -> dict[str, str]:

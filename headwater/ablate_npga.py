@@ -9,12 +9,11 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from headwater.ablate import AblationError, chosen, forgiving, link_to
+from headwater.ablate import AblationError, chosen, forgiving, link_to, wanted_rows
 from pipelines.cluster import ray_cluster
 from pipelines.csim_asset import say_csim_is_off
 from pipelines.fanout import Item, run_and_assemble
 from pipelines.lpips_asset import say_lpips_is_off
-from pipelines.nearest import did_you_mean
 from pipelines.npga_training.ablation import (
     FIGURES,
     PRESETS,
@@ -53,14 +52,14 @@ class Row:
 
 
 def ablate_npga(
-    subjects: Sequence[str], steps: int, console: Console, retry: Collection[str] | None = None, wanted: Sequence[str] = ()
+    subjects: Sequence[str], steps: int, console: Console, retry: Collection[str] | None = None, rows_named: Sequence[str] = ()
 ) -> list[Row]:
-    """Trains and judges the avatars of the wanted rows over Ray, of all where none is named; what the cache holds is not done
+    """Trains and judges the avatars of the named rows over Ray, of all where none is named; what the cache holds is not done
     again, but for failures of the reasons that `retry` names. `steps` are NPGA's; the peers have their own.
 
     Raises AblationError, and all that a stage may raise.
     """
-    presets = wanted_rows(wanted)
+    presets = wanted_rows(PRESETS, rows_named)
     params = load_params()
     if steps:
         params = Params.model_validate(params.model_dump() | {"train_npga": params.train_npga.model_dump() | {"steps": steps}})
@@ -91,14 +90,6 @@ def ablate_npga(
         )
     show_table(rows, kinds, console)
     return rows
-
-
-def wanted_rows(names: Sequence[str]) -> list[str]:
-    """The named rows in the table's order; all where none is named. Raises AblationError for a name that is no row's."""
-    for name in names:
-        if name not in PRESETS:
-            raise AblationError(f"no row is called {name!r}. {did_you_mean(name, PRESETS)}")
-    return [name for name in PRESETS if name in names] or list(PRESETS)
 
 
 def one_row(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
-from headwater.ablate import AblationError, forgiving, link_to
+from headwater.ablate import AblationError, forgiving, link_to, wanted_rows
 from pipelines.cache import Cache, DamagedEntry, Entry, absolute_uri
 from pipelines.cluster import ray_cluster
 from pipelines.csim_asset import say_csim_is_off
@@ -47,11 +47,15 @@ class Row:
         return PRESETS[self.name].label
 
 
-def ablate_oneshot(steps: int, console: Console, retry: Collection[str] | None = None) -> list[Row]:
-    """Trains and judges each row's model; what the cache holds is not done again, but for failures of the reasons in `retry`.
+def ablate_oneshot(
+    steps: int, console: Console, retry: Collection[str] | None = None, rows_named: Sequence[str] = ()
+) -> list[Row]:
+    """Trains and judges the models of the named rows, of all where none is named; what the cache holds is not done again, but
+    for failures of the reasons in `retry`.
 
     Raises AblationError, and all that a stage may raise.
     """
+    presets = wanted_rows(PRESETS, rows_named)
     params = load_params()
     if not steps and not params.train_oneshot.steps:
         raise AblationError("train_oneshot.steps is 0: say how long each row is trained, --steps 3000 for instance")
@@ -64,8 +68,8 @@ def ablate_oneshot(steps: int, console: Console, retry: Collection[str] | None =
     say_csim_is_off(params.evaluate)
     rows = []
     with stage_run("ablate_oneshot", params, "ablate") as run, ray_cluster():
-        for number, name in enumerate(PRESETS, 1):
-            console.print(f"row {number} of {len(PRESETS)}: {PRESETS[name].label}", highlight=False)
+        for number, name in enumerate(presets, 1):
+            console.print(f"row {number} of {len(presets)}: {PRESETS[name].label}", highlight=False)
             rows.append(one_row(name, with_preset(params, name, steps), run, retry))
     if not any(row.figures for row in rows):
         raise AblationError(

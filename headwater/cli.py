@@ -266,6 +266,9 @@ def compare(
         raise fail(str(error)) from None
 
 
+RowOption = Annotated[list[str] | None, typer.Option(help="only this row, and others so named; all where none is")]
+
+
 @contextmanager
 def ablating() -> Iterator[None]:
     """What all tables of ablations share: they go on after Ctrl-C, and errors that are expected are told in a line."""
@@ -285,25 +288,27 @@ def ablate(
         list[str] | None, typer.Argument(help="subjects to train on; all tracked ones where none is named")
     ] = None,
     steps: Annotated[int, typer.Option(min=0, help="training steps of each avatar; 0: as in params.yaml")] = 0,
+    row: RowOption = None,
     retry: Annotated[str, typer.Option(help="a reason of failures, as their table names it: these are tried anew")] = "",
 ) -> None:
     """Train the ablations of HeadGaS's table over Ray, and print the table with links to MLflow."""
     from headwater.ablate import ablate as run_table
 
     with ablating():
-        run_table(subjects or [], steps, console, [retry] if retry else None)
+        run_table(subjects or [], steps, console, [retry] if retry else None, row or [])
 
 
 @app.command("ablate-oneshot")
 def ablate_oneshot(
     steps: Annotated[int, typer.Option(min=0, help="training steps of each model; 0: as in params.yaml")] = 0,
+    row: RowOption = None,
     retry: Annotated[str, typer.Option(help="a reason of failures, as their table names it: these are tried anew")] = "",
 ) -> None:
     """Train the ablations of GAGAvatar's table, judge them on the test subjects, and print the table with links to MLflow."""
     from headwater.ablate_oneshot import ablate_oneshot as run_table
 
     with ablating():
-        run_table(steps, console, [retry] if retry else None)
+        run_table(steps, console, [retry] if retry else None, row or [])
 
 
 @app.command("ablate-npga")
@@ -312,7 +317,7 @@ def ablate_npga(
         list[str] | None, typer.Argument(help="subjects to train on; all with a neural head where none is named")
     ] = None,
     steps: Annotated[int, typer.Option(min=0, help="training steps of each NPGA avatar; 0: as in params.yaml")] = 0,
-    row: Annotated[list[str] | None, typer.Option(help="only this row, and others so named; all where none is")] = None,
+    row: RowOption = None,
     retry: Annotated[str, typer.Option(help="a reason of failures, as their table names it: these are tried anew")] = "",
 ) -> None:
     """Train NPGA's ablations and its peers, judge them on the same frames, and print the table with links to MLflow."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,9 @@ import pytest
 from rich.console import Console
 
 from avatar_models.headgas import VARIANTS
-from headwater.ablate import AblationError, Row, ablate, chosen, one_row, show_table
+from headwater.ablate import AblationError, Row, ablate, chosen, one_row, show_table, wanted_rows
+from headwater.ablate_npga import ablate_npga
+from headwater.ablate_oneshot import ablate_oneshot
 from pipelines.ablation import PRESETS, SHOWN, with_preset
 from pipelines.cache import Failure
 from pipelines.fanout import FanOutResult
@@ -49,6 +52,17 @@ def test_an_unknown_subject_is_named_with_the_nearest(tmp_path: Path, monkeypatc
     )
     with pytest.raises(AblationError, match="no tracked subject 'anna'. Did you mean 'ann'"):
         chosen(["anna"], training_items())
+
+
+def test_rows_that_are_named_keep_the_tables_order_and_a_wrong_name_is_told_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert wanted_rows(PRESETS, ["rigged", "no_mlp"]) == ["no_mlp", "rigged"]
+    assert wanted_rows(PRESETS, []) == list(PRESETS)
+    monkeypatch.chdir(tmp_path)
+    for table in (partial(ablate, []), ablate_oneshot, partial(ablate_npga, [])):
+        with pytest.raises(AblationError, match=r"no row is called 'ful'\. Did you mean 'full'\?"):
+            table(0, Console(), rows_named=["ful"])
 
 
 def test_the_table_is_in_the_papers_layout(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from headwater.ablate import AblationError
-from headwater.ablate_npga import Row, ablate_npga, one_row, show_table, wanted_rows
+from headwater.ablate_npga import Row, ablate_npga, one_row, show_table
 from pipelines.cache import Failure
 from pipelines.fanout import FanOutResult
 from tests.headwater.test_ablate import Recorder, params
@@ -22,13 +22,6 @@ def test_the_table_has_columns_of_each_kind_and_says_who_is_left_out(capsys: pyt
     lines = [line.replace("│", " ").split() for line in shown.splitlines() if line.strip(" │").startswith("NPGA ")]
     assert lines[:2] == [["NPGA", "25.00", "0.9000"], ["NPGA", "23.00", "0.8000", "30.65"]]
     assert "HeadGaS has no avatar of bob, who is in no mean: diverged." in shown and "NPGA ann: http://x/1" in shown
-
-
-def test_rows_that_are_named_keep_the_tables_order() -> None:
-    assert wanted_rows(["headgas", "full"]) == ["full", "headgas"]
-    assert len(wanted_rows([])) == 8
-    with pytest.raises(AblationError, match=r"no row is called 'rigid'\. Did you mean 'rigged'\?"):
-        wanted_rows(["rigid"])
 
 
 def test_a_row_that_failed_is_told_however_few_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
