@@ -16,7 +16,8 @@ import numpy as np
 
 from bench.workspace import real_clips
 from pipelines.decode import DecordDecoder, Image, PyavDecoder
-from pipelines.probe import VideoFacts, probe_video
+from pipelines.probe import probe_video
+from pipelines.video_facts import VideoFacts
 
 WINDOW_BYTES = 128 * 1024**2
 MAX_FRAMES = 200

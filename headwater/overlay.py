@@ -33,10 +33,11 @@ from pipelines.overlay import (
     source_panel,
 )
 from pipelines.params import Gates, Preprocess, load_params
-from pipelines.probe import ProbeError, VideoFacts, probe_video
+from pipelines.probe import probe_video
 from pipelines.subject import CATALOG_FILE, Tables, read_tables
 from pipelines.tracked import Moment, TrackedSegment, moments_of_crops, rate, read_tracked
 from pipelines.video import write_video
+from pipelines.video_facts import ProbeError, VideoFacts
 
 SAME_PICTURE = 12.0
 """Mean difference, of 255, up to which a crop of the source counts as the stored one: JPEG's losses are a fifth of that."""

@@ -19,8 +19,9 @@ from pipelines.fanout import FanOutResult, Item, ItemRejected, Step
 from pipelines.keys import digest
 from pipelines.params import Compute
 from pipelines.pictures import pictures_digest
-from pipelines.probe import ProbeError, VideoFacts, probe_video
+from pipelines.probe import probe_video
 from pipelines.sources import KnownCamera, VideoClip
+from pipelines.video_facts import ProbeError, VideoFacts
 
 VERSION = 3
 STAGE = "catalog"

@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.pictures import PicturesDecoder
-from pipelines.probe import VideoFacts, decoded_frames, turn_of, video_stream
+from pipelines.probe import decoded_frames, turn_of, video_stream
+from pipelines.video_facts import VideoFacts
 
 os.environ.setdefault("DECORD_EOF_RETRY_MAX", "2000000")
 os.environ.setdefault("DECORD_LOGGING_LEVEL", "quiet")

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.probe import MAX_PIXELS, ProbeError, VideoFacts
+from pipelines.video_facts import MAX_PIXELS, ProbeError, VideoFacts
 
 RATE = 25.0
 """Pictures a second."""

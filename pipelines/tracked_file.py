@@ -25,9 +25,10 @@ from pipelines.params import Params
 from pipelines.pictures import pictures_digest
 from pipelines.preprocess import clip_items, preprocess_steps
 from pipelines.preprocess.assemble import FIT, OBSERVE
-from pipelines.probe import ProbeError, probe_video
+from pipelines.probe import probe_video
 from pipelines.sources import VideoClip
 from pipelines.subject import ClipTracks, Tables, clip_tracks, find_segment, subject_identity
+from pipelines.video_facts import ProbeError
 
 CLIP = "clip"
 """The name of every file's clip: the same bytes are tracked once, wherever they lie and whatever they are called."""

@@ -17,7 +17,7 @@ from pipelines.fleet.checkpoints import dump, load
 from pipelines.fleet.loader import reading_threads
 from pipelines.fleet.loop import Hooks, Place, Terms
 from pipelines.fleet.profiling import profiled
-from pipelines.fleet.run import Recipe, State
+from pipelines.fleet.run import Recipe, State, steps_through
 from pipelines.fleet.watch import Watch
 from pipelines.news import News
 from pipelines.params import Fleet, Workers
@@ -141,8 +141,6 @@ def worker_loop(config: Mapping[str, Any]) -> None:
     """What each process does."""
     import ray
     import ray.train
-
-    from pipelines.fleet.trainer import steps_through
 
     if why_it_gave_up(config["mailbox"]) is not None:
         return  # it would come to the same again, and who raises is started again

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from pipelines.fleet.loop import Place, Steps
+from pipelines.fleet.loop import CURVE_EVERY, Hooks, Place, Steps, loop
+from pipelines.schedule import probe_steps
 
-Curve = list[dict[str, float]]
+State = Mapping[str, Any]
 
 
 class Run(Protocol):
@@ -37,4 +38,10 @@ class Recipe(Protocol):
     def prepare(self, device: str) -> Run: ...
 
 
-State = Mapping[str, Any]
+def steps_through(run: Run, place: Place, hooks: Hooks, threads: int) -> None:
+    """Trains from the step that is reached to the last, as one of several processes."""
+    options = run.training.options
+    steps = range(run.training.step, options.steps)
+    loop(
+        run.training, run.batches(steps, place, threads), place, hooks, probe_steps(options.probes, options.steps, CURVE_EVERY)
+    )

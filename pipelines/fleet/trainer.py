@@ -8,13 +8,12 @@ from pipelines.cache import EntryWriter
 from pipelines.fanout import ItemRejected
 from pipelines.fleet.checkpoints import dump, resume
 from pipelines.fleet.loader import reading_threads
-from pipelines.fleet.loop import CURVE_EVERY, Hooks, Place, loop
+from pipelines.fleet.loop import Hooks, Place
 from pipelines.fleet.profiling import profiled
 from pipelines.fleet.ray_train import train_on_fleet
-from pipelines.fleet.run import Recipe, Run
+from pipelines.fleet.run import Recipe, Run, steps_through
 from pipelines.fleet.watch import Watch
 from pipelines.params import Fleet
-from pipelines.schedule import probe_steps
 from pipelines.training import TrainingDiverged
 
 CHECKPOINT = "checkpoint.pt"
@@ -61,12 +60,3 @@ def train_here(run: Run, out: EntryWriter, fleet: Fleet) -> None:
     with profiled(fleet.profile_steps, out.news) as step:
         hooks = Hooks(mean=lambda terms: terms, step=step, point=watch.tell, checkpoint=save, probe=watch.probe)
         steps_through(run, Place(), hooks, reading_threads(fleet.num_cpus))
-
-
-def steps_through(run: Run, place: Place, hooks: Hooks, threads: int) -> None:
-    """Trains from the step that is reached to the last, as one of several processes."""
-    options = run.training.options
-    steps = range(run.training.step, options.steps)
-    loop(
-        run.training, run.batches(steps, place, threads), place, hooks, probe_steps(options.probes, options.steps, CURVE_EVERY)
-    )

@@ -29,7 +29,8 @@ from pipelines.decode import Decoder, open_decoder, pick_frames
 from pipelines.fanout import Item, ItemRejected
 from pipelines.params import Preprocess
 from pipelines.png import png_bytes
-from pipelines.probe import ProbeError, VideoFacts, probe_video
+from pipelines.probe import probe_video
+from pipelines.video_facts import ProbeError, VideoFacts
 
 VERSION = 5
 MATTE_COMPRESSION = 1  # PNG level: higher ones cost more time than they save room

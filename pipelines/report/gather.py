@@ -18,7 +18,6 @@ from pipelines.judging import METRICS_SCHEMA
 from pipelines.lineage import detector_hashes, package_versions
 from pipelines.methods import HEADGAS
 from pipelines.params import Params
-from pipelines.probe import claims_another_rate
 from pipelines.report.charts import Line, line_chart
 from pipelines.report.embed import data_uri
 from pipelines.report.figures import face_tables, written
@@ -27,6 +26,7 @@ from pipelines.report.oneshot import oneshot_section
 from pipelines.report.sweeps import sweep_sections
 from pipelines.report.tracking import segment_cards
 from pipelines.subject import CATALOG_FILE, read_tables
+from pipelines.video_facts import claims_another_rate
 
 EVALUATION = HEADGAS.evaluation
 QUARANTINES = (

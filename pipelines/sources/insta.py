@@ -15,7 +15,6 @@ from pathlib import Path
 from pipelines.formats.fields import FormatError, frame_list, read_json
 from pipelines.formats.insta import picture_path
 from pipelines.pictures import numbered_pictures
-from pipelines.probe import ProbeError
 from pipelines.sources import (
     Listing,
     SourceError,
@@ -25,6 +24,7 @@ from pipelines.sources import (
     subject_name,
     train_and_test,
 )
+from pipelines.video_facts import ProbeError
 
 TRANSFORMS, TEST, PICTURES = "transforms.json", "transforms_test.json", "images"
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from avatar_models.cameras import Camera
 from pipelines.formats.fields import FormatError, array, frame_list, number, present, read_json, rigid, shortly
 from pipelines.pictures import numbered_pictures
-from pipelines.probe import ProbeError
 from pipelines.sources import Listing, SourceError, list_subject_folders, remarks_between, subject_name, train_and_test
+from pipelines.video_facts import ProbeError
 
 TEST_FRAMES = 500
 NUM_EXPRESSION = 46

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pipelines.decode import PyavDecoder, open_decoder, pick_frames
-from pipelines.probe import ProbeError, probe_video
+from pipelines.probe import probe_video
+from pipelines.video_facts import ProbeError
 from tests.hostile import encode
 
 ROOM = 10_000_000

@@ -16,8 +16,9 @@ from pipelines.fanout import Item, ItemRejected
 from pipelines.params import Preprocess
 from pipelines.pictures import numbered_pictures
 from pipelines.preprocess.observe import ObserveClip
-from pipelines.probe import ProbeError, probe_video
+from pipelines.probe import probe_video
 from pipelines.sources import VideoClip
+from pipelines.video_facts import ProbeError
 from tests.hostile import face_frames
 
 

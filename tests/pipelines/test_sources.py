@@ -9,10 +9,10 @@ import pytest
 
 from pipelines.catalog import clip_range, clip_remarks
 from pipelines.params import Source
-from pipelines.probe import VideoFacts
 from pipelines.sources import SourceError, list_clips, safe_name
 from pipelines.sources.folder import list_folder
 from pipelines.sources.vfhq import list_vfhq
+from pipelines.video_facts import VideoFacts
 
 
 def touch(folder: Path, *names: str) -> None:
