@@ -10,13 +10,13 @@ from avatar_models.avatar import COMPRESSED_TENSORS, FACTS, TENSORS, Avatar, Ava
 from pipelines.methods import HEADGAS, NPGA
 
 
-def open_avatar(folder: Path) -> tuple[Avatar, dict[str, Any]]:
-    """An avatar and its facts. Raises AvatarError; of a folder that is none, with those that there are."""
+def open_avatar(folder: Path, device: str = "cpu") -> tuple[Avatar, dict[str, Any]]:
+    """An avatar, on a device, and its facts. Raises AvatarError; of a folder that is none, with those that there are."""
     has_tensors = any((folder / name).is_file() for name in (TENSORS, COMPRESSED_TENSORS))
     if not has_tensors or not (folder / FACTS).is_file():
         missing = TENSORS if (folder / FACTS).is_file() else FACTS
         raise AvatarError(f"{folder}: not an avatar, {missing} is missing. {what_there_is(folder)}")
-    return load_avatar(folder)
+    return load_avatar(folder, device)
 
 
 def what_there_is(wanted: Path) -> str:

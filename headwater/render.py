@@ -15,6 +15,7 @@ from avatar_models.avatar import BACKGROUNDS, Avatar, render
 from avatar_models.cameras import Camera, resized
 from headwater.avatars import open_avatar
 from pipelines.atomic import write_bytes_atomic
+from pipelines.devices import best_device
 from pipelines.evaluation import driven_camera
 from pipelines.nearest import did_you_mean
 from pipelines.png import png_bytes
@@ -39,13 +40,15 @@ def render_to_file(folder: Path, output: Path, *, driver: str, expressions: Sequ
     wanted = ".mp4" if driver else ".png"
     if output.suffix.lower() != wanted:
         raise RenderError(f"{output}: with {'--driver' if driver else '--expression'} the output is a {wanted} file")
-    avatar, facts = open_avatar(folder)
+    device = best_device()
+    avatar, facts = open_avatar(folder, device)
     level = BACKGROUNDS[facts["background"]]
     if driver:
         camera, conditions, fps = driven(facts, driver, size)
-        return write_video(output, pictures(avatar, camera, conditions, level), fps)
+        return write_video(output, pictures(avatar, camera.to(device), conditions.to(device), level), fps)
     condition = expression_condition(facts, expressions)
-    picture = next(pictures(avatar, resized(own_camera(facts), size, size), condition[None], level))
+    camera = resized(own_camera(facts), size, size)
+    picture = next(pictures(avatar, camera.to(device), condition[None].to(device), level))
     write_bytes_atomic(output, png_bytes(picture))
     return 1
 

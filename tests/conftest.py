@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # One thread each: tests run beside Ray workers, and results must not depend on the number of threads.
@@ -12,7 +13,16 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import pytest
 
+from tests.pretended_gpu import PretendedGpu
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def gpu() -> Iterator[str]:
+    """The name of a device that is pretended: what CUDA would refuse is refused, and the CPU computes."""
+    with PretendedGpu():
+        yield "cuda"
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,13 @@ from avatar_models.avatar import (
     avatar_files,
     compressed_avatar_files,
     load_avatar,
+    render,
 )
+from avatar_models.gagavatar.avatar import avatar_of
 from avatar_models.headgas import HeadGas, HeadGasSizes, Smaller, smaller
+from avatar_models.heads.procedural import procedural_head
+from tests.avatar_models.gagavatar.tiny import VERTICES, cameras, shown, tiny
+from tests.avatar_models.npga import made as npga
 
 
 def model() -> HeadGas:
@@ -111,3 +116,25 @@ def test_a_method_of_another_version_is_named(tmp_path: Path) -> None:
     (folder / FACTS).write_text(json.dumps({**json.loads((folder / FACTS).read_text()), "method": "newer"}))
     with pytest.raises(AvatarError, match="unknown avatar method 'newer', this code knows headgas"):
         load_avatar(folder)
+
+
+def of_a_photo(folder: Path) -> Path:
+    head, net = procedural_head(), tiny()
+    with torch.no_grad():
+        made = avatar_of(net, net.person(shown(1)), head.rig.take(torch.arange(VERTICES)), torch.zeros(head.num_identity))
+    return written(folder, avatar_files("gagavatar", made.tensors(), {"sizes": net.sizes.as_dict()}))
+
+
+def of_a_capture(folder: Path) -> Path:
+    made = npga.avatar()
+    return written(folder, avatar_files("npga", made.tensors(), {"sizes": made.sizes.as_dict()}))
+
+
+@pytest.mark.parametrize("make", [plain, compressed, of_a_photo, of_a_capture])
+def test_on_a_gpu_it_draws_the_same(make: Callable[[Path], Path], tmp_path: Path, gpu: str) -> None:
+    folder = make(tmp_path)
+    here, there = (load_avatar(folder, device)[0] for device in ("cpu", gpu))
+    conditions, views, black = 0.2 * torch.rand(2, here.condition_size), cameras(2), torch.zeros(3)
+    drawn = render(there, views.to(gpu), conditions.to(gpu), black.to(gpu))
+    assert drawn.is_cuda
+    torch.testing.assert_close(drawn.cpu(), render(here, views, conditions, black), atol=1e-5, rtol=0)

@@ -161,3 +161,9 @@ def test_an_avatar_with_a_network_on_the_picture_is_aligned_as_it_draws_itself()
     held_out = shots([0.0], [[0.0] * 13])
     made = render_aligned(avatar(), held_out, 1.0, 2)
     assert made.shape == (1, 3, 32, 32) and bool(made.isfinite().all())
+
+
+def test_on_a_gpu_it_is_aligned_the_same(gpu: str) -> None:
+    held_out = shots([0.0, 0.1], [[0.0] * 13] * 2)
+    made = render_aligned(avatar().to(gpu), held_out, 1.0, 2, gpu)
+    torch.testing.assert_close(made, render_aligned(avatar(), held_out, 1.0, 2), atol=1e-3, rtol=0)

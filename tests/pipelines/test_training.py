@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from avatar_models.alignment import twisted
+from avatar_models.blending import RankOneAdam
 from avatar_models.heads.procedural import procedural_head
 from avatar_models.people import make_person
 from avatar_models.perceptual import Vgg16Features
@@ -17,6 +18,7 @@ from pipelines.news import News
 from pipelines.params import Density, TrainHeadgas
 from pipelines.subject import Shots
 from pipelines.training import OutOfMemory, Training, TrainingDiverged, teller
+from tests.pretended_gpu import mark, tensors_in
 
 SIDE, FRAMES = 48, 6
 DENSITY = Density(start=0.2, stop=0.8, every=10, gradient=1e-5, max_gaussians=400, decay=0.99)
@@ -30,9 +32,9 @@ def shots() -> Shots:
     return made_up_shots(3, FRAMES, SIDE)
 
 
-def training(shots: Shots, **changes: object) -> Training:
+def training(shots: Shots, device: str = "cpu", **changes: object) -> Training:
     options = OPTIONS.model_copy(update=changes)
-    return Training(options, shots, procedural_head(), torch.from_numpy(make_person(3).identity), "cpu", held_out=shots)
+    return Training(options, shots, procedural_head(), torch.from_numpy(make_person(3).identity), device, held_out=shots)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,23 @@ def test_it_learns_and_its_gaussians_multiply(shots: Shots, whole: Training) -> 
     counts = [point["gaussians"] for point in whole.curve]
     assert OPTIONS.num_gaussians < counts[1] <= counts[2] <= OPTIONS.density.max_gaussians
     assert [point["step"] for point in whole.curve if "held_out_psnr" in point] == [50, 75] and len(whole.probes) == 2
+
+
+def test_on_a_gpu_it_learns_the_same(
+    shots: Shots, whole: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: str
+) -> None:
+    step = RankOneAdam.step
+
+    def marked(basis: RankOneAdam, ahead: torch.Tensor | None = None) -> None:
+        for factor in tensors_in(basis._factors):  # of a backward pass
+            mark(factor, True)
+        step(basis, ahead)
+
+    monkeypatch.setattr(RankOneAdam, "step", marked)
+    there = training(shots, device=gpu)
+    there.run(tmp_path / "checkpoint.pt", checkpoint_every=50)
+    assert all(tensor.is_cuda for tensor in there.model.tensors().values())
+    assert there.curve[-1]["held_out_psnr"] == pytest.approx(whole.curve[-1]["held_out_psnr"], abs=0.3)
 
 
 @pytest.mark.parametrize("saved", [7, 22, 30, 31, 48, 60, 74])

@@ -48,6 +48,14 @@ def weights(run: ForwardRun) -> torch.Tensor:
     return torch.cat([value.detach().flatten() for value in run.training.learned])
 
 
+def test_on_a_gpu_it_learns_the_same(prior: Path, tmp_path: Path, gpu: str) -> None:
+    here, there, cache = prepared(prior), Recipe(OPTIONS.as_key(), str(prior)).prepare(gpu), Cache(str(tmp_path))
+    for number, own in enumerate((here, there)):
+        train_here(own, cache.writer(str(number)), Fleet())
+    assert weights(there).is_cuda
+    assert there.training.curve[-1] == pytest.approx(here.training.curve[-1], rel=1e-2)
+
+
 def test_a_run_that_was_cut_ends_with_the_same_bits(prior: Path, tmp_path: Path) -> None:
     whole, cache = prepared(prior), Cache(str(tmp_path))
     still = whole.error(whole.held_out)

@@ -56,6 +56,13 @@ def test_the_first_frame_is_the_photo_and_the_others_are_wanted(judge: JudgeOnes
     assert (made["copy"][0] - scene.batch.photos[0]).abs().max() <= 0.5 / 255 + 1e-6
 
 
+def test_on_a_gpu_figures_are_the_same(judge: JudgeOneshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: str) -> None:
+    monkeypatch.setattr(evaluation, "best_device", lambda: gpu)
+    there = JudgeOneshot({"max_frames": 3})
+    found, wanted = (judged(own, "bob", tmp_path / name).summary for own, name in ((there, "gpu"), (judge, "cpu")))
+    assert found["gagavatar"]["psnr"] == pytest.approx(wanted["gagavatar"]["psnr"], abs=0.01)
+
+
 def test_every_frame_of_every_method_has_a_row_and_nothing_without_a_face_counts(judge: JudgeOneshot, tmp_path: Path) -> None:
     entry = judged(judge, "bob", tmp_path)
     rows = entry.read_table("metrics")

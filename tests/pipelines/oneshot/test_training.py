@@ -40,6 +40,16 @@ def test_it_learns_and_says_so(people: Path, tiny_model: None, tmp_path: Path) -
     assert told.files["progress.png"][:4] == b"\x89PNG"
 
 
+def test_on_a_gpu_it_learns_the_same(people: Path, tiny_model: None, tmp_path: Path, gpu: str) -> None:
+    """Other code finds the nearest points there, and no tensor may lie elsewhere."""
+    here, there = setup(people, steps=20), recipe(people, steps=20).prepare(gpu)
+    for own, key in ((here, "0"), (there, "1")):
+        train_here(own, writer(tmp_path, key), Fleet())
+    assert all(weight.is_cuda for weight in there.training.average.parameters())
+    assert there.training.curve[-1]["loss"] == pytest.approx(here.training.curve[-1]["loss"], rel=1e-3)
+    assert there.training.curve[-1]["held_out_psnr"] == pytest.approx(here.training.curve[-1]["held_out_psnr"], abs=0.05)
+
+
 @pytest.mark.parametrize("cut", [33])
 def test_a_run_that_was_cut_ends_with_the_same_bits(people: Path, tiny_model: None, tmp_path: Path, cut: int) -> None:
     whole = setup(people)
