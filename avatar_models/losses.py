@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -35,10 +36,15 @@ def photometric(image: Tensor, target: Tensor, lambda_l1: float, lambda_ssim: fl
     return {"loss": loss, "l1": l1.detach(), "dssim": dssim.detach()}
 
 
-def first_not_finite(terms: dict[str, Tensor]) -> str | None:
-    """Name of the first term that is NaN or infinite, if any. One wait for the device."""
-    finite = torch.isfinite(torch.stack([value.detach() for value in terms.values()])).tolist()
-    return next((name for name, good in zip(terms, finite, strict=True) if not good), None)
+def numbers_of(terms: Mapping[str, Tensor]) -> dict[str, float]:
+    """The terms as numbers. One wait for the device."""
+    return dict(zip(terms, torch.stack([value.detach() for value in terms.values()]).tolist(), strict=True))
+
+
+def first_not_finite(numbers: Mapping[str, float]) -> str | None:
+    """Name of the first number that is NaN or infinite, if any. `loss`, the sum, comes last: another one is the cause."""
+    names = sorted(numbers, key=lambda name: name == "loss")
+    return next((name for name in names if not math.isfinite(numbers[name])), None)
 
 
 def _mean_ssim(image: Tensor, target: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from avatar_models.headgas import HeadGas, HeadGasSizes, parameter_groups
 from avatar_models.headgas.density import HeadGasSet
 from avatar_models.headgas.motion import surface_motion
 from avatar_models.heads.interface import Head
-from avatar_models.losses import first_not_finite, photometric
+from avatar_models.losses import first_not_finite, numbers_of, photometric
 from avatar_models.metrics import psnr_inside
 from avatar_models.perceptual import Vgg16Features, load_vgg16, matte_box, perceptual
 from avatar_models.splatting import splat
@@ -228,19 +228,20 @@ class Training:
         background = self.background_of_step(step)
         gaussians = self.model.gaussians(self.condition_of_step(step), self.basis.blend)
         twist, camera = self.poses.camera_to_learn(index, options.pose_rate > 0 and step >= POSE_START * options.steps)
-        splats = splat(gaussians, camera, background)
+        splats = splat(gaussians, camera, background.to(self.device))
         target = self.target(index, background, splats.image.detach())
         terms = photometric(splats.image, target, options.lambda_l1, options.lambda_ssim)
         if self.features is not None and step >= options.perceptual_start * options.steps:
             self.add_perceptual(terms, splats.image, target, index)
-        bad = first_not_finite(terms)
-        if bad is not None:
-            raise TrainingDiverged(f"step {step}: {bad} is not finite; lower train_headgas.learning_rate")
         watching = self.density.rules.is_watching(step)
         if watching:
             splats.means2d.retain_grad()
         self.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
+        found = numbers_of(terms)
+        bad = first_not_finite(found)
+        if bad is not None:
+            raise TrainingDiverged(f"step {step}: {bad} is not finite; lower train_headgas.learning_rate")
         self.optimizer.step()
         if twist.grad is not None:
             self.poses.step(index, twist.grad, options.pose_rate * rate_factors(options.rates, step / options.steps)[1])
@@ -249,7 +250,7 @@ class Training:
         if watching:
             self.density.watch(splats, gaussians.opacities, camera.width, camera.height)
             self.density.edit(self.step, self.gaussians)
-        return {name: float(value.detach()) for name, value in terms.items()}
+        return found
 
     def set_rates(self) -> None:
         """Learning rates and the degree of the harmonics at this step."""
@@ -268,15 +269,14 @@ class Training:
         return condition + self.options.condition_noise * self.model.spread * torch.from_numpy(noise).to(self.device)
 
     def background_of_step(self, step: int) -> torch.Tensor:
-        """The colour (3,) behind the head."""
+        """The colour (3,) behind the head, on the CPU."""
         if self.options.background != "random":
-            return torch.full((3,), self.level, device=self.device)
-        drawn = rng_of_step(self.options.seed, step, "background").random(3, np.float32)
-        return torch.from_numpy(drawn).to(self.device)
+            return torch.full((3,), self.level)
+        return torch.from_numpy(rng_of_step(self.options.seed, step, "background").random(3, np.float32))
 
     def target(self, index: int, background: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
         """The frame over a background (3,), as (1, 3, S, S); where the video shows nothing, what was made is right."""
-        picture = composite(self.shots.images[index], self.shots.mattes[index], background.cpu().numpy())
+        picture = composite(self.shots.images[index], self.shots.mattes[index], background.numpy())
         wanted = torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous().to(self.device)
         known = self.shots.known[index]
         return wanted if known.all() else torch.where(torch.from_numpy(known).to(self.device), wanted, made)

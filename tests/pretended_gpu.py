@@ -26,6 +26,12 @@ MARK = "_on_pretended_gpu"
 INDEXED = (Tensor.__getitem__, Tensor.__setitem__, Tensor.index_put_, Tensor.index_put)
 """An index may lie on the CPU."""
 ACROSS = (Tensor.copy_, Tensor.data.__set__, Tensor.grad.__set__, torch._has_compatible_shallow_copy_type)  # type: ignore[attr-defined]
+WAITS = (
+    Tensor.item, Tensor.tolist, Tensor.cpu, Tensor.__bool__, Tensor.__float__, Tensor.__int__, Tensor.__index__,
+    Tensor.nonzero, torch.nonzero, torch.equal, Tensor.equal, torch.unique, torch.unique_consecutive,
+    torch.masked_select, torch.bincount,
+)  # fmt: skip
+"""For these, and for a mask as an index, the CPU waits until the GPU has done all that it was given."""
 MAKE_SUBCLASS = Tensor._make_subclass
 SENDS = (Tensor.to, Tensor.cuda, Tensor.cpu)
 
@@ -38,6 +44,7 @@ class PretendedGpu(TorchFunctionMode):
     """Within it `cuda` is a device."""
 
     def __enter__(self) -> PretendedGpu:
+        self.waits: list[str] = []
         self.stand_ins = ExitStack()
         self.stand_ins.enter_context(patch.object(Tensor, "_make_subclass", marked_like_its_data))
         self.stand_ins.enter_context(patch.object(cuda, "splat_cuda", splat_marked))
@@ -52,6 +59,8 @@ class PretendedGpu(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
+        if waits(func, args):
+            self.waits.append(name_of(func))
         if func == Tensor.device.__get__:  # type: ignore[attr-defined]
             return GPU if is_marked(args[0]) else func(*args)
         if func == Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
@@ -75,6 +84,13 @@ class PretendedGpu(TorchFunctionMode):
         for tensor in tensors_in(found):
             mark(tensor, where)
         return found
+
+
+def waits(func: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+    """Whether the CPU waits. What torch's own code sends from GPU to CPU it does not send there: it asks the true device."""
+    if not any(map(is_marked, tensors_in(args))):
+        return False
+    return func in WAITS or (func in INDEXED and any(index.dtype == torch.bool for index in tensors_in(args[1:2])))
 
 
 def is_marked(tensor: Tensor) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.pretended_gpu import MixedDevices
+from tests.pretended_gpu import MixedDevices, PretendedGpu
 
 REFUSED: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
     "a sum": lambda here, there: here + there,
@@ -35,6 +35,15 @@ def test_what_is_of_one_device_is_computed_and_stays_there(gpu: str) -> None:
     assert total.is_cuda and total.cpu().numpy().tolist() == [2.0, 4.0, 6.0] and not total.cpu().is_cuda
     assert torch.zeros_like(total).is_cuda and total[torch.tensor([0, 2])].is_cuda and total.new_zeros(2).is_cuda
     assert not here.to(gpu).to("cpu").is_cuda and here.to(total).is_cuda and not here.is_cuda
+
+
+def test_it_is_known_for_what_the_cpu_waits() -> None:
+    with PretendedGpu() as gpu:
+        there = torch.ones(3, device="cuda")
+        total = (there * 2).sum()
+        assert gpu.waits == []
+        float(total), there[there > 0], there.cpu()
+        assert gpu.waits == ["__float__", "__getitem__", "cpu"]
 
 
 def test_a_network_that_was_sent_there_learns_there(gpu: str) -> None:

@@ -55,9 +55,10 @@ class OneshotAvatar:
     def draw(self, gaussians: Gaussians, camera: Camera, background: Tensor) -> Tensor:
         """The picture (1, 3, H, W), made at the model's own size and resampled to the camera's where that is another.
 
-        Raises ValueError for a background (3,) that is not black: the renderer has learned to draw over no other.
+        Raises ValueError for a background (3,) that is not black: the renderer has learned to draw over no other. On CUDA it
+        is not looked at: every frame would wait for the device.
         """
-        if bool(background.any()):
+        if not background.is_cuda and bool(background.any()):
             raise ValueError(f"a one-shot avatar is drawn over black, not over {background.tolist()}")
         side = self.sizes.image_size
         made = self.picture(splat(gaussians, resized(camera, side, side)).image)

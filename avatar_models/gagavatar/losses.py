@@ -41,7 +41,7 @@ def losses(
     pictures: Pictures,
     person: Person,
     targets: Tensor,  # (B, 3, S, S) over black
-    boxes: Tensor,  # (B, 4) left, top, right, bottom of the heads in pixels
+    boxes: Tensor,  # (B, 4) left, top, right, bottom of the heads in pixels; on the CPU, or it waits for them
     vertices: Tensor,  # (B, V, 3) metres: the heads of the targets
     weights: Weights,
     features: Vgg16Features | None = None,
@@ -51,7 +51,7 @@ def losses(
     terms = {"l1": mean_of([nnf.l1_loss(made, targets) for made in different])}
     if weights.box > 0 or features is not None:
         size = targets.shape[-1]
-        windows = squares(boxes, size).long().tolist()  # on a GPU this waits for it, once
+        windows = squares(boxes, size).long().tolist()
         wanted = crops(targets, windows)
         cropped = [crops(made, windows) for made in different]
         terms["box"] = weights.box * mean_of([nnf.l1_loss(made, wanted) for made in cropped])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from avatar_models.losses import first_not_finite
+from avatar_models.losses import first_not_finite, numbers_of
 from pipelines.training import TrainingDiverged
 
 
@@ -23,16 +23,14 @@ def update(
     """Steps along the gradient of terms["loss"] times share, its norm over `clipped` held to clip_norm; returns what was found.
 
     Raises TrainingDiverged for what is not finite, before any weight is changed: with the step's number, and the block of
-    params.yaml whose learning rate may be too high.
+    params.yaml whose learning rate may be too high. Processes that share a batch all raise it: they have the same gradient.
     """
-    bad = first_not_finite(terms)
-    if bad is not None:
-        raise TrainingDiverged(f"step {step}: {bad} is not finite; lower {block}.learning_rate")
     optimizer.zero_grad(set_to_none=True)
     (terms["loss"] * share).backward()
     norm = nn.utils.clip_grad_norm_(clipped, clip_norm)
-    if not torch.isfinite(norm):
-        raise TrainingDiverged(f"step {step}: the gradient is not finite; lower {block}.learning_rate")
+    found = numbers_of({**terms, "gradient": norm})
+    bad = first_not_finite(found)
+    if bad is not None:
+        raise TrainingDiverged(f"step {step}: {bad} is not finite; lower {block}.learning_rate")
     optimizer.step()
-    found = torch.stack([*(value.detach() for value in terms.values()), norm.detach()]).tolist()
-    return dict(zip((*terms, "gradient"), found, strict=True))
+    return found

@@ -81,7 +81,7 @@ class NpgaTraining:
         moved = self.model.moved(self.conditions[shot][: self.model.sizes.field.expression_code])
         camera = self.shots.camera[shot : shot + 1].to(self.device)
         splats = self.model.splatted(moved.gaussians, camera, background)
-        target = self.target(shot, background, splats.image.detach())
+        target = self.target(shot, splats.image.detach())
         terms = losses(self.model, moved, splats.image, target, self.neighbours, self.weights)
         watching = self.density.rules.is_watching(self.step)
         if watching:
@@ -107,9 +107,9 @@ class NpgaTraining:
         """The colour (3,) behind the head."""
         return torch.full((3,), BACKGROUNDS[self.options.background], device=self.device)
 
-    def target(self, shot: int, background: Tensor, made: Tensor) -> Tensor:
-        """The shot over a background (3,), (1, 3, S, S); where the video shows nothing, what was made is right."""
-        picture = composite(self.shots.images[shot], self.shots.mattes[shot], background.cpu().numpy())
+    def target(self, shot: int, made: Tensor) -> Tensor:
+        """The shot over the background, (1, 3, S, S); where the video shows nothing, what was made is right."""
+        picture = composite(self.shots.images[shot], self.shots.mattes[shot], BACKGROUNDS[self.options.background])
         wanted = torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous().to(self.device)
         known = torch.from_numpy(self.shots.known[shot]).to(self.device)
         return torch.where(known, wanted, made[:, :3])

@@ -155,7 +155,7 @@ class Batch:
     cameras: Camera  # of the photos
     targets: Tensor  # (B, 3, S, S) over black
     known: Tensor  # (B, 1, S, S) bool: what the targets' video shows
-    boxes: Tensor  # (B, 4) left, top, right, bottom of the targets' heads in pixels
+    boxes: Tensor  # (B, 4) left, top, right, bottom of the targets' heads in pixels; always on the CPU
     views: Camera  # of the targets
     identity: Tensor  # (B, I)
     shown: Poses  # of the photos
@@ -165,7 +165,9 @@ class Batch:
         return len(self.photos)
 
     def to(self, device: str) -> Batch:
-        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        """On a device, but for the boxes: what is cut out is said by the CPU."""
+        sent = [field.name for field in fields(self) if field.name != "boxes"]
+        return replace(self, **{name: getattr(self, name).to(device) for name in sent})
 
     def photos_on(self, rig: Rig) -> Photos:
         """The photos, with heads of the rig's vertices."""

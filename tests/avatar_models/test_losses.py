@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import nan
+
 import pytest
 import torch
 
-from avatar_models.losses import first_not_finite, photometric
+from avatar_models.losses import first_not_finite, numbers_of, photometric
 
 
 def pair(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,8 +47,10 @@ def test_equal_images_lose_nothing_and_a_bad_term_is_named() -> None:
     image, target = pair(1, 3, 20, 20)
     assert float(photometric(image, image, 0.8, 0.2)["loss"]) == pytest.approx(0.0, abs=1e-6)
     terms = photometric(image, target, 0.8, 0.2)
-    assert first_not_finite(terms) is None
-    assert first_not_finite({**terms, "dssim": torch.tensor(float("nan"))}) == "dssim"
+    numbers = numbers_of(terms)
+    assert numbers == {name: float(value) for name, value in terms.items()} and first_not_finite(numbers) is None
+    assert first_not_finite({**numbers, "loss": nan, "dssim": nan}) == "dssim"
+    assert first_not_finite({**numbers, "loss": nan}) == "loss"
 
 
 def test_images_of_other_shapes_are_refused_and_other_types_are_taken() -> None:

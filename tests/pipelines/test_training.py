@@ -131,7 +131,7 @@ def test_a_term_that_is_not_finite_is_named_with_its_step(shots: Shots) -> None:
     run = training(shots)
     run.one_step()
     run.target = lambda index, background, made: torch.full((1, 3, SIDE, SIDE), float("nan"))  # type: ignore[method-assign]
-    with pytest.raises(TrainingDiverged, match="step 1: loss is not finite"):
+    with pytest.raises(TrainingDiverged, match="step 1: l1 is not finite"):
         run.one_step()
 
 

@@ -29,6 +29,7 @@ from pipelines.subject import NPHM_TRACKS_FOLDER
 from tests.avatar_models.heads.nphm.faceted import SIZES, faceted
 from tests.pipelines.cut import train_until_cut
 from tests.pipelines.oneshot.made import write_people
+from tests.pretended_gpu import PretendedGpu
 
 OPTIONS = TrainNpga(
     steps=40,
@@ -92,9 +93,9 @@ def trainer(project: Path, **changes: object) -> NpgaTrainer:
     return NpgaTrainer(params, 10, project / "models/nphm", project / "models/nphm_forward", project)
 
 
-def run_of(project: Path, **changes: object) -> NpgaRun:
+def run_of(project: Path, device: str = "cpu", **changes: object) -> NpgaRun:
     own = trainer(project, **changes)
-    return prepare(own.options, parts_of(own.data, WHO, own.options, 0.25), own.stored.model, own.forward, WHO, "cpu")
+    return prepare(own.options, parts_of(own.data, WHO, own.options, 0.25), own.stored.model, own.forward, WHO, device)
 
 
 def weights(run: NpgaRun) -> torch.Tensor:
@@ -139,6 +140,15 @@ def test_on_a_gpu_it_learns_the_same(project: Path, tmp_path: Path, monkeypatch:
     found = trainer(project)(Item(WHO, "0"), None, cache.writer("1"))
     assert found["held_out_psnr"] == pytest.approx(wanted["held_out_psnr"], abs=0.1)
     assert found["gaussians"] == pytest.approx(wanted["gaussians"], abs=5)
+
+
+def test_a_step_waits_for_the_gpu_once(project: Path) -> None:
+    with PretendedGpu() as gpu:
+        run = run_of(project, "cuda")
+        (shot,) = run.batches(range(1), setup.Place(), 1)
+        gpu.waits.clear()
+        run.training.one_step(shot)
+        assert gpu.waits == ["tolist"]
 
 
 def test_the_forward_field_is_still_at_first(project: Path) -> None:

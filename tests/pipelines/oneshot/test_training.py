@@ -22,6 +22,7 @@ from pipelines.params import Fleet
 from pipelines.training import TrainingDiverged
 from tests.pipelines.cut import train_until_cut
 from tests.pipelines.oneshot.made import OPTIONS, recipe, setup, weights
+from tests.pretended_gpu import PretendedGpu
 
 
 def writer(folder: Path, key: str = "0") -> EntryWriter:
@@ -48,6 +49,15 @@ def test_on_a_gpu_it_learns_the_same(people: Path, tiny_model: None, tmp_path: P
     assert all(weight.is_cuda for weight in there.training.average.parameters())
     assert there.training.curve[-1]["loss"] == pytest.approx(here.training.curve[-1]["loss"], rel=1e-3)
     assert there.training.curve[-1]["held_out_psnr"] == pytest.approx(here.training.curve[-1]["held_out_psnr"], abs=0.05)
+
+
+def test_a_step_waits_for_the_gpu_once(people: Path, tiny_model: None) -> None:
+    with PretendedGpu() as gpu:
+        own = recipe(people).prepare("cuda")
+        batch = own.pairs.batch([(0, 1), (4, 5)]).to("cuda")
+        gpu.waits.clear()
+        own.training.one_step(batch)
+        assert gpu.waits == ["tolist"]
 
 
 @pytest.mark.parametrize("cut", [33])
