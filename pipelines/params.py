@@ -86,11 +86,23 @@ class Compute(Block):
     """An actor process is replaced after this many items: decord leaks a little memory with each reader."""
     decode: Workers = Workers(num_cpus=0.9)
     fit: Workers = Workers(num_cpus=0.2)
+    track: Workers = Workers()
+    """Of track_nphm."""
     train: Workers = Workers()
     render: Workers = Workers()
     oneshot: Fleet = Fleet()
     nphm: Fleet = Fleet()
     forward: Fleet = Fleet()
+
+    @model_validator(mode="after")
+    def _gpus_where_they_are_used(self) -> Compute:
+        for name in ("decode", "fit", "track"):
+            count = getattr(self, name).num_gpus
+            if count:
+                raise ValueError(
+                    f"compute.{name}.num_gpus = {count:g}: it runs on CPUs alone, and would keep GPUs idle; set it to 0"
+                )
+        return self
 
 
 Name = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]

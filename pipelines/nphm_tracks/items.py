@@ -69,4 +69,4 @@ def tracking_step(params: Params, root: Path = Path()) -> Step:
         NphmTracker, prior=str(prior.resolve()), root=root, cloud_files=str(Path(folder).resolve()) if folder else ""
     )
     assets = {"nphm": sha256_file(prior / TENSORS)}
-    return Step("track_nphm", VERSION, worker, options, params.compute.train, assets)
+    return Step("track_nphm", VERSION, worker, options, params.compute.track, assets)

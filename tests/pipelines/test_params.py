@@ -84,6 +84,12 @@ def test_no_avatar_is_trained_on_more_pixels_than_are_stored(tmp_path: Path) -> 
     load_params(write_params(tmp_path, train_npga={"resolution": 512, "steps": 0}))
 
 
+@pytest.mark.parametrize("name", ["decode", "fit", "track"])
+def test_no_gpu_is_kept_for_what_runs_on_cpus(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=rf"compute.{name}.num_gpus = 0.25: it runs on CPUs alone.*set it to 0"):
+        load_params(write_params(tmp_path, compute={name: {"num_gpus": 0.25}}))
+
+
 def test_profiles_set_the_same_keys_so_that_switching_leaves_nothing_behind() -> None:
     def keys(block: dict, prefix: str = "") -> set[str]:
         return set().union(*(keys(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}"} for k, v in block.items()))
