@@ -17,10 +17,15 @@ def read_checkpoint(path: Path) -> Any:
     """What torch stored in a file, on the CPU. Raises CheckpointError, FileNotFoundError."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, MemoryError):
         raise
-    except Exception as error:  # torch's reader raises whatever the damage leads it to
-        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({type(error).__name__}: {error})") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    except Exception as error:  # torch's reader raises whatever the damage leads it to, and advises to read it unsafely
+        raise CheckpointError(
+            f"{path}: not a checkpoint that can be read safely ({type(error).__name__}): it is no file of torch's, or damaged, "
+            "or holds code beside tensors"
+        ) from None
 
 
 def expect_names(found: Mapping[str, Any], wanted: Iterable[str], where: str) -> None:

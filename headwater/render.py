@@ -19,7 +19,7 @@ from pipelines.devices import best_device
 from pipelines.evaluation import driven_camera
 from pipelines.nearest import did_you_mean
 from pipelines.png import png_bytes
-from pipelines.subject import NPHM, NPHM_TRACKS_FOLDER, clip_tracks, find_segment, read_tables
+from pipelines.subject import NPHM, NPHM_TRACKS_FOLDER, clip_tracks, find_neural_segment, find_segment, read_tables
 from pipelines.video import write_video
 
 TOGETHER = 8
@@ -63,7 +63,7 @@ def driven(facts: dict[str, Any], driver: str, size: int) -> tuple[Camera, torch
     """Cameras, conditions and rate of a driver's segment, for the avatar's own camera."""
     neural = facts["head"] == NPHM
     data = read_tables(tracks=NPHM_TRACKS_FOLDER) if neural else read_tables()
-    segment = find_segment(data, driver)
+    segment = find_neural_segment(data, driver) if neural else find_segment(data, driver)
     tracks = clip_tracks(data.tracks, driver)
     if neural and tracks.head_hash != facts["head_hash"]:
         raise RenderError(f"{driver} was tracked with another prior than the avatar was made with; `dvc repro train_npga`")

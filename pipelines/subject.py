@@ -81,6 +81,14 @@ def find_segment(data: Tables, clip_id: str) -> dict[str, Any]:
     raise UnknownSegment(f"no tracked clip {clip_id!r}. {hint}")
 
 
+def find_neural_segment(neural: Tables, clip_id: str) -> dict[str, Any]:
+    """The same of the tables of track_nphm."""
+    try:
+        return find_segment(neural, clip_id)
+    except UnknownSegment as error:
+        raise UnknownSegment(f"{clip_id} has no neural head, see track_nphm.subjects: {error}") from None
+
+
 @lru_cache(maxsize=4)
 def _read_head(path: Path) -> Head:
     return read_head(path)

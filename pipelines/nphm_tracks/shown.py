@@ -25,8 +25,7 @@ from pipelines.subject import (
     NPHM_PRIOR,
     NPHM_TRACKS_FOLDER,
     Tables,
-    UnknownSegment,
-    find_segment,
+    find_neural_segment,
     read_tables,
     subject_identity,
 )
@@ -72,10 +71,7 @@ def neural_segment(data: Tables, clip_id: str) -> TrackedSegment:
     """
     fitted = next(read_tracked(data, [clip_id]))
     neural = read_tables(data.root, NPHM_TRACKS_FOLDER)
-    try:
-        segment, identity = find_segment(neural, clip_id), subject_identity(neural, clip_id)
-    except UnknownSegment as error:
-        raise UnknownSegment(f"{clip_id} has no neural head, see track_nphm.subjects: {error}") from None
+    segment, identity = find_neural_segment(neural, clip_id), subject_identity(neural, clip_id)
     prior = data.root / NPHM_PRIOR
     model = read_nphm(prior).model.eval()
     if sha256_file(prior / TENSORS) != identity["head_hash"]:

@@ -65,6 +65,8 @@ def test_a_file_that_would_run_code_or_is_none_is_refused(tmp_path: Path) -> Non
     torch.save({"model": {"a": print}}, tmp_path / "bad.pt")
     with pytest.raises(CheckpointError, match="bad.pt: not a checkpoint that can be read safely"):
         read_released(tmp_path / "bad.pt")
+    with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
+        read_released(tmp_path)
     torch.save({"weights": {}}, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="other.pt: holds no `model`"):
         read_released(tmp_path / "other.pt")
