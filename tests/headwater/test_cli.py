@@ -340,11 +340,15 @@ def test_ctrl_c_is_told_with_what_is_kept(project: Path, monkeypatch: pytest.Mon
         assert run(*words) == (INTERRUPTED, f"error: stopped by Ctrl-C: {kept}")
 
 
-def test_a_reason_is_handed_to_the_ablations(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[object] = []
-    monkeypatch.setattr("headwater.ablate.ablate", lambda *words: called.append((words[0], words[-1])))
-    assert run("ablate", "ann", "--retry", "timeout")[0] == run("ablate", "ann")[0] == 0
-    assert called == [(["ann"], ["timeout"]), (["ann"], None)]
+def test_a_reason_and_rows_are_handed_to_the_ablations(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[object, ...]] = []
+    for table in ("ablate.ablate", "ablate_oneshot.ablate_oneshot", "ablate_npga.ablate_npga"):
+        monkeypatch.setattr(f"headwater.{table}", lambda *words: called.append(words))
+    assert run("ablate", "ann", "--retry", "timeout")[0] == run("ablate", "ann", "--row", "full", "--row", "rigged")[0] == 0
+    assert [words[:1] + words[3:] for words in called] == [(["ann"], ["timeout"], []), (["ann"], None, ["full", "rigged"])]
+    called.clear()
+    assert run("ablate-oneshot", "--row", "full")[0] == run("ablate-npga", "--row", "full", "--steps", "9")[0] == 0
+    assert [words[-1] for words in called] == [["full"], ["full"]] and called[1][:2] == ([], 9)
 
 
 def test_render_says_how_to_learn_the_names_of_expressions() -> None:
