@@ -23,9 +23,10 @@ from pipelines.subject import CATALOG_FILE
 from pipelines.training_items import training_items, training_step
 
 FIGURES = ("psnr", "ssim", *LPIPS[:1])
-RESET_SHARE = 1 / 16
-"""Of the steps, between two hard resets of opacity with default density control: the paper's 50,000 of 800,000. The gradient
-above which a Gaussian grows stays: it is twice 3DGS's for the two losses, which are the same."""
+RESET_SHARE, LEAST_BETWEEN_RESETS = 1 / 16, 3000
+"""Between two hard resets of opacity with default density control: the paper's 50,000 of 800,000 steps, and never fewer than
+3DGS's, since opacities take hundreds to come back. The gradient above which a Gaussian grows stays: it is twice 3DGS's for the
+two losses, which are the same."""
 
 
 class StaleTables(ValueError):
@@ -65,8 +66,8 @@ def with_preset(params: Params, name: str) -> Params:
     trained = preset.method.options(params)
     own = trained.model_dump() | {"resolution": pictures.resolution, "background": pictures.background} | dict(preset.changes)
     if name == "default_density":
-        every = own["density"]["every"]
-        own["density"] |= {"decay": 1.0, "reset_every": every * max(1, round(RESET_SHARE * own["steps"] / every))}
+        every, between = own["density"]["every"], max(LEAST_BETWEEN_RESETS, RESET_SHARE * own["steps"])
+        own["density"] |= {"decay": 1.0, "reset_every": every * max(1, round(between / every))}
     return Params.model_validate(params.model_dump() | {preset.method.trained_with: own})
 
 

@@ -25,11 +25,9 @@ def test_every_variant_is_a_row_and_peers_see_the_pictures_that_npga_sees() -> N
 
 def test_default_density_control_has_hard_resets_and_plain_means() -> None:
     trained = with_preset(PARAMS, "default_density").train_npga
-    assert (trained.density.decay, trained.density.reset_every, trained.gradient_power) == (
-        1.0,
-        200,
-        1.0,
-    )  # with every other edit
+    assert (trained.density.decay, trained.density.reset_every, trained.gradient_power) == (1.0, 3000, 1.0)
+    long = PARAMS.model_copy(update={"train_npga": TrainNpga(steps=800_000)})
+    assert with_preset(long, "default_density").train_npga.density.reset_every == 50_000  # the paper's
     assert with_preset(PARAMS, "full").train_npga == PARAMS.train_npga
 
 
