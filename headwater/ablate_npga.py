@@ -127,11 +127,11 @@ def show_table(rows: Sequence[Row], kinds: Mapping[str, str], console: Console) 
     there = [kind for kind in dict.fromkeys(kinds.values()) if any(kind in own for own in means)]
     figures = [name for name in FIGURES if all(name in own[kind] for own in means for kind in there)]
     for kind in there:
-        table = Table(kind, *(TITLES[name] for name in figures), "paper's PSNR" if kind == SELF else "")
+        table = Table(kind, *(TITLES[name] for name in figures), *(["paper's PSNR"] if kind == SELF else []))
         for row, own in zip(shown, means, strict=True):
-            paper = PRESETS[row.name].papers_psnr if kind == SELF else None
-            values = (f"{own[kind][name]:.2f}" if name == "psnr" else f"{own[kind][name]:.4f}" for name in figures)
-            table.add_row(row.label, *values, f"{paper:.2f}" if paper else "")
+            values = [f"{own[kind][name]:.2f}" if name == "psnr" else f"{own[kind][name]:.4f}" for name in figures]
+            paper = PRESETS[row.name].papers_psnr
+            table.add_row(row.label, *values, *([f"{paper:.2f}" if paper else ""] if kind == SELF else []))
         console.print(table)
     for row in rows:
         for subject, reason in row.lost.items():
