@@ -68,6 +68,8 @@ def ablate(
     say_lpips_is_off(params)
     say_csim_is_off(params.evaluate)
     names = [name for name in presets if name != "no_perceptual" or not without_perceptual]
+    if not names:
+        raise AblationError("w/o L_p is as the method is: the perceptual term is off in all rows")
     rows = []
     with stage_run("ablate", params, "ablate") as run, ray_cluster():
         run.log_params({"subjects": ", ".join(item.id for item in items), "steps": steps or wanted.steps}, "ablate")

@@ -352,6 +352,15 @@ class TrackNphm(Block):
     4 mm there, so that no misfit is larger. Of a segment preprocess.gates.min_frames are wanted."""
     seed: Annotated[int, Field(ge=0)] = 0
 
+    @model_validator(mode="after")
+    def _pictures_leave_no_clouds_behind(self) -> TrackNphm:
+        if self.photometric and self.clouds == "files":
+            raise ValueError(
+                "track_nphm.photometric = true and track_nphm.clouds = files: pictures know nothing of your clouds and would "
+                "move heads off them; set photometric: false, or another kind of clouds"
+            )
+        return self
+
 
 class DistillForward(Block):
     steps: Annotated[int, Field(ge=0)] = 0

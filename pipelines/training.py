@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from avatar_models.blending import RankOneAdam
 from avatar_models.cameras import Camera
 from avatar_models.densify import Edit
 from avatar_models.density_control import DensityControl
+from avatar_models.gaussians import UnusableGaussians
 from avatar_models.headgas import HeadGas, HeadGasSizes, parameter_groups
 from avatar_models.headgas.density import HeadGasSet
 from avatar_models.headgas.motion import surface_motion
@@ -228,7 +230,8 @@ class Training:
         background = self.background_of_step(step)
         gaussians = self.model.gaussians(self.condition_of_step(step), self.basis.blend)
         twist, camera = self.poses.camera_to_learn(index, options.pose_rate > 0 and step >= POSE_START * options.steps)
-        splats = splat(gaussians, camera, background.to(self.device))
+        with gaussians_told(step, "train_headgas"):
+            splats = splat(gaussians, camera, background.to(self.device))
         target = self.target(index, background, splats.image.detach())
         terms = photometric(splats.image, target, options.lambda_l1, options.lambda_ssim)
         if self.features is not None and step >= options.perceptual_start * options.steps:
@@ -363,6 +366,15 @@ class Training:
 def as_bytes(image: torch.Tensor) -> torch.Tensor:
     """(3, S, S) in [0, 1] -> (S, S, 3) uint8."""
     return (image.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu()
+
+
+@contextmanager
+def gaussians_told(step: int, block: str) -> Iterator[None]:
+    """On a CPU the splatting looks at Gaussians, and says which one it cannot draw: training has diverged."""
+    try:
+        yield
+    except UnusableGaussians as error:
+        raise TrainingDiverged(f"step {step}: {error}; lower {block}.learning_rate") from None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from avatar_models.model_folder import ModelError
+from avatar_models.perceptual import PerceptualWeightsError
 from pipelines.devices import device_here
-from pipelines.fanout import MachineUnfit
+from pipelines.fanout import ItemRejected, MachineUnfit
 from pipelines.fleet.checkpoints import dump, load
 from pipelines.fleet.loader import reading_threads
 from pipelines.fleet.loop import Hooks, Place, Terms
+from pipelines.fleet.memory import memory_told
 from pipelines.fleet.profiling import profiled
 from pipelines.fleet.run import Recipe, State, steps_through
 from pipelines.fleet.watch import Watch
 from pipelines.news import News
-from pipelines.params import Fleet, Workers
+from pipelines.params import Fleet, ParamsError, Workers
+from pipelines.tables import SchemaError
 from pipelines.training import TrainingDiverged
 
 STATE = "state.pt"
 LISTEN_EVERY_S = 1.0
 OWN_CPUS = 0.1  # of the process that waits for the others
 MAX_FAILURES = 20  # of processes, not counting those that a cluster takes away
+FINAL = (TrainingDiverged, MachineUnfit, ItemRejected, ModelError, ParamsError, PerceptualWeightsError, SchemaError)
+"""What would come again however often processes are started."""
 
 
 class Mailbox:
@@ -51,8 +57,8 @@ class Mailbox:
 def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, block: str, name: str, news: News) -> State:
     """Trains and returns the last checkpoint's state. A run of the same name and storage goes on from its last checkpoint.
 
-    storage: a folder or URI that all nodes see. Raises TrainingDiverged, MachineUnfit, and Ray Train's TrainingFailedError
-    once processes have failed MAX_FAILURES times; those that a cluster takes away do not count.
+    storage: a folder or URI that all nodes see. Raises what is FINAL, and Ray Train's TrainingFailedError once processes have
+    failed MAX_FAILURES times; those that a cluster takes away do not count.
     """
     import ray
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -63,7 +69,7 @@ def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, block: str, name:
     mailbox = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Mailbox).remote()
     trainer = TorchTrainer(
         worker_loop,
-        train_loop_config={"recipe": recipe, "fleet": fleet, "mailbox": mailbox},
+        train_loop_config={"recipe": recipe, "fleet": fleet, "mailbox": mailbox, "block": block},
         scaling_config=ScalingConfig(
             num_workers=(fleet.least, fleet.count) if 0 < fleet.least < fleet.count else fleet.count,
             use_gpu=fleet.num_gpus > 0,
@@ -139,11 +145,28 @@ def _listen(mailbox: Any, news: News, done: threading.Event) -> None:
 
 def worker_loop(config: Mapping[str, Any]) -> None:
     """What each process does."""
-    import ray
-    import ray.train
 
     if why_it_gave_up(config["mailbox"]) is not None:
         return  # it would come to the same again, and who raises is started again
+    with told_if_final(config["mailbox"], config["block"]):
+        take_part(config)
+
+
+@contextmanager
+def told_if_final(mailbox: Any, block: str) -> Iterator[None]:
+    """Notes an error that would come again in every process, and wherever else it is tried."""
+    try:
+        with memory_told(block):
+            yield
+    except FINAL as error:
+        why_it_gave_up(mailbox, error)
+        raise
+
+
+def take_part(config: Mapping[str, Any]) -> None:
+    """Trains as one of the processes."""
+    import ray.train
+
     context = ray.train.get_context()
     place = Place(context.get_world_rank(), context.get_world_size())
     recipe: Recipe = config["recipe"]
@@ -174,14 +197,10 @@ def worker_loop(config: Mapping[str, Any]) -> None:
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
     fleet: Fleet = config["fleet"]
-    try:
-        training.distribute()
-        with profiled(fleet.profile_steps if first else 0, news) as step:
-            hooks = Hooks(lambda terms: mean_of_all(terms, training.device), step, point, save, watch.probe if first else dict)
-            steps_through(run, place, hooks, reading_threads(fleet.num_cpus))
-    except (TrainingDiverged, MachineUnfit) as error:
-        why_it_gave_up(config["mailbox"], error)
-        raise
+    training.distribute()
+    with profiled(fleet.profile_steps if first else 0, news) as step:
+        hooks = Hooks(lambda terms: mean_of_all(terms, training.device), step, point, save, watch.probe if first else dict)
+        steps_through(run, place, hooks, reading_threads(fleet.num_cpus))
 
 
 def mean_of_all(terms: Terms, device: str) -> Terms:

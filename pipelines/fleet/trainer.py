@@ -9,6 +9,7 @@ from pipelines.fanout import ItemRejected
 from pipelines.fleet.checkpoints import dump, resume
 from pipelines.fleet.loader import reading_threads
 from pipelines.fleet.loop import Hooks, Place
+from pipelines.fleet.memory import memory_told
 from pipelines.fleet.profiling import profiled
 from pipelines.fleet.ray_train import train_on_fleet
 from pipelines.fleet.run import Recipe, Run, steps_through
@@ -34,7 +35,8 @@ class Trainer:
         MachineUnfit."""
         try:
             if self.fleet.count == 1:
-                train_here(run, out, self.fleet)
+                with memory_told(self.block):
+                    train_here(run, out, self.fleet)
             else:
                 run.training.load_state(train_on_fleet(self.recipe, self.fleet, self.storage, self.block, out.key, out.news))
                 expect_end(run)

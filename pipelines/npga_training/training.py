@@ -20,6 +20,7 @@ from pipelines.frames import composite
 from pipelines.params import TrainNpga
 from pipelines.schedule import density_rules, rate_factors
 from pipelines.subject import Shots
+from pipelines.training import gaussians_told
 
 POSITION_RATE = 1.6e-4
 """Of the means, metres a step: 3DGS's, of a head of a metre."""
@@ -80,7 +81,8 @@ class NpgaTraining:
         background = self.background
         moved = self.model.moved(self.conditions[shot][: self.model.sizes.field.expression_code])
         camera = self.shots.camera[shot : shot + 1].to(self.device)
-        splats = self.model.splatted(moved.gaussians, camera, background)
+        with gaussians_told(self.step, "train_npga"):
+            splats = self.model.splatted(moved.gaussians, camera, background)
         target = self.target(shot, splats.image.detach())
         terms = losses(self.model, moved, splats.image, target, self.neighbours, self.weights)
         watching = self.density.rules.is_watching(self.step)

@@ -29,7 +29,7 @@ from avatar_models.heads.nphm.pictures import PictureOptions, follow_pictures
 from avatar_models.heads.nphm.poses import Poses
 from avatar_models.heads.nphm.shared_identity import States
 from avatar_models.heads.nphm.storage import read_nphm
-from avatar_models.heads.nphm.tracking import Tracked, TrackingOptions, follow_marks, track
+from avatar_models.heads.nphm.tracking import Tracked, TrackingOptions, follow_marks, misfit_at, track
 from avatar_models.model_folder import TENSORS
 from avatar_models.tracking.landmark_head import view_terms
 from avatar_models.tracking.quality import IRISES, reprojection_error
@@ -46,7 +46,7 @@ from pipelines.nphm_tracks.views import clouds_of_views
 from pipelines.subject import NPHM, ClipTracks, find_segment, read_tables
 from pipelines.tracked import clip_landmarks
 
-VERSION = 4
+VERSION = 5
 FOLLOWED = np.linspace(0, IRISES[0] - 1, 160).round().astype(int)
 """The detector's points on the linear head that the neural one follows; irises turn, and it has no gaze."""
 MARKS = {"head": 1.0, "views": 0.1, "files": 0.1}
@@ -139,6 +139,9 @@ class NphmTracker:
         marks = landmarks[rows][:, FOLLOWED]
         found = filled(follow_marks(model, known, marks, by_points, self.options, self.seed), seen)
         found, pictures = self.with_pictures(performances, found, landmarks)
+        if pictures:
+            misfit = misfit_at(model, known, at_steps(found, rows), self.options, self.seed)
+            found = replace(found, misfit=found.misfit.index_copy(0, torch.tensor(rows), misfit))
         at_rest = places_at_rest(model, found.codes, found.poses, landmarks)
         places = carried(model, found.codes, found.poses, at_rest)
         whole = Solved(found.codes, found.poses, found.misfit, places, landmarks)
@@ -212,6 +215,12 @@ class NphmTracker:
         """The detector's landmarks (F, 478, 3) in a clip's stored pictures."""
         rows = clip_landmarks(self.root, [clip]).sort_by("frame")
         return np.array(rows["points"].to_pylist(), np.float64).reshape(len(rows), -1, 3)
+
+
+def at_steps(found: Tracked, rows: list[int]) -> Tracked:
+    """Some steps of one identity."""
+    codes = Codes(found.codes.geometry, found.codes.appearance, found.codes.expression[rows])
+    return Tracked(codes, found.poses[torch.tensor(rows)], found.misfit[rows])
 
 
 def joined_tracks(parts: Sequence[Tracked]) -> Tracked:

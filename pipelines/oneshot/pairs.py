@@ -18,8 +18,8 @@ from torch import Tensor
 from avatar_models.cameras import Camera, resized
 from avatar_models.gagavatar.photo_colors import Photos
 from avatar_models.heads.skinning import Rig, pose
-from avatar_models.model_folder import ModelError
 from pipelines import tables
+from pipelines.fanout import ItemRejected
 from pipelines.frames import FrameReader, StoredFrame, composite, shrunk
 from pipelines.subject import TRACKS_FOLDER, Tables, above_neck
 
@@ -203,15 +203,16 @@ class ColorJitter:
 
 
 class Pairs:
-    """Batches of pairs (photo, target), both places in `frames`, at size x size. Raises ModelError where less is stored."""
+    """Batches of pairs (photo, target), both places in `frames`, at size x size. Raises ItemRejected where less is stored."""
 
     def __init__(self, frames: Frames, reader: FrameReader, size: int, jitter: ColorJitter = ColorJitter()) -> None:
         self.frames, self.reader, self.size, self.jitter = frames, reader, size, jitter
         self.stored = len(reader.decode(frames.clip_ids[0], int(frames.row[0])).image)  # pixels of all stored crops
         if size > self.stored:
-            raise ModelError(
+            raise ItemRejected(
+                "small_crops",
                 f"the model makes pictures of {size} pixels, and the stored crops have {self.stored}: "
-                f"set preprocess.crop.side: {size}"
+                f"set preprocess.crop.side: {size}",
             )
 
     def batch(self, pairs: Sequence[tuple[int, int]]) -> Batch:

@@ -17,6 +17,7 @@ from avatar_models.gagavatar.sizes import SIZES, VARIANTS
 from avatar_models.gagavatar.storage import load_backbone, read_model
 from avatar_models.heads.interface import Head
 from avatar_models.metrics import psnr_inside
+from avatar_models.model_folder import ModelError
 from avatar_models.perceptual import STAGES, load_vgg16
 from pipelines.fanout import ItemRejected
 from pipelines.fleet.loader import read_ahead
@@ -93,14 +94,17 @@ class Recipe:
     root: str
 
     def prepare(self, device: str) -> Setup:
-        """Raises ParamsError where nobody can be trained on, ItemRejected where they have no pairs of frames, ModelError for
-        weights or crops that do not fit."""
+        """Raises ParamsError where nobody can be trained on, ItemRejected where they have no pairs of frames, and for weights
+        or crops that do not fit."""
         options = TrainOneshot.model_validate(dict(self.train_oneshot))
         data = read_tables(Path(self.root))
         train, test = train_and_test(subjects_that_passed(data.segments), options.test_subjects)
         head = data.head()
         torch.manual_seed(options.seed)
-        model, chosen = first_model(options, head)
+        try:
+            model, chosen = first_model(options, head)
+        except ModelError as error:
+            raise ItemRejected("other_weights", str(error)) from None
         features = load_vgg16(Path(self.perceptual_weights), STAGES).to(device) if self.perceptual_weights else None
         training = OneshotTraining(options, model, head.rig.take(chosen), device, features)
         frames, unseen = frames_of(for_training(data), train), frames_of(data, test)

@@ -16,7 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 from avatar_models.gagavatar import GAGAvatar
 from avatar_models.gagavatar.losses import Weights, losses
 from avatar_models.gagavatar.model import Person, Pictures
-from avatar_models.gaussians import UnusableGaussians
 from avatar_models.heads.skinning import Rig
 from avatar_models.perceptual import Vgg16Features
 from pipelines.devices import has_bfloat16
@@ -24,7 +23,7 @@ from pipelines.fanout import MachineUnfit
 from pipelines.fleet.update import update
 from pipelines.oneshot.pairs import Batch
 from pipelines.params import TrainOneshot
-from pipelines.training import TrainingDiverged
+from pipelines.training import gaussians_told
 
 SLOW = ("decoder.style.", "to_code.")
 """Parameters that learn at a tenth of the rate: the style MLP and what feeds it."""
@@ -67,10 +66,8 @@ class OneshotTraining:
         self.set_rates()
         self.model.train()
         vertices = batch.vertices(self.rig)
-        try:
+        with gaussians_told(self.step, "train_oneshot"):
             pictures, person = self.forward(batch.photos_on(self.rig), vertices, batch.views)
-        except UnusableGaussians as error:  # on a CPU the splatting looks at them
-            raise TrainingDiverged(f"step {self.step}: {error}; lower train_oneshot.learning_rate") from None
         pictures = pictures.changed(lambda made: torch.where(batch.known, made, batch.targets))
         terms = losses(pictures, person, batch.targets, batch.boxes, vertices, self.weights, self.features)
         found = update(

@@ -65,7 +65,8 @@ class PictureOptions:
     """Raises ValueError for options that solve nothing."""
 
     rounds: int = 2
-    frames: FrameOptions = field(default_factory=lambda: FrameOptions(widths=(1.0,) * 3, expression=2e-5, marks=0.3))
+    frames: FrameOptions = field(default_factory=lambda: FrameOptions(widths=(1.0,) * 3, expression=2e-5))
+    marks: float = 0.3  # of what a mark's squared offset costs beside points
     colors: float = 4e-3  # square metres that the mean squared difference of colours costs, of all channels together
     clamp: float = 0.1  # a difference of one channel beyond it loses its pull
     outline: float = 0.1  # what squared metres beside the outline cost, a mean over all rays
@@ -88,8 +89,8 @@ class Followed:
 def follow_pictures(
     model: Nphm, pixels: Pixels, marks: Tensor, found: Tracked, options: PictureOptions, tracking: TrackingOptions, seed: int
 ) -> Followed:
-    """What was found, with what the pictures say; marks (F, L, 3) stay in one place of the head at rest. The misfit is kept: it
-    is that of points. Pictures that the head does not explain change nothing.
+    """What was found, with what the pictures say; marks (F, L, 3) stay in one place of the head at rest. The misfit is
+    that of before. Pictures that the head does not explain, or not better than before, change nothing.
     """
     geometry, states = found.codes.geometry, States(found.codes.expression, found.poses)
     look, every = Look.plain(seed), torch.arange(len(pixels))
@@ -97,6 +98,8 @@ def follow_pictures(
     before = 0.0
     for number in range(options.rounds):
         samples = samples_of(model, geometry, states[keys], pixels[keys])
+        if not len(samples.places):  # not one ray meets the head
+            return Followed(found, (1.0, 1.0))
         steps = options.look_steps if number == 0 else -(-options.look_steps // 2)
         look = fit_look(look, samples, steps, options.look_rate, options.look_together, seed + number)
         if number == 0:
@@ -108,6 +111,9 @@ def follow_pictures(
             seen = Sight(model, geometry, pixels[frames], Observed(marks[frames], marks[frames], at_rest), look, options)
             parts.append(solve_frames(seen, states[frames], options.frames)[0])
         states = States.joined(parts)
+    after = unexplained(look, model, geometry, states[keys], pixels[keys])
+    if not after <= min(before, MOST_UNEXPLAINED):
+        return Followed(found, (before, after))
     if tracking.smoothness > 0:
         batches = [
             Sight(model, geometry, pixels[frames], Observed(marks[frames], marks[frames], at_rest), look, options)
@@ -119,9 +125,6 @@ def follow_pictures(
 
         follows = torch.ones(len(every) - 1, dtype=torch.bool)
         states, _ = smoothed(see, states, follows, tracking)
-    after = unexplained(look, model, geometry, states[keys], pixels[keys])
-    if after > MOST_UNEXPLAINED:
-        return Followed(found, (before, after))
     tracked = replace(found, codes=replace(found.codes, expression=states.expression), poses=states.poses)
     return Followed(tracked, (before, after))
 
@@ -157,16 +160,15 @@ class Sight:
         counts = met.hit * (along < STEEPEST) * ((facing - GRAZING) / (OPEN - GRAZING)).clamp(0, 1)
         of_colors = on_ray(of_colors, of_sdf, rays.direction)
         difference = (colors - self.pixels.color).flatten(1)
+        cost, kept = mean_of(difference, 3 * options.colors), thrice(counts)
         # Face whose rays miss the head, and head where no person is.
         outline = torch.cat([torch.where(met.hit, 0.0, sdf.clamp_min(0)), depth.clamp_max(0)], 1)
-        beside_it = mean_of(outline, options.outline) * (outline != 0)  # who is on the right side may move
+        of_outline = torch.cat([of_sdf, of_depth], 1) * (outline != 0)[..., None]  # who is on the right side may move
         return Terms(
             (
-                Term(
-                    difference, of_colors.flatten(1, 2), mean_of(difference, 3 * options.colors, thrice(counts)), options.clamp
-                ),
-                Term(offsets, of_offsets, mean_of(offsets, 3 * options.frames.marks)),
-                Term(outline, torch.cat([of_sdf, of_depth], 1), beside_it, options.frames.clamp),
+                Term(difference, of_colors.flatten(1, 2), cost * kept, options.clamp, (cost * (1 - kept)).sum(1)),
+                Term(offsets, of_offsets, mean_of(offsets, 3 * options.marks)),
+                Term(outline, of_outline, mean_of(outline, options.outline), options.frames.clamp),
             ),
             states.expression,
             options.frames.expression,

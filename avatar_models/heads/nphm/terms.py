@@ -18,17 +18,21 @@ class Term:
     """Some residuals of one kind.
 
     sum of cost r^2 / (1 + r^2 / clamp^2)        Geman and McClure: beyond the clamp a residual loses its pull
+
+    A residual that a step may lose, such as a ray's that misses the head, costs what a large one does: to lose it is no gain.
     """
 
     residuals: Tensor  # (F, N)
     jacobian: Tensor  # (F, N, S)
     cost: Tensor  # (F, N)
     clamp: float = math.inf
+    lost: Tensor | None = None  # (F,) the costs of what is lost
 
     def energy(self) -> Tensor:
         """(F,)"""
         squares = self.residuals.square()
-        return (self.cost * squares / (1 + squares / self.clamp**2)).sum(1)
+        found = (self.cost * squares / (1 + squares / self.clamp**2)).sum(1)
+        return found if self.lost is None else found + self.clamp**2 * self.lost
 
     def normal_equations(self) -> tuple[Tensor, Tensor]:
         """Half the energy's reweighted curvature (F, S, S), and half its slope (F, S)."""
@@ -43,6 +47,7 @@ class Term:
             residuals=torch.where(which[:, None], self.residuals, other.residuals),
             jacobian=torch.where(which[:, None, None], self.jacobian, other.jacobian),
             cost=torch.where(which[:, None], self.cost, other.cost),
+            lost=None if self.lost is None or other.lost is None else torch.where(which, self.lost, other.lost),
         )
 
     def wider(self, width: float) -> Term:
@@ -99,8 +104,10 @@ def joined(parts: Sequence[Terms]) -> Terms:
     """Frames after frames."""
     first = parts[0]
     together = [
-        replace(
-            own[0], **{name: torch.cat([getattr(part, name) for part in own]) for name in ("residuals", "jacobian", "cost")}
+        Term(
+            *(torch.cat([getattr(part, name) for part in own]) for name in ("residuals", "jacobian", "cost")),
+            own[0].clamp,
+            None if own[0].lost is None else torch.cat([part.lost for part in own if part.lost is not None]),
         )
         for own in zip(*(part.parts for part in parts), strict=True)
     ]

@@ -94,6 +94,17 @@ def follow_marks(
     return Tracked(Codes(geometry, found.codes.appearance, states.expression), states.poses, misfit)
 
 
+def misfit_at(model: Nphm, clouds: Clouds, found: Tracked, options: TrackingOptions, seed: int = 0) -> Tensor:
+    """(F,) The misfit of what was found, by the points that `follow_marks` looks at."""
+    states, every = States(found.codes.expression, found.poses), torch.arange(len(clouds))
+    observed = Observed.of_points(_drawn(clouds, every, options.frames, seed))
+    parts = [
+        misfit_of(linearised(model, found.codes.geometry, states[frames], observed[frames], options.frames))
+        for frames in every.split(TOGETHER)
+    ]
+    return torch.cat(parts)
+
+
 def key_frames(count: int, wanted: int) -> Tensor:
     """Frames spread over a sequence, each in the middle of its share: (K,)."""
     wanted = min(wanted, count)

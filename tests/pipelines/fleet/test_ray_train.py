@@ -65,7 +65,7 @@ class Unfit:
 
 def test_a_process_that_cannot_go_on_says_why_and_is_not_started_again_for_nothing(alone: None) -> None:
     mailbox, recipe = InHere(), Unfit()
-    config = {"mailbox": mailbox, "recipe": recipe, "fleet": Fleet()}
+    config = {"mailbox": mailbox, "recipe": recipe, "fleet": Fleet(), "block": "compute.nphm"}
     with pytest.raises(MachineUnfit, match="no bfloat16 here"):
         worker_loop(config)
     worker_loop(config)  # Ray Train starts it again, and again if this raises
@@ -75,5 +75,5 @@ def test_a_process_that_cannot_go_on_says_why_and_is_not_started_again_for_nothi
 def test_a_lost_mailbox_stops_no_process(alone: None) -> None:
     recipe = Unfit()
     with pytest.raises(MachineUnfit, match="no bfloat16"):  # it came so far
-        worker_loop({"mailbox": InHere(lost=True), "recipe": recipe, "fleet": Fleet()})
+        worker_loop({"mailbox": InHere(lost=True), "recipe": recipe, "fleet": Fleet(), "block": "compute.nphm"})
     assert recipe.asked == 1

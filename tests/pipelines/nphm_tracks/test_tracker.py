@@ -204,4 +204,4 @@ def test_pictures_of_one_camera_are_followed_and_said(tmp_path: Path) -> None:
     assert clip == CLIPS[0] and 0 < before < 0.5 and 0 < after < 0.5
     poses = [entry.read_table(f"tracks-{clip}")["viewmat"].to_pylist() for entry in (plain, followed)]
     assert poses[0] != poses[1]
-    assert plain.summary["misfit_mm"] == followed.summary["misfit_mm"]
+    assert plain.summary["misfit_mm"] != followed.summary["misfit_mm"]  # it is that of where heads are now

@@ -12,8 +12,8 @@ import torch
 
 from avatar_models.cameras import project
 from avatar_models.heads.procedural import procedural_head
-from avatar_models.model_folder import ModelError
 from avatar_models.people import make_person, perform
+from pipelines.fanout import ItemRejected
 from pipelines.fleet.loader import read_ahead
 from pipelines.oneshot.pairs import ColorJitter, Pairs, frames_of, head_box
 from pipelines.oneshot.stream import pairs_of
@@ -58,7 +58,7 @@ def test_smaller_pictures_have_cameras_to_match(people: Path, tiny_model: None) 
 
 
 def test_a_model_of_larger_pictures_than_are_stored_is_refused_with_what_helps(people: Path, tiny_model: None) -> None:
-    with pytest.raises(ModelError, match=f"have {SIDE}: set preprocess.crop.side: {2 * SIDE}"):
+    with pytest.raises(ItemRejected, match=f"have {SIDE}: set preprocess.crop.side: {2 * SIDE}"):
         all_pairs(people, 2 * SIDE)
 
 

@@ -23,7 +23,7 @@ from avatar_models.rotations import axis_angle_to_matrix
 from tests.avatar_models.heads.nphm.faceted import SIZES, faceted, stone_codes
 
 OPTIONS = PictureOptions(
-    frames=FrameOptions(widths=(1.0,) * 4, expression=0.0, marks=0.0), rounds=2, look_frames=8, look_steps=120
+    frames=FrameOptions(widths=(1.0,) * 4, expression=0.0), marks=0.0, rounds=2, look_frames=8, look_steps=120
 )
 NO_MARKS = torch.zeros(1, 1, 3)
 
@@ -82,7 +82,7 @@ def test_rows_are_what_colours_and_outlines_change_by(monkeypatch: pytest.Monkey
     see = Sight(model, geometry, pixels, nothing, even, OPTIONS)
     colors, _, outline = see(states).parts
     assert float(colors.residuals.abs().max()) < 1e-6 and float(outline.residuals.max()) <= 0
-    assert not outline.cost[outline.residuals == 0].any() and bool((outline.cost[outline.residuals < 0] > 0).all())
+    assert not outline.jacobian[outline.residuals == 0].any() and bool(outline.jacobian[outline.residuals < 0].any(1).all())
     step = 1e-5
     for value in range(SIZES.expression_code + 6):
         moved = torch.zeros(2, SIZES.expression_code + 6, dtype=torch.float64)
@@ -142,6 +142,30 @@ def test_pictures_of_something_else_change_nothing() -> None:
     short = replace(OPTIONS, rounds=1, look_steps=20)
     found = follow_pictures(model, noise, NO_MARKS.expand(4, 1, 3), start, short, TrackingOptions(), seed=0)
     assert found.tracked is start and found.unexplained[1] > 0.5
+
+
+def test_heads_that_no_ray_meets_are_left_where_they_are() -> None:
+    model, geometry, truth = stones(4)
+    pixels = filmed(model, geometry, truth, painted(), 60)
+    start = off(truth)
+    away = replace(start.poses, translation=start.poses.translation + 0.4)
+    start = replace(start, codes=replace(start.codes, geometry=geometry), poses=away)
+    found = follow_pictures(model, pixels, NO_MARKS.expand(4, 1, 3), start, OPTIONS, TrackingOptions(), seed=0)
+    assert found.tracked is start
+
+
+@torch.no_grad()
+def test_a_head_that_loses_its_rays_pays_for_them() -> None:
+    """The truth costs least, and out of sight is worse than close by."""
+    model, geometry, truth = stones(2)
+    pixels = filmed(model, geometry, truth, painted(), 200, beside=40)
+    nothing = Observed(NO_MARKS.expand(2, 1, 3), NO_MARKS.expand(2, 1, 3), NO_MARKS[0])
+    see = Sight(model, geometry, pixels, nothing, painted(), OPTIONS)
+    there, close, gone = (
+        see(replace(truth, poses=replace(truth.poses, translation=truth.poses.translation + by))).energy()
+        for by in (0.0, 0.003, 0.4)
+    )
+    assert (there < close).all() and (close < gone).all()
 
 
 def test_smoothness_draws_neighbours_together() -> None:
