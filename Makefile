@@ -31,6 +31,7 @@ lint: install
 	mypy
 	lint-imports
 
-# what the stages made; your videos in data/raw and the runs in MLflow stay
+# what the stages made; your videos in data/raw, models that you named yourself and the runs in MLflow stay
 clean:
-	rm -rf data/catalog data/frames data/tracks data/evaluation* models/* metrics plots/* dvc_plots report .headwater
+	rm -rf data/catalog data/frames data/tracks data/tracks_nphm data/evaluation data/evaluation_oneshot data/evaluation_npga \
+	  $(addprefix models/,headgas oneshot nphm nphm_forward npga) metrics plots/* dvc_plots report .headwater

@@ -28,7 +28,7 @@ from pipelines.devices import best_device
 from pipelines.fanout import ItemRejected
 from pipelines.frames import composite
 from pipelines.heads import load_head
-from pipelines.oneshot.photo import Photo, person_name, photo_of, tracked_photo
+from pipelines.oneshot.photo import Photo, expect_file, person_name, photo_of, tracked_photo
 from pipelines.overlay import resized_crop
 from pipelines.params import Params, load_params
 from pipelines.subject import UnknownSegment, find_segment, read_tables
@@ -42,6 +42,8 @@ MAX_WIDTH = 16384
 
 DARK, SPECK, EDGE = 12, 0.01, 0.004
 """Levels that still count as black; the share of a picture that is too small for a head; an edge's softness, of the height."""
+
+OTHER_HEAD = "set preprocess.head and preprocess.head_file in params.yaml to it, or `dvc repro train_oneshot`"
 
 Picture = NDArray[np.uint8]
 
@@ -88,8 +90,10 @@ def animate_to_file(
     check_output(output)
     check_not_driver(output, driver)
     check_kept(save_avatar, photos)
+    for path in photos:
+        expect_file(path)
     params = load_params()
-    stored = open_model(model)
+    stored = open_model(model, params)
     head = model_head(model, stored, params)
     own_side = stored.model.sizes.image_size
     side = own_side if size is None else size
@@ -159,24 +163,27 @@ def check_size(side: int, panels: int) -> None:
         raise AnimateError(f"{panels} panels of {side} pixels are wider than {MAX_WIDTH} pixels; give a smaller --size")
 
 
-def open_model(folder: Path) -> StoredModel:
+def open_model(folder: Path, params: Params) -> StoredModel:
     """The one-shot model of a folder. Raises AnimateError, ModelError."""
     if not (folder / FACTS).is_file():
-        raise AnimateError(
-            f"{folder}: there is no model; `dvc repro train_oneshot` trains models/oneshot, and "
-            f"`headwater import gagavatar GAGAvatar.pt -o FOLDER` takes the published weights"
-        )
+        train = "`dvc repro train_oneshot` trains models/oneshot"
+        if not params.train_oneshot.steps:
+            train = f"set train_oneshot.steps in params.yaml, 3000 for a start, then {train}"
+        known = "`headwater import gagavatar GAGAvatar.pt -o FOLDER` takes the published weights"
+        raise AnimateError(f"{folder}: there is no model; {train}, and {known}")
     return read_model(folder)
 
 
 def model_head(folder: Path, stored: StoredModel, params: Params) -> Head:
     """The head of params.yaml, which is the model's. Raises AnimateError where it is another, HeadError."""
+    made_for, own = stored.facts["head"], params.preprocess.head
+    if made_for != own:  # known without reading the head
+        raise AnimateError(f"{folder} was made for the head {made_for}, preprocess.head is {own}; {OTHER_HEAD}")
     head = load_head(params.preprocess.head, params.preprocess.head_file)
     try:
         stored.expect_head(head.name, head.hash(), str(folder))
     except ModelError as error:
-        mend = "set preprocess.head and preprocess.head_file in params.yaml to it, or `dvc repro train_oneshot`"
-        raise AnimateError(f"{error}; {mend}") from None
+        raise AnimateError(f"{error}; {OTHER_HEAD}") from None
     return head
 
 

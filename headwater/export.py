@@ -24,7 +24,7 @@ def export_to_file(folder: Path, output: Path, *, expressions: Sequence[str], co
         raise RenderError(f"{output}: an export is a .ply file")
     avatar, facts = open_avatar(folder)
     gaussians = avatar.gaussians(expression_condition(facts, expressions))
-    if gaussians.quats is None:
+    if gaussians.quats is None or gaussians.colors.shape[-1] != 3:
         raise RenderError(f"{folder}: a network draws its pictures, and no viewer knows its Gaussians' features; render it")
     gaussians = half_turn_about_x(gaussians)
     output.parent.mkdir(parents=True, exist_ok=True)

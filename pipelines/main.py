@@ -50,8 +50,10 @@ def run_stage(main: Callable[[], None]) -> None:
 def give_up(message: str, status: int) -> NoReturn:
     """Ends the program with a message, and a word about the outs of the run before."""
     print(message, file=sys.stderr, flush=True)
-    if can_be_brought_back(os.environ.get("DVC_STAGE", "")):
-        print("DVC took this stage's old outs away as it began: `dvc checkout` brings them back.", file=sys.stderr, flush=True)
+    stage = os.environ.get("DVC_STAGE", "")
+    if can_be_brought_back(stage):
+        back = f"`dvc checkout {stage}` brings them back."
+        print(f"DVC took this stage's old outs away as it began: {back}", file=sys.stderr, flush=True)
     sys.exit(status)
 
 

@@ -49,8 +49,10 @@ def main() -> None:
     items = npga_items(params)
     if not params.train_npga.steps:
         print("train_npga.steps is 0: no NPGA avatar is trained")
-    elif not items:
+    elif not (FORWARD / TENSORS).exists():
         print(f"{FORWARD} holds no forward field (distill_forward.steps is 0?): no NPGA avatar is trained")
+    elif not items:
+        print("no subject passed track_nphm, whose lines say why: no NPGA avatar is trained")
     steps = [npga_step(params)] if items else []
     compute = params.compute.model_copy(update={"item_timeout_s": AS_LONG_AS_IT_TAKES_S})
     blocks = {"train_npga": params.train_npga.as_key()}

@@ -36,5 +36,6 @@ def write_tracks(result: FanOutResult, min_frames: int, root: Path = Path()) -> 
 def with_verdict(segment: dict[str, Any], min_frames: int) -> dict[str, Any]:
     """A segment's row with what the number of its good frames says."""
     good, count = segment["num_good"], segment["num_frames"]
-    reason = "" if good >= min_frames else f"frames: {good} good frames of {count}, {min_frames} are wanted"
+    wanted = f"{min_frames} are wanted (see track_nphm.max_misfit)"
+    reason = "" if good >= min_frames else f"frames: {good} good frames of {count}, {wanted}"
     return {**segment, "passed": not reason, "reason": reason, "fingerprint": digest([segment["fingerprint"], not reason])}

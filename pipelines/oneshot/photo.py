@@ -79,10 +79,17 @@ def person_name(path: Path) -> str:
     return safe_name(path.stem)
 
 
-def expect_one_face(path: Path) -> None:
-    """Raises PhotoError for what is no picture, and for any number of faces but one that is large enough."""
+def expect_file(path: Path) -> None:
+    """Raises PhotoError for what is no file."""
+    if path.is_dir():
+        raise PhotoError(f"{path}: is a folder; name its photos one by one")
     if not path.is_file():
         raise PhotoError(f"{path}: no such file")
+
+
+def expect_one_face(path: Path) -> None:
+    """Raises PhotoError for what is no picture, and for any number of faces but one that is large enough."""
+    expect_file(path)
     picture = decode_picture(path)
     if picture is None:
         raise PhotoError(f"{path}: cannot be read as a picture; give a JPEG or a PNG file")

@@ -147,6 +147,11 @@ def test_what_cannot_be_animated_is_told(shared: Path, small_project: Path) -> N
 
 def test_the_model_and_its_head_are_the_projects(small_project: Path) -> None:
     words = ("a.jpg", "--driver", "b.mp4", "-o", "a.mp4", "--model")
+    assert "a.jpg: no such file" in animate(*words, "models/none")[1]
+    Path("a.jpg").mkdir()
+    assert "a.jpg: is a folder" in animate(*words, "models/none")[1]
+    Path("a.jpg").rmdir()
+    Path("a.jpg").touch()
     said = animate(*words, "models/none")[1]
     assert (
         "models/none: there is no model" in said and "dvc repro train_oneshot" in said and "headwater import gagavatar" in said

@@ -84,10 +84,9 @@ class Terms:
         return replace(self, parts=tuple(part.wider(width) for part in self.parts))
 
 
-def mean_of(residuals: Tensor, cost: float, kept: Tensor | None = None) -> Tensor:
-    """Costs (F, N) that add up to `cost` in each frame, in shares as residuals are kept (F, N): alike if nothing is said."""
-    kept = torch.ones_like(residuals) if kept is None else kept
-    return cost * kept / kept.sum(1, keepdim=True).clamp_min(1)
+def mean_of(residuals: Tensor, cost: float) -> Tensor:
+    """Costs (F, N), all alike, that add up to `cost` in each frame."""
+    return torch.full_like(residuals, cost / max(1, residuals.shape[1]))
 
 
 def damped_step(H: Tensor, b: Tensor, damping: Tensor) -> Tensor:
@@ -105,7 +104,9 @@ def joined(parts: Sequence[Terms]) -> Terms:
     first = parts[0]
     together = [
         Term(
-            *(torch.cat([getattr(part, name) for part in own]) for name in ("residuals", "jacobian", "cost")),
+            torch.cat([part.residuals for part in own]),
+            torch.cat([part.jacobian for part in own]),
+            torch.cat([part.cost for part in own]),
             own[0].clamp,
             None if own[0].lost is None else torch.cat([part.lost for part in own if part.lost is not None]),
         )

@@ -174,7 +174,7 @@ def test_clouds_that_are_not_there_are_named(project: Path) -> None:
 def test_a_segment_passes_with_enough_good_frames() -> None:
     segment = {"num_good": 9, "num_frames": 12, "fingerprint": "f"}
     few, enough = with_verdict(segment, 10), with_verdict(segment, 9)
-    assert (few["passed"], few["reason"]) == (False, "frames: 9 good frames of 12, 10 are wanted")
+    assert (few["passed"], few["reason"]) == (False, "frames: 9 good frames of 12, 10 are wanted (see track_nphm.max_misfit)")
     assert (enough["passed"], enough["reason"]) == (True, "") and few["fingerprint"] != enough["fingerprint"]
 
 

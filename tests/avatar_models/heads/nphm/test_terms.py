@@ -59,7 +59,16 @@ def test_frames_are_taken_and_put_together() -> None:
     torch.testing.assert_close(joined([first, other]).energy(), torch.cat([first.energy(), other.energy()]))
 
 
-def test_costs_are_shared_by_what_is_kept() -> None:
-    kept = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
-    assert mean_of(torch.zeros(2, 3), 6.0, kept).tolist() == [[3.0, 3.0, 0.0], [0.0, 0.0, 0.0]]
-    assert mean_of(torch.zeros(1, 4), 1.0).sum() == 1.0 and math.isinf(some()[0].parts[1].clamp)
+def test_what_is_lost_costs_what_a_large_residual_does() -> None:
+    large, none = torch.tensor([[1e4]]), torch.zeros(1, 1, 1)
+    there = Term(large, none, torch.full((1, 1), 3.0), clamp=0.5)
+    lost = Term(large, none, torch.zeros(1, 1), 0.5, torch.tensor([3.0]))
+    torch.testing.assert_close(lost.energy(), there.energy())
+    torch.testing.assert_close(lost.wider(2.0).energy(), there.wider(2.0).energy())
+    both = joined([Terms((lost,), torch.zeros(1, 1), 0.0)] * 2)
+    torch.testing.assert_close(both.chosen(torch.tensor([True, False]), both).energy(), there.energy().expand(2))
+
+
+def test_costs_are_shared() -> None:
+    assert mean_of(torch.zeros(2, 3), 6.0).tolist() == [[2.0] * 3] * 2 and mean_of(torch.zeros(1, 0), 1.0).numel() == 0
+    assert math.isinf(some()[0].parts[1].clamp)
