@@ -29,7 +29,7 @@ ACROSS = (Tensor.copy_, Tensor.data.__set__, Tensor.grad.__set__, torch._has_com
 WAITS = (
     Tensor.item, Tensor.tolist, Tensor.cpu, Tensor.__bool__, Tensor.__float__, Tensor.__int__, Tensor.__index__,
     Tensor.nonzero, torch.nonzero, torch.equal, Tensor.equal, torch.unique, torch.unique_consecutive,
-    torch.masked_select, torch.bincount,
+    torch.masked_select, torch.bincount, torch.linalg.solve, torch.linalg.inv,
 )  # fmt: skip
 """For these, and for a mask as an index, the CPU waits until the GPU has done all that it was given."""
 MAKE_SUBCLASS = Tensor._make_subclass
@@ -47,9 +47,13 @@ class PretendedGpu(TorchFunctionMode):
         self.waits: list[str] = []
         self.stand_ins = ExitStack()
         self.stand_ins.enter_context(patch.object(Tensor, "_make_subclass", marked_like_its_data))
-        self.stand_ins.enter_context(patch.object(cuda, "splat_cuda", splat_marked))
+        self.stand_ins.enter_context(patch.object(cuda, "splat_cuda", self.splat))
         super().__enter__()
         return self
+
+    def splat(self, *given: Any, **options: Any) -> Splats:
+        self.waits.append("splat")  # gsplat counts what its tiles hold
+        return splat_marked(*given, **options)
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)

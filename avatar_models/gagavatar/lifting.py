@@ -22,7 +22,8 @@ def plane(camera: Camera, size: int) -> tuple[Tensor, Tensor]:
     v = torch.linspace(0.0, camera.height, size, dtype=K.dtype, device=K.device)
     v, u = torch.meshgrid(v, u, indexing="ij")
     pixels = torch.stack([u, v, torch.ones_like(u)]).flatten(1)  # (3, size^2)
-    rays = R.mT @ torch.linalg.solve(K, pixels.expand(len(K), -1, -1))  # of depth one
+    # of depth one; `solve` itself would make a GPU wait to look for a K that cannot be inverted
+    rays = R.mT @ torch.linalg.solve_ex(K, pixels.expand(len(K), -1, -1)).result
     o, d = -R.mT @ t, R.mT[:, :, 2:]  # (B, 3, 1)
     distance = (o * d).sum(1, keepdim=True).abs()
     return (o + distance * rays).mT, d[..., 0]

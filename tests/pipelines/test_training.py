@@ -135,6 +135,14 @@ def test_a_term_that_is_not_finite_is_named_with_its_step(shots: Shots) -> None:
         run.one_step()
 
 
+def test_gaussians_that_cannot_be_drawn_are_a_verdict_that_names_the_rate(shots: Shots) -> None:
+    run = training(shots)
+    with torch.no_grad():
+        run.model.log_scales[7] = float("inf")
+    with pytest.raises(TrainingDiverged, match=r"step 0: scales of Gaussian 7 .*; lower train_headgas.learning_rate"):
+        run.one_step()
+
+
 def test_no_memory_left_says_what_to_lower(shots: Shots) -> None:
     run = training(shots)
 

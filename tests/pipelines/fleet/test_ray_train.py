@@ -9,7 +9,9 @@ import pytest
 import ray
 import ray.exceptions
 import ray.train
+import torch
 
+from avatar_models.model_folder import ModelError
 from pipelines.fanout import MachineUnfit
 from pipelines.fleet.ray_train import Mailbox, expect_room, worker_loop
 from pipelines.params import Fleet
@@ -70,6 +72,28 @@ def test_a_process_that_cannot_go_on_says_why_and_is_not_started_again_for_nothi
         worker_loop(config)
     worker_loop(config)  # Ray Train starts it again, and again if this raises
     assert isinstance(mailbox.box.why, MachineUnfit) and recipe.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "known"),
+    [
+        (ModelError("made for another head"), ModelError),
+        (torch.OutOfMemoryError("no room"), MachineUnfit),
+        (RuntimeError("a cable was pulled"), None),
+    ],
+)
+def test_what_would_come_again_is_known_and_what_may_pass_is_not(alone: None, error: Exception, known: type | None) -> None:
+    mailbox = InHere()
+    recipe = SimpleNamespace(prepare=lambda device: throw(error))
+    with pytest.raises(known or RuntimeError) as raised:
+        worker_loop({"mailbox": mailbox, "recipe": recipe, "fleet": Fleet(), "block": "compute.nphm"})
+    assert (mailbox.box.why is None) == (known is None)
+    if known is MachineUnfit:
+        assert "compute.nphm: a process has no memory left" in str(raised.value)
+
+
+def throw(error: Exception) -> None:
+    raise error
 
 
 def test_a_lost_mailbox_stops_no_process(alone: None) -> None:

@@ -26,6 +26,7 @@ from pipelines.npga_training.trainer import NpgaTrainer
 from pipelines.params import Density, Fleet, Params, Source, TrainNpga
 from pipelines.splits import ClipSplit
 from pipelines.subject import NPHM_TRACKS_FOLDER
+from pipelines.training import TrainingDiverged
 from tests.avatar_models.heads.nphm.faceted import SIZES, faceted
 from tests.pipelines.cut import train_until_cut
 from tests.pipelines.oneshot.made import write_people
@@ -142,13 +143,22 @@ def test_on_a_gpu_it_learns_the_same(project: Path, tmp_path: Path, monkeypatch:
     assert found["gaussians"] == pytest.approx(wanted["gaussians"], abs=5)
 
 
-def test_a_step_waits_for_the_gpu_once(project: Path) -> None:
+def test_a_step_waits_for_the_gpu_once_beside_the_splatting(project: Path) -> None:
     with PretendedGpu() as gpu:
         run = run_of(project, "cuda")
         (shot,) = run.batches(range(1), setup.Place(), 1)
         gpu.waits.clear()
         run.training.one_step(shot)
-        assert gpu.waits == ["tolist"]
+        assert gpu.waits == ["splat", "tolist"]
+
+
+def test_gaussians_that_cannot_be_drawn_are_a_verdict_that_names_the_rate(project: Path) -> None:
+    run = run_of(project)
+    (shot,) = run.batches(range(1), setup.Place(), 1)
+    with torch.no_grad():
+        run.training.model.log_scales[7] = float("inf")
+    with pytest.raises(TrainingDiverged, match=r"step 0: .*; lower train_npga.learning_rate"):
+        run.training.one_step(shot)
 
 
 def test_the_forward_field_is_still_at_first(project: Path) -> None:

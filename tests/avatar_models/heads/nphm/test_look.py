@@ -20,9 +20,12 @@ def test_the_light_is_found_where_the_albedo_is_known() -> None:
     assert (found - light).abs().max() < 0.03
 
 
-def test_pixels_that_tell_nothing_leave_an_even_light() -> None:
-    Y, black = harmonics(torch.tensor([[0.0, 0.0, 1.0]])), torch.full((1, 3), 1e-6)
-    torch.testing.assert_close(light_on(Y, black, black)[0], torch.ones(3), rtol=0, atol=0.2)
+def test_a_light_is_even_where_no_pixel_tells_of_it() -> None:
+    Y = harmonics(torch.tensor([[0.0, 0.0, 1.0]]))
+    found = light_on(Y, torch.full((1, 3), 0.5), torch.full((1, 3), 1.0))  # twice as bright as in an even light of one
+    along, across = harmonics(torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])) @ found
+    torch.testing.assert_close(along, torch.full((3,), 2.0), rtol=0, atol=0.05)
+    assert (across - 1).abs().max() < 0.75 * (along - 1).min()  # nearer to one
 
 
 def test_a_look_explains_stripes_in_a_light() -> None:
