@@ -24,7 +24,7 @@ from avatar_models.tracking.matte import Matter
 from headwater.overlay import SourceGone, catalog_row
 from headwater.render import pictures
 from pipelines.atomic import atomic_folder, write_bytes_atomic
-from pipelines.devices import best_device
+from pipelines.devices import drawing_device
 from pipelines.fanout import ItemRejected
 from pipelines.frames import composite
 from pipelines.heads import load_head
@@ -98,7 +98,7 @@ def animate_to_file(
     own_side = stored.model.sizes.image_size
     side = own_side if size is None else size
     check_size(side, len(photos) + with_driver)
-    device = best_device()
+    device = drawing_device()
     stored.model.to(device).eval()
 
     people = []

@@ -86,6 +86,9 @@ def torch_and_cuda() -> Finding:
 def gsplat() -> Finding:
     import torch
 
+    from avatar_models.splatting.cuda import has_cuda_code
+    from pipelines.devices import NO_CUDA_CODE
+
     try:
         found = version("gsplat")
     except PackageNotFoundError:
@@ -95,7 +98,11 @@ def gsplat() -> Finding:
             "not installed",
             "needed on CUDA: pip install gsplat==1.5.3",
         )
-    return Finding("gsplat", "ok", f"{found}" + ("" if torch.cuda.is_available() else ", not used without CUDA"))
+    if not torch.cuda.is_available():
+        return Finding("gsplat", "ok", f"{found}, not used without CUDA")
+    if not has_cuda_code():
+        return Finding("gsplat", "fail", f"{found}, without CUDA code", NO_CUDA_CODE)
+    return Finding("gsplat", "ok", found)
 
 
 def ray() -> Finding:

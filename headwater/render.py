@@ -15,7 +15,7 @@ from avatar_models.avatar import BACKGROUNDS, Avatar, render
 from avatar_models.cameras import Camera, resized
 from headwater.avatars import open_avatar
 from pipelines.atomic import write_bytes_atomic
-from pipelines.devices import best_device
+from pipelines.devices import drawing_device
 from pipelines.evaluation import driven_camera
 from pipelines.nearest import did_you_mean
 from pipelines.png import png_bytes
@@ -40,7 +40,7 @@ def render_to_file(folder: Path, output: Path, *, driver: str, expressions: Sequ
     wanted = ".mp4" if driver else ".png"
     if output.suffix.lower() != wanted:
         raise RenderError(f"{output}: with {'--driver' if driver else '--expression'} the output is a {wanted} file")
-    device = best_device()
+    device = drawing_device()
     avatar, facts = open_avatar(folder, device)
     level = BACKGROUNDS[facts["background"]]
     if driver:

@@ -6,6 +6,14 @@ import os
 
 import torch
 
+from avatar_models.splatting.cuda import has_cuda_code
+from pipelines.fanout.item import MachineUnfit
+
+NO_CUDA_CODE = (
+    "gsplat has no CUDA code, and could not build it: install the CUDA toolkit (nvcc) of torch's version, then "
+    "`headwater doctor`; or do without GPUs, num_gpus: 0 in the compute block of params.yaml"
+)
+
 
 def best_device() -> str:
     """`cuda` where this process has a GPU, or `cpu`. Ray hides the GPUs from a worker that has reserved none."""
@@ -15,6 +23,28 @@ def best_device() -> str:
 def has_bfloat16(device: str) -> bool:
     """Whether a device computes in bfloat16 at speed. A CPU without AVX-512 imitates it, many times slower than float32."""
     return device == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def drawing_device() -> str:
+    """Where a command draws Gaussians: on a GPU, if there is one that gsplat has code for; else on the CPU, which is said."""
+    device = best_device()
+    if device == "cuda" and not has_cuda_code():
+        print(f"drawing on the CPU: {NO_CUDA_CODE}", flush=True)
+        return "cpu"
+    return device
+
+
+def reserved_device() -> str:
+    """Where a worker draws Gaussians. Raises MachineUnfit where it has reserved a GPU that gsplat has no code for."""
+    device = best_device()
+    expect_drawing(device)
+    return device
+
+
+def expect_drawing(device: str) -> None:
+    """Raises MachineUnfit for a GPU that gsplat has no code for."""
+    if device == "cuda" and not has_cuda_code():
+        raise MachineUnfit(NO_CUDA_CODE)
 
 
 def device_here() -> str:

@@ -22,7 +22,7 @@ from avatar_models.lpips import Lpips, load_lpips
 from avatar_models.reenactment import Footage, Likeness, Tracked, landmarks_of, likeness_to, reenactment_figures, track_known
 from pipelines.cache import Entry, EntryWriter
 from pipelines.csim_asset import CsimFile, csim_assets, csim_file
-from pipelines.devices import best_device
+from pipelines.devices import reserved_device
 from pipelines.evaluation import (
     FIGURES,
     LPIPS,
@@ -89,7 +89,7 @@ class JudgeAvatar:
         self.fits = read_tables()  # of the linear head, by which all faces are looked at, and whose neck ends what is judged
         self.data = self.fits if method.tracks == TRACKS_FOLDER else read_tables(tracks=method.tracks)
         self.head = self.fits.head()
-        self.device = best_device()
+        self.device = reserved_device()
         self.seen: dict[str, Tracked] = {}
         torch.set_num_threads(1)
 

@@ -34,7 +34,7 @@ from avatar_models.perceptual import Vgg16Features, load_vgg16, matte_box, perce
 from avatar_models.splatting import splat
 from pipelines.atomic import write_bytes_atomic
 from pipelines.cache import Entry, EntryWriter
-from pipelines.devices import best_device
+from pipelines.devices import reserved_device
 from pipelines.fanout import Item, ItemRejected
 from pipelines.first_points import first_points
 from pipelines.frames import composite
@@ -72,7 +72,7 @@ class HeadGasTrainer:
         self.checkpoint_every = checkpoint_every
         self.options = TrainHeadgas.model_validate(params["train_headgas"])
         self.data: Tables = read_tables(root)
-        self.device = best_device()
+        self.device = reserved_device()
         self.features = load_vgg16(Path(perceptual_weights)).to(self.device) if perceptual_weights else None
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 

@@ -1,8 +1,12 @@
-"""The CUDA backend: gsplat's rasteriser behind this project's signature. gsplat is imported only when it is called."""
+"""The CUDA backend: gsplat's rasteriser behind this project's signature. gsplat is imported only when it is called.
+
+gsplat's wheel holds no CUDA code: it is built when it is first asked for, with the nvcc of a CUDA toolkit.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -11,6 +15,16 @@ from avatar_models.cameras import Camera
 from avatar_models.gaussians import Gaussians
 from avatar_models.splatting import Splats
 from avatar_models.splatting.projection import EPS2D
+
+
+@cache
+def has_cuda_code() -> bool:
+    """Whether gsplat can draw here. Builds its CUDA code where that was not done before, which takes minutes."""
+    try:
+        from gsplat.cuda._backend import _C
+    except Exception:  # what a compiler's failure leads it to
+        return False
+    return _C is not None
 
 
 def splat_cuda(

@@ -14,7 +14,7 @@ from avatar_models.heads.nphm.surface import SurfaceError
 from avatar_models.model_folder import TENSORS
 from pipelines.atomic import sha256_file
 from pipelines.cache import Entry, EntryWriter
-from pipelines.devices import best_device
+from pipelines.devices import reserved_device
 from pipelines.fanout import Item, ItemRejected
 from pipelines.fleet.trainer import train_here
 from pipelines.npga_training.setup import NpgaRun, Parts, judged, parts_of, prepare
@@ -42,7 +42,7 @@ class NpgaTrainer:
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         parts = parts_of(self.data, item.id, self.options, self.test_fraction)
         try:
-            run = prepare(self.options, parts, self.stored.model, self.forward, item.id, best_device())
+            run = prepare(self.options, parts, self.stored.model, self.forward, item.id, reserved_device())
             train_here(run, out, Fleet(num_cpus=1.0))
         except SurfaceError as error:
             raise ItemRejected("no_surface", f"subject {item.id}: {error}") from None

@@ -37,7 +37,7 @@ from avatar_models.reenactment import (
 )
 from pipelines.cache import Entry, EntryWriter
 from pipelines.csim_asset import CsimFile
-from pipelines.devices import best_device
+from pipelines.devices import reserved_device
 from pipelines.evaluation import PAIR, distances, measured, panel, store_video
 from pipelines.faces import FACE_COLUMNS, as_bytes, cross_columns, cross_means, face_columns, face_means, footage_of, rounded
 from pipelines.fanout import Item, ItemRejected
@@ -113,7 +113,7 @@ class JudgeOneshot:
     ) -> None:
         self.lpips_files, self.csim_file = lpips_files, csim_file
         self.max_frames = int(params["max_frames"])
-        self.device = best_device()
+        self.device = reserved_device()
         self.data = read_tables(subjects=())  # an item reads its own tracks
         self.head = self.data.head()
         stored = read_model(model, self.device)

@@ -26,7 +26,7 @@ class OneshotTrainer:
     def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
         setup = self.recipe.prepare(device_here())
         if self.trainer.fleet.count == 1:  # where there are more, this one does not train
-            setup.training.expect_precision()
+            setup.training.expect_machine()
         self.trainer.train(setup, out)
         return write(setup, out)
 

@@ -18,7 +18,7 @@ from avatar_models.gagavatar.losses import Weights, losses
 from avatar_models.gagavatar.model import Person, Pictures
 from avatar_models.heads.skinning import Rig
 from avatar_models.perceptual import Vgg16Features
-from pipelines.devices import has_bfloat16
+from pipelines.devices import expect_drawing, has_bfloat16
 from pipelines.fanout import MachineUnfit
 from pipelines.fleet.update import update
 from pipelines.oneshot.pairs import Batch
@@ -77,14 +77,15 @@ class OneshotTraining:
         self.update_average()
         return found
 
-    def expect_precision(self) -> None:
-        """Raises MachineUnfit where the device that trains would only imitate bfloat16."""
+    def expect_machine(self) -> None:
+        """Raises MachineUnfit where the device that trains would only imitate bfloat16, or cannot draw."""
+        expect_drawing(self.device)
         if self.options.precision == "bfloat16" and not has_bfloat16(self.device):
             raise MachineUnfit("this processor has no bfloat16 (AVX-512): set train_oneshot.precision: float32")
 
     def distribute(self) -> None:
-        """From now on gradients are averaged over all processes. Raises what :meth:`expect_precision` does."""
-        self.expect_precision()
+        """From now on gradients are averaged over all processes. Raises what :meth:`expect_machine` does."""
+        self.expect_machine()
         self.forward = DistributedDataParallel(self.model, broadcast_buffers=False)
 
     def set_rates(self) -> None:

@@ -27,7 +27,7 @@ from avatar_models.avatar import FACTS, TENSORS, AvatarError, load_avatar
 from pipelines import tables
 from pipelines.atomic import write_bytes_atomic
 from pipelines.cache import Cache, DamagedEntry, Entry, EntryWriter
-from pipelines.devices import best_device
+from pipelines.devices import reserved_device
 from pipelines.evaluation import compared, still, store_video
 from pipelines.fanout import ItemRejected
 from pipelines.keys import digest
@@ -84,7 +84,7 @@ class HeadGasTrials:
         self.cache = Cache(setup.cache_uri)
         self.data = read_tables()
         self.yardstick = Yardstick(self.data, setup.base)
-        self.device = best_device()
+        self.device = reserved_device()
         self.held_out: dict[str, Shots] = {}
         self.content = {item.id: item.fingerprint for item in training_items()}
 

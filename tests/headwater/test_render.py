@@ -48,7 +48,7 @@ def test_on_a_gpu_a_still_is_the_same(tmp_path: Path, monkeypatch: pytest.Monkey
         (tmp_path / name).write_bytes(data)
     shown = []
     for device in ("cpu", gpu):
-        monkeypatch.setattr("headwater.render.best_device", lambda device=device: device)
+        monkeypatch.setattr("headwater.render.drawing_device", lambda device=device: device)
         render_to_file(tmp_path, tmp_path / f"{device}.png", driver="", expressions=["value_3=0.9"], size=48)
         shown.append(cv2.imread(str(tmp_path / f"{device}.png")).astype(int))
     assert shown[0].std() > 10 and np.abs(shown[0] - shown[1]).max() <= 1

@@ -12,8 +12,8 @@ import torch
 from avatar_models.cameras import Camera, project
 from avatar_models.gaussians import Gaussians
 from avatar_models.rotations import axis_angle_to_matrix
-from pipelines import evaluation
-from pipelines.devices import best_device
+from pipelines import devices, evaluation
+from pipelines.devices import best_device, drawing_device, reserved_device
 from pipelines.evaluation import (
     MAX_PSNR,
     MEASURES,
@@ -25,6 +25,7 @@ from pipelines.evaluation import (
     render_aligned,
     render_shots,
 )
+from pipelines.fanout import MachineUnfit
 from pipelines.subject import Shots
 from tests.avatar_models.npga.made import avatar
 
@@ -112,6 +113,20 @@ def test_workers_take_the_gpu_that_they_are_given(monkeypatch: pytest.MonkeyPatc
     for there, device in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         assert best_device() == device
+
+
+def test_a_gpu_without_gsplats_code_stops_a_worker_and_is_done_without_by_a_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for code, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(devices, "has_cuda_code", lambda code=code: code)
+        assert drawing_device() == device
+    assert "drawing on the CPU: gsplat has no CUDA code" in capsys.readouterr().out
+    with pytest.raises(MachineUnfit, match="install the CUDA toolkit"):
+        reserved_device()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert drawing_device() == reserved_device() == "cpu"
 
 
 class Nobody:

@@ -137,7 +137,7 @@ def test_what_is_written_is_an_avatar_with_what_it_is_worth(project: Path, tmp_p
 def test_on_a_gpu_it_learns_the_same(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: str) -> None:
     cache = Cache(str(tmp_path))
     wanted = trainer(project)(Item(WHO, "0"), None, cache.writer("0"))
-    monkeypatch.setattr("pipelines.npga_training.trainer.best_device", lambda: gpu)
+    monkeypatch.setattr("pipelines.npga_training.trainer.reserved_device", lambda: gpu)
     found = trainer(project)(Item(WHO, "0"), None, cache.writer("1"))
     assert found["held_out_psnr"] == pytest.approx(wanted["held_out_psnr"], abs=0.1)
     assert found["gaussians"] == pytest.approx(wanted["gaussians"], abs=5)

@@ -57,7 +57,7 @@ def test_the_first_frame_is_the_photo_and_the_others_are_wanted(judge: JudgeOnes
 
 
 def test_on_a_gpu_figures_are_the_same(judge: JudgeOneshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: str) -> None:
-    monkeypatch.setattr(evaluation, "best_device", lambda: gpu)
+    monkeypatch.setattr(evaluation, "reserved_device", lambda: gpu)
     there = JudgeOneshot({"max_frames": 3})
     found, wanted = (judged(own, "bob", tmp_path / name).summary for own, name in ((there, "gpu"), (judge, "cpu")))
     assert found["gagavatar"]["psnr"] == pytest.approx(wanted["gagavatar"]["psnr"], abs=0.01)
