@@ -25,7 +25,8 @@ def what_there_is(wanted: Path) -> str:
     there = [place / path.parent.name for place in places.values() for path in sorted(place.glob(f"*/{TENSORS}*"))]
     if not there:
         return (
-            "There is none yet: training has not finished. `headwater status` tells how far it is, `dvc repro` goes on with it"
+            "There is none: training has not finished, or nobody could be trained on. `headwater status` tells which, and "
+            "`dvc repro` goes on with it"
         )
     near = difflib.get_close_matches(wanted.name, [path.name for path in there], n=1)
     meant = f"Did you mean {next(path for path in there if path.name == near[0])}? " if near else ""

@@ -363,7 +363,7 @@ def test_render_wants_one_way_to_be_driven(tmp_path: Path) -> None:
 def test_an_avatar_that_is_not_there_is_told_with_those_that_are(project: Path) -> None:
     words = ("-o", "x.png", "--expression", "a=1")
     none_yet = run("render", "models/headgas/ada", *words)
-    assert none_yet[0] == 1 and "There is none yet: training has not finished. `headwater status` tells how far" in none_yet[1]
+    assert none_yet[0] == 1 and "There is none: training has not finished, or nobody could be trained on" in none_yet[1]
     for name in ("ada", "bruno"):
         (project / "models/headgas" / name).mkdir(parents=True)
         (project / "models/headgas" / name / "avatar.safetensors").write_bytes(b"")
