@@ -25,7 +25,7 @@ from pipelines.oneshot.evaluation import MODEL as MODEL_FOLDER
 from pipelines.oneshot.evaluation import VERSION as JUDGING_VERSION
 from pipelines.oneshot.evaluation import JudgeOneshot
 from pipelines.oneshot.people import train_and_test
-from pipelines.oneshot.setup import Recipe
+from pipelines.oneshot.setup import OF_A_FRESH_MODEL, Recipe
 from pipelines.oneshot.trainer import VERSION, OneshotTrainer
 from pipelines.params import Params, ParamsError
 from pipelines.perceptual_asset import ABSENT, content_of, warn, why_absent
@@ -35,8 +35,6 @@ from pipelines.subject import TRACKS_FOLDER
 MODEL = "model"
 ELSEWHERE = ("checkpoint_every", "backbone_weights", "start_from", "test_subjects")
 """Options of which the content counts (who is trained on is in the item), or that change nothing."""
-OF_A_FRESH_MODEL = ("sizes", "variant", "max_vertices")
-"""Options that mean nothing where training starts from another run's model."""
 
 
 def model_item(params: Params, root: Path = Path()) -> Item:
@@ -104,6 +102,10 @@ def say_what_is_off(params: Params) -> None:
         warn(
             f"the perceptual loss is OFF, lambda_perceptual = {options.lambda_perceptual} notwithstanding: {why}.",
             f"Get {VGG16_URL} and name it there, or set lambda_perceptual: 0.",
+        )
+    if options.start_from:
+        print(
+            f"train_oneshot starts from {options.start_from}, whose sizes, variant and vertices stay, whatever params.yaml says"
         )
     if options.sizes == "published" and not options.backbone_weights and not options.start_from:
         warn(

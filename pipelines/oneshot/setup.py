@@ -32,6 +32,8 @@ from pipelines.splits import spread, subjects_that_passed
 from pipelines.subject import Tables, read_tables
 from pipelines.training import PROGRESS, as_bytes
 
+OF_A_FRESH_MODEL = ("sizes", "variant", "max_vertices")
+"""Options that mean nothing where training starts from another run's model."""
 PROBED = 6
 """Test subjects at most whose first frame is driven by another while training goes on."""
 

@@ -11,7 +11,7 @@ from pipelines.cache import Entry, EntryWriter
 from pipelines.devices import device_here
 from pipelines.fanout import Item
 from pipelines.fleet.trainer import Trainer
-from pipelines.oneshot.setup import Recipe, Setup
+from pipelines.oneshot.setup import OF_A_FRESH_MODEL, Recipe, Setup
 from pipelines.params import Fleet
 
 VERSION = 6
@@ -34,11 +34,12 @@ class OneshotTrainer:
 def write(setup: Setup, out: EntryWriter) -> dict[str, Any]:
     """Writes the averaged model, the curve and the pictures; returns the entry's summary."""
     training, frames = setup.training, setup.pairs.frames
+    meaningless = OF_A_FRESH_MODEL if training.options.start_from else ()
     identity = setup.data.identities.slice(0, 1).to_pylist()[0]
     facts = {
         "head": identity["head"],
         "head_hash": identity["head_hash"],
-        "options": training.options.model_dump(mode="json", exclude={"backbone_weights", "start_from"}),
+        "options": training.options.model_dump(mode="json", exclude={"backbone_weights", "start_from", *meaningless}),
         "frames": len(frames),
         "clips": len(frames.clip_ids),
         "perceptual_loss": training.features is not None,

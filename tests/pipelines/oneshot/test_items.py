@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.oneshot.items import weights_of
+from pipelines.oneshot.items import say_what_is_off, weights_of
 from pipelines.params import Params, ParamsError, Source, TrainOneshot
 
 
@@ -15,7 +15,7 @@ def params(**train: object) -> Params:
 
 
 def test_a_model_to_start_from_is_there_and_is_not_what_the_stage_makes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("models/oneshot", "models/first"):
@@ -25,6 +25,8 @@ def test_a_model_to_start_from_is_there_and_is_not_what_the_stage_makes(
     for same in ("models/oneshot", "./models/../models/oneshot/", str(tmp_path / "models/oneshot")):
         with pytest.raises(ParamsError, match=r"is what this stage makes.*cp -r models/oneshot models/first"):
             weights_of(params(start_from=same))
+    say_what_is_off(params(start_from="models/first"))
+    assert "starts from models/first, whose sizes, variant and vertices stay" in capsys.readouterr().out
     assert set(weights_of(params(start_from="models/first"))) >= {"model.safetensors", "model.json"}
     with pytest.raises(ParamsError, match=r"start_from: models/second/model.safetensors is not there"):
         weights_of(params(start_from="models/second"))
