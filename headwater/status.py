@@ -68,12 +68,19 @@ def show_status(console: Console) -> None:
 
 
 def problem_of_params() -> str:
-    """Why params.yaml cannot be used, or nothing."""
+    """Why params.yaml cannot be used, or nothing: DVC takes a stage's outs away before the stage itself could say so."""
     try:
-        load_params()
+        params = load_params()
     except ParamsError as error:
         return str(error)
-    return ""
+    named = {
+        "preprocess.head_file": params.preprocess.head_file,
+        "train_oneshot.start_from": params.train_oneshot.start_from,
+        "train_oneshot.backbone_weights": params.train_oneshot.backbone_weights,
+        "track_nphm.cloud_files": params.track_nphm.cloud_files,
+    }
+    gone = [f"{option}: {path} is not there" for option, path in named.items() if path and not Path(path).exists()]
+    return f"{PARAMS_FILE}: {'; '.join(gone)}" if gone else ""
 
 
 def declared_and_locked() -> tuple[dict[str, Any], dict[str, Any]]:

@@ -206,6 +206,14 @@ def test_status_tells_of_parameters_that_cannot_be_read(project: Path) -> None:
     assert "nothing runs until this is mended: params.yaml: unknown key 'train_headgas.step'" in output
 
 
+def test_status_tells_of_a_file_that_is_not_there_before_dvc_takes_outs_away(project: Path) -> None:
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("start_from: ''", "start_from: models/gone"))
+    assert "models/gone" in params.read_text()
+    output = run("status")[1]
+    assert "mended: params.yaml: train_oneshot.start_from: models/gone is not there" in " ".join(output.split())
+
+
 def test_doctor_tells_of_parameters_that_cannot_be_read_once(project: Path) -> None:
     break_params(project)
     found = [finding for finding in doctor.examine() if "train_headgas.step" in finding.found]
