@@ -48,6 +48,8 @@ def items(params: Params) -> list[Item]:
     _, test = train_and_test(subjects_that_passed(segments), params.train_oneshot.test_subjects)
     if not test:
         print("nobody is kept out of training, so nobody can judge the one-shot model: see train_oneshot.test_subjects")
+    if len(test) == 1:
+        print(f"{test[0]} alone is kept out of training: there is nobody else whom it could drive, and no cross-reenactment")
     model = [sha256_file(MODEL / name) for name in (TENSORS, FACTS)]
     found = [Item(subject, digest([model, data_of(segments, [subject])])) for subject in test]
     for photo, driver in islice(cross_pairs(test), params.evaluate.max_cross_pairs):

@@ -10,6 +10,7 @@ from avatar_models.model_folder import FACTS, TENSORS, ModelError
 from pipelines.oneshot.evaluation import MODEL
 from pipelines.params import Params, Source, TrainOneshot
 from stages.evaluate_oneshot import items
+from tests.pipelines.oneshot.made import write_people
 
 
 def params(steps: int) -> Params:
@@ -26,3 +27,6 @@ def test_without_steps_there_is_nothing_to_judge_and_a_model_that_is_gone_is_tol
             items(params(10))
         (MODEL / name).parent.mkdir(parents=True, exist_ok=True)
         (MODEL / name).touch()
+    write_people(tmp_path)
+    (alone,) = items(params(10))  # a fifth of four
+    assert f"{alone.id} alone is kept out of training" in capsys.readouterr().out
