@@ -43,8 +43,6 @@ MAX_WIDTH = 16384
 DARK, SPECK, EDGE = 12, 0.01, 0.004
 """Levels that still count as black; the share of a picture that is too small for a head; an edge's softness, of the height."""
 
-OTHER_HEAD = "set preprocess.head and preprocess.head_file in params.yaml to it, or `dvc repro train_oneshot`"
-
 Picture = NDArray[np.uint8]
 
 
@@ -176,14 +174,13 @@ def open_model(folder: Path, params: Params) -> StoredModel:
 
 def model_head(folder: Path, stored: StoredModel, params: Params) -> Head:
     """The head of params.yaml, which is the model's. Raises AnimateError where it is another, HeadError."""
-    made_for, own = stored.facts["head"], params.preprocess.head
-    if made_for != own:  # known without reading the head
-        raise AnimateError(f"{folder} was made for the head {made_for}, preprocess.head is {own}; {OTHER_HEAD}")
-    head = load_head(params.preprocess.head, params.preprocess.head_file)
     try:
+        stored.expect_head_called(params.preprocess.head, str(folder))  # reading one may take a minute
+        head = load_head(params.preprocess.head, params.preprocess.head_file)
         stored.expect_head(head.name, head.hash(), str(folder))
     except ModelError as error:
-        raise AnimateError(f"{error}; {OTHER_HEAD}") from None
+        mend = "set preprocess.head and preprocess.head_file in params.yaml to it, or `dvc repro train_oneshot`"
+        raise AnimateError(f"{error}; {mend}") from None
     return head
 
 

@@ -241,10 +241,7 @@ class Training:
             splats.means2d.retain_grad()
         self.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
-        found = numbers_of(terms)
-        bad = first_not_finite(found)
-        if bad is not None:
-            raise TrainingDiverged(f"step {step}: {bad} is not finite; lower train_headgas.learning_rate")
+        found = finite_numbers(terms, step, "train_headgas")
         self.optimizer.step()
         if twist.grad is not None:
             self.poses.step(index, twist.grad, options.pose_rate * rate_factors(options.rates, step / options.steps)[1])
@@ -366,6 +363,15 @@ class Training:
 def as_bytes(image: torch.Tensor) -> torch.Tensor:
     """(3, S, S) in [0, 1] -> (S, S, 3) uint8."""
     return (image.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu()
+
+
+def finite_numbers(terms: Mapping[str, torch.Tensor], step: int, block: str) -> dict[str, float]:
+    """What a step has found. Raises TrainingDiverged for what is not finite, with the block whose rate may be too high."""
+    found = numbers_of(terms)
+    bad = first_not_finite(found)
+    if bad is not None:
+        raise TrainingDiverged(f"step {step}: {bad} is not finite; lower {block}.learning_rate")
+    return found
 
 
 @contextmanager

@@ -13,14 +13,14 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import pytest
 
-from tests.pretended_gpu import PretendedGpu
-
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
 def gpu() -> Iterator[str]:
     """The name of a device that is pretended: what CUDA would refuse is refused, and the CPU computes."""
+    from tests.pretended_gpu import PretendedGpu  # torch and the kernels, which few tests need
+
     with PretendedGpu():
         yield "cuda"
 

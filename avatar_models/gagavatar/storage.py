@@ -30,10 +30,14 @@ class StoredModel:
     vertices: Tensor
     facts: Mapping[str, Any]  # head, head_hash (empty where it is not known), and more
 
-    def expect_head(self, name: str, head_hash: str, where: str) -> None:
-        """Raises ModelError, which begins with `where`, for another head than the model was made for."""
+    def expect_head_called(self, name: str, where: str) -> None:
+        """Raises ModelError, which begins with `where`, by the head's name alone: it is known before the head is read."""
         if self.facts["head"] != name:
             raise ModelError(f"{where}: was made for the head {self.facts['head']}, preprocess.head is {name}")
+
+    def expect_head(self, name: str, head_hash: str, where: str) -> None:
+        """Raises ModelError, which begins with `where`, for another head than the model was made for."""
+        self.expect_head_called(name, where)
         if self.facts["head_hash"] not in ("", head_hash):
             raise ModelError(f"{where}: was made for another file of the head {name} than preprocess.head_file")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,20 +144,13 @@ def _listen(mailbox: Any, news: News, done: threading.Event) -> None:
 
 
 def worker_loop(config: Mapping[str, Any]) -> None:
-    """What each process does."""
-
-    if why_it_gave_up(config["mailbox"]) is not None:
+    """What each process does: it trains, and notes an error that would come again wherever else it is tried."""
+    mailbox = config["mailbox"]
+    if why_it_gave_up(mailbox) is not None:
         return  # it would come to the same again, and who raises is started again
-    with told_if_final(config["mailbox"], config["block"]):
-        take_part(config)
-
-
-@contextmanager
-def told_if_final(mailbox: Any, block: str) -> Iterator[None]:
-    """Notes an error that would come again in every process, and wherever else it is tried."""
     try:
-        with memory_told(block):
-            yield
+        with memory_told(config["block"]):
+            take_part(config)
     except FINAL as error:
         why_it_gave_up(mailbox, error)
         raise

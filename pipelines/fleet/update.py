@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from avatar_models.losses import first_not_finite, numbers_of
-from pipelines.training import TrainingDiverged
+from pipelines.training import finite_numbers
 
 
 def update(
@@ -28,9 +27,6 @@ def update(
     optimizer.zero_grad(set_to_none=True)
     (terms["loss"] * share).backward()
     norm = nn.utils.clip_grad_norm_(clipped, clip_norm)
-    found = numbers_of({**terms, "gradient": norm})
-    bad = first_not_finite(found)
-    if bad is not None:
-        raise TrainingDiverged(f"step {step}: {bad} is not finite; lower {block}.learning_rate")
+    found = finite_numbers({**terms, "gradient": norm}, step, block)
     optimizer.step()
     return found

@@ -140,8 +140,9 @@ class NphmTracker:
         found = filled(follow_marks(model, known, marks, by_points, self.options, self.seed), seen)
         found, pictures = self.with_pictures(performances, found, landmarks)
         if pictures:
-            misfit = misfit_at(model, known, at_steps(found, rows), self.options, self.seed)
-            found = replace(found, misfit=found.misfit.index_copy(0, torch.tensor(rows), misfit))
+            steps = torch.tensor(rows)
+            misfit = misfit_at(model, known, found[steps], self.options, self.seed)
+            found = replace(found, misfit=found.misfit.index_copy(0, steps, misfit))
         at_rest = places_at_rest(model, found.codes, found.poses, landmarks)
         places = carried(model, found.codes, found.poses, at_rest)
         whole = Solved(found.codes, found.poses, found.misfit, places, landmarks)
@@ -154,7 +155,7 @@ class NphmTracker:
         for performance in performances:
             some = slice(start, start + len(performance))
             start = some.stop
-            own = Tracked(replace(found.codes, expression=found.codes.expression[some]), found.poses[some], found.misfit[some])
+            own = found[some]
             if self.photometric and len(performance.clips) == 1:
                 ((clip, tracks),) = performance.clips.items()
                 pixels = pixels_of(self.data.frames, clip, tracks, self.detected(clip)[..., :2], self.seed)
@@ -217,12 +218,6 @@ class NphmTracker:
         return np.array(rows["points"].to_pylist(), np.float64).reshape(len(rows), -1, 3)
 
 
-def at_steps(found: Tracked, rows: list[int]) -> Tracked:
-    """Some steps of one identity."""
-    codes = Codes(found.codes.geometry, found.codes.appearance, found.codes.expression[rows])
-    return Tracked(codes, found.poses[torch.tensor(rows)], found.misfit[rows])
-
-
 def joined_tracks(parts: Sequence[Tracked]) -> Tracked:
     """Of one identity, frames after frames."""
     first = parts[0].codes
@@ -235,9 +230,8 @@ def filled(found: Tracked, seen: Tensor) -> Tracked:
     """What was found of the steps that were seen (F,), for all: the others have the state of the nearest one."""
     rows = seen.nonzero()[:, 0]
     nearest = (torch.arange(len(seen))[:, None] - rows).abs().argmin(1)
-    codes = Codes(found.codes.geometry, found.codes.appearance, found.codes.expression[nearest])
-    misfit = torch.where(seen, found.misfit[nearest], torch.inf)
-    return Tracked(codes, found.poses[nearest], misfit)
+    everywhere = found[nearest]
+    return replace(everywhere, misfit=torch.where(seen, everywhere.misfit, torch.inf))
 
 
 def shown_beside(embedding: LandmarkEmbedding, viewmat: Tensor) -> Tensor:

@@ -53,6 +53,10 @@ class Tracked:
     poses: Poses
     misfit: Tensor  # (F,) root of the mean squared distance, each counting as its clamp lets it
 
+    def __getitem__(self, frames: Tensor | slice) -> Tracked:
+        codes = replace(self.codes, expression=self.codes.expression[frames])
+        return Tracked(codes, self.poses[frames], self.misfit[frames])
+
 
 def track(model: Nphm, clouds: Clouds, start: Poses, options: TrackingOptions, seed: int = 0) -> Tracked:
     """The head of all frames, from their rough poses. Raises ValueError where there are not as many of both."""
