@@ -79,8 +79,7 @@ class StudyRecord:
         if "message" in result:
             tags |= {REASON_TAG: result["reason"], ERROR_TAG: result["message"][:500]}
         run.set_tags(tags)
-        status = "KILLED" if INTERRUPTED in trial.user_attrs else "FAILED" if trial.state == TrialState.FAIL else "FINISHED"
-        run.client.set_terminated(run.id, status)
+        run.client.set_terminated(run.id, _status(trial))
         if trial.state == TrialState.COMPLETE:
             self._show_best(trial)
 
@@ -165,16 +164,22 @@ def _catch_up(record: StudyRecord, study: optuna.Study) -> None:
         for run in known
         if NUMBER_TAG in run.data.tags
     }
-    written = {int(run.data.tags[NUMBER_TAG]) for run in known if STATE_TAG in run.data.tags}
+    # A driver that died between the tags and the status left a run that is RUNNING, or KILLED since: neither is written.
+    written = {int(run.data.tags[NUMBER_TAG]): run.info.status for run in known if STATE_TAG in run.data.tags}
     for trial in study.get_trials(deepcopy=False):
         if not trial.state.is_finished():
             continue
-        if trial.number not in written and (is_settled(trial) or trial.number in record.runs):
+        if written.get(trial.number) != _status(trial) and (is_settled(trial) or trial.number in record.runs):
             if trial.number in record.runs:
                 record.runs[trial.number].recall()
             record.end(trial)
         elif trial.state == TrialState.COMPLETE:
             record._show_best(trial)
+
+
+def _status(trial: FrozenTrial) -> str:
+    """What MLflow says of a trial that has ended."""
+    return "KILLED" if INTERRUPTED in trial.user_attrs else "FAILED" if trial.state == TrialState.FAIL else "FINISHED"
 
 
 def _exists(client: Any, run_id: str) -> bool:
