@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ def read_checkpoint(path: Path) -> Any:
     except (FileNotFoundError, MemoryError):
         raise
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # torch's reader raises whatever the damage leads it to, and advises to read it unsafely
-        raise CheckpointError(
-            f"{path}: not a checkpoint that can be read safely ({type(error).__name__}): it is no file of torch's, or damaged, "
-            "or holds code beside tensors"
-        ) from None
+        if "can't allocate memory" in str(error):
+            raise MemoryError(f"{path}: there is no memory for it") from None
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it holds {refused[1]}, which is no tensor" if refused else "it is no file of torch's, or damaged"
+        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({type(error).__name__}): {what}") from None
 
 
 def expect_names(found: Mapping[str, Any], wanted: Iterable[str], where: str) -> None:

@@ -45,6 +45,19 @@ class DiskFull(RuntimeError):
         )
 
 
+def full_disk_behind(error: BaseException | None) -> DiskFull | None:
+    """The full disk that an error comes from. Libraries in Rust and C++ keep the words but lose the number."""
+    while error is not None:
+        if isinstance(error, DiskFull):
+            return error
+        number = error.errno if isinstance(error, OSError) else None
+        if number in FULL or "No space left on device" in str(error):
+            name = getattr(error, "filename", None)
+            return DiskFull.at(Path(name if isinstance(name, str) else Path.cwd() / "a file of the worker"), None)
+        error = error.__cause__ or error.__context__
+    return None
+
+
 @contextmanager
 def atomic_path(path: Path, size_hint: int | None = None) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it there on success, removes it on any error.

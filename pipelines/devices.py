@@ -16,7 +16,7 @@ NO_CUDA_CODE = (
 
 
 def best_device() -> str:
-    """`cuda` where this process has a GPU, or `cpu`. Ray hides the GPUs from a worker that has reserved none."""
+    """`cuda` where this process has a GPU, or `cpu`. A worker has those that it has reserved: see worker_environment."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

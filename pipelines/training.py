@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -202,7 +202,7 @@ class Training:
         while self.step < last and not is_on_plateau(self.curve, self.options.plateau_steps):
             recent.append(self.one_step_or_advice())
             if self.step % CURVE_EVERY == 0 or self.step == self.options.steps:
-                point = {"step": float(self.step), **{name: float(np.mean([r[name] for r in recent])) for name in recent[-1]}}
+                point = {"step": float(self.step), **means_of(recent)}
                 if self.step in probed:
                     point["held_out_psnr"] = self.probe()
                 self.curve.append({**point, "gaussians": float(len(self.model.mu))})
@@ -307,9 +307,10 @@ class Training:
         return float(np.mean([self.psnr_of(self.held_out, k, camera[k : k + 1]) for k in range(len(self.held_out))]))
 
     def rendered(self, condition: torch.Tensor, camera: Camera) -> torch.Tensor:
-        """A picture of the avatar (1, 3, S, S)."""
+        """A picture of the avatar (1, 3, S, S). Raises TrainingDiverged."""
         gaussians = self.model.gaussians(condition.to(self.device))
-        return splat(gaussians, camera, torch.full((3,), self.level, device=self.device)).image.clamp(0, 1)
+        with gaussians_told(self.step, "train_headgas"):
+            return splat(gaussians, camera, torch.full((3,), self.level, device=self.device)).image.clamp(0, 1)
 
     def psnr_of(self, shots: Shots, index: int, camera: Camera) -> float:
         wanted = torch.from_numpy(composite(shots.images[index], shots.mattes[index], self.level)).permute(2, 0, 1)[None]
@@ -363,6 +364,12 @@ class Training:
 def as_bytes(image: torch.Tensor) -> torch.Tensor:
     """(3, S, S) in [0, 1] -> (S, S, 3) uint8."""
     return (image.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu()
+
+
+def means_of(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each term's mean over the steps that have it: the perceptual one begins late, and frames without a head have none."""
+    names = dict.fromkeys(name for terms in found for name in terms)
+    return {name: float(np.mean([terms[name] for terms in found if name in terms])) for name in names}
 
 
 def finite_numbers(terms: Mapping[str, torch.Tensor], step: int, block: str) -> dict[str, float]:

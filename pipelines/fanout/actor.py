@@ -14,18 +14,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipelines.atomic import FULL, DiskFull
+from pipelines.atomic import DiskFull, full_disk_behind
 from pipelines.cache import Cache, CacheUnusable, DamagedEntry, Entry
 from pipelines.fanout.item import Item, ItemRejected, MachineUnfit, Report, Step, Work
 from pipelines.news import News, Told
 
+NO_GPU_IS_NONE = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
-def thread_environment(num_cpus: float) -> dict[str, str]:
-    """One thread per whole CPU of the actor, so that actors side by side do not fight for cores."""
+def worker_environment(num_cpus: float) -> dict[str, str]:
+    """One thread per whole CPU of the process, so that processes side by side do not fight for cores; and no GPU but those
+    that it has reserved: Ray by itself shows all of a machine's to who reserves none.
+    """
     threads = str(max(1, int(num_cpus)))
-    rest = {"OMP_WAIT_POLICY": "PASSIVE", "GLOG_minloglevel": "2", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    rest = {"OMP_WAIT_POLICY": "PASSIVE", "GLOG_minloglevel": "2", "TF_CPP_MIN_LOG_LEVEL": "3", NO_GPU_IS_NONE: "1"}
     return {**dict.fromkeys(THREAD_VARIABLES, threads), **rest}
 
 
@@ -66,7 +69,7 @@ class StepActor:
         except DamagedEntry as error:
             return _report("damaged" if error.key == upstream_key else "failed", error, start, _message(error))
         except Exception as error:
-            if (full := _full_disk_behind(error)) is not None:
+            if (full := full_disk_behind(error)) is not None:
                 return _report("stop", full, start, str(full))
             return _report("failed", error, start, _message(error))
 
@@ -89,17 +92,6 @@ class StepActor:
             raise
         finally:
             self.at_work = None
-
-
-def _full_disk_behind(error: BaseException | None) -> DiskFull | None:
-    """The full disk that an error comes from. Libraries in Rust and C++ keep the words but lose the number."""
-    while error is not None:
-        number = error.errno if isinstance(error, OSError) else None
-        if number in FULL or "No space left on device" in str(error):
-            name = getattr(error, "filename", None)
-            return DiskFull.at(Path(name if isinstance(name, str) else Path.cwd() / "a file of the worker"), None)
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _report(status: Any, error: Exception, start: float, message: str) -> Report:

@@ -22,7 +22,7 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from pipelines.fanout.actor import StepActor, thread_environment
+from pipelines.fanout.actor import StepActor, worker_environment
 from pipelines.fanout.item import Item, Report, Step
 from pipelines.news import Told
 
@@ -144,7 +144,7 @@ class Dispatcher:
 
     def _start(self, index: int) -> _Slot:
         workers = self.steps[index].workers
-        environment = {"env_vars": thread_environment(workers.num_cpus)}
+        environment = {"env_vars": worker_environment(workers.num_cpus)}
         # Only where somebody listens: with a group of its own for news, an actor's items are not done in its main thread.
         made = ray.remote(concurrency_groups={NEWS: 1})(StepActor) if self.listen is not None else ray.remote(StepActor)
         actor = made.options(num_cpus=workers.num_cpus, num_gpus=workers.num_gpus, max_restarts=0, runtime_env=environment)

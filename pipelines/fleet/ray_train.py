@@ -13,8 +13,11 @@ import torch
 
 from avatar_models.model_folder import ModelError
 from avatar_models.perceptual import PerceptualWeightsError
+from pipelines.atomic import full_disk_behind
+from pipelines.cache import CacheUnusable
 from pipelines.devices import device_here
 from pipelines.fanout import ItemRejected, MachineUnfit
+from pipelines.fanout.actor import worker_environment
 from pipelines.fleet.checkpoints import dump, load
 from pipelines.fleet.loader import reading_threads
 from pipelines.fleet.loop import Hooks, Place, Terms
@@ -31,7 +34,9 @@ STATE = "state.pt"
 LISTEN_EVERY_S = 1.0
 OWN_CPUS = 0.1  # of the process that waits for the others
 MAX_FAILURES = 20  # of processes, not counting those that a cluster takes away
-FINAL = (TrainingDiverged, MachineUnfit, ItemRejected, ModelError, ParamsError, PerceptualWeightsError, SchemaError)
+FINAL = (
+    TrainingDiverged, MachineUnfit, CacheUnusable, ItemRejected, ModelError, ParamsError, PerceptualWeightsError, SchemaError,
+)  # fmt: skip
 """What would come again however often processes are started."""
 
 
@@ -57,8 +62,8 @@ class Mailbox:
 def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, block: str, name: str, news: News) -> State:
     """Trains and returns the last checkpoint's state. A run of the same name and storage goes on from its last checkpoint.
 
-    storage: a folder or URI that all nodes see. Raises what is FINAL, and Ray Train's TrainingFailedError once processes have
-    failed MAX_FAILURES times; those that a cluster takes away do not count.
+    storage: a folder or URI that all nodes see. Raises what is FINAL, DiskFull, and Ray Train's TrainingFailedError once
+    processes have failed MAX_FAILURES times; those that a cluster takes away do not count.
     """
     import ray
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -80,6 +85,7 @@ def train_on_fleet(recipe: Recipe, fleet: Fleet, storage: str, block: str, name:
             storage_path=storage,
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
+            worker_runtime_env={"env_vars": worker_environment(fleet.num_cpus)},  # else that of the item, which only waits
         ),
     )
     done = threading.Event()
@@ -154,6 +160,12 @@ def worker_loop(config: Mapping[str, Any]) -> None:
     except FINAL as error:
         why_it_gave_up(mailbox, error)
         raise
+    except Exception as error:
+        full = full_disk_behind(error)
+        if full is None:
+            raise
+        why_it_gave_up(mailbox, full)
+        raise full from error
 
 
 def take_part(config: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ from pipelines.png import png_bytes
 from pipelines.schedule import frame_of_step
 from pipelines.splits import ClipSplit, spread
 from pipelines.subject import Shots, Tables, load_shots, subject_clips, subject_identity
-from pipelines.training import PROGRESS, as_bytes
+from pipelines.training import PROGRESS, as_bytes, gaussians_told
 
 SPACING_M = 0.002
 COLOR_SHOTS = 8
@@ -85,12 +85,13 @@ class Judged:
 
 @torch.no_grad()
 def judged(training: NpgaTraining, shots: Shots) -> Judged:
-    """What the avatar makes of shots that it may never have seen."""
+    """What the avatar makes of shots that it may never have seen. Raises TrainingDiverged."""
     model, background = training.model, training.background
     raw, refined, targets = [], [], []
     for shot in range(len(shots)):
         gaussians = model.gaussians(shots.conditions[shot].to(training.device))
-        image = model.splatted(gaussians, shots.camera[shot : shot + 1].to(training.device), background).image
+        with gaussians_told(training.step, "train_npga"):
+            image = model.splatted(gaussians, shots.camera[shot : shot + 1].to(training.device), background).image
         raw.append(image[0, :3].clamp(0, 1).cpu())
         refined.append(model.refined(image)[0].clamp(0, 1).cpu())
         picture = composite(shots.images[shot], shots.mattes[shot], background.cpu().numpy())

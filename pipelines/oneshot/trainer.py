@@ -14,7 +14,7 @@ from pipelines.fleet.trainer import Trainer
 from pipelines.oneshot.setup import OF_A_FRESH_MODEL, Recipe, Setup
 from pipelines.params import Fleet
 
-VERSION = 6
+VERSION = 7
 
 
 class OneshotTrainer:

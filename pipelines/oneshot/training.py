@@ -101,8 +101,9 @@ class OneshotTraining:
 
     @torch.no_grad()
     def rendered(self, batch: Batch) -> Tensor:
-        """What the averaged weights make of a batch, (B, 3, S, S) in [0, 1]."""
-        pictures, _ = self.average(batch.photos_on(self.rig), batch.vertices(self.rig), batch.views)
+        """What the averaged weights make of a batch, (B, 3, S, S) in [0, 1]. Raises TrainingDiverged."""
+        with gaussians_told(self.step, "train_oneshot"):
+            pictures, _ = self.average(batch.photos_on(self.rig), batch.vertices(self.rig), batch.views)
         return torch.clamp(pictures.refined, 0, 1)
 
     def state(self) -> dict[str, Any]:

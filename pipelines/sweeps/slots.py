@@ -19,8 +19,8 @@ import ray.exceptions
 from pipelines.atomic import DiskFull
 from pipelines.cache import CacheUnusable
 from pipelines.cluster import actor_counts
-from pipelines.fanout import ItemRejected
-from pipelines.fanout.actor import thread_environment
+from pipelines.fanout import ItemRejected, MachineUnfit
+from pipelines.fanout.actor import worker_environment
 from pipelines.fanout.dispatcher import MAX_FAILED_STARTS, START_TIMEOUT_S, ClusterTooSmall
 from pipelines.params import Workers
 from pipelines.stage_state import describe
@@ -61,9 +61,13 @@ class TrialActor:
         def seconds() -> float:
             return time.perf_counter() - start
 
-        try:
-            if self.work is None:
+        if self.work is None:
+            try:
                 self.work = self.make()
+            except Exception as error:
+                said = f"a worker of trials cannot start: {describe(error)}"
+                return Answer("stop", seconds(), None, type(error).__name__, said)
+        try:
             if task is not None:
                 self.give_up()
                 self.trial = iter(self.work(task))
@@ -71,7 +75,7 @@ class TrialActor:
             news = next(self.trial)
         except ItemRejected as error:
             return Answer("rejected", seconds(), None, error.reason, error.message)
-        except (DiskFull, CacheUnusable) as error:
+        except (DiskFull, CacheUnusable, MachineUnfit) as error:
             return Answer("stop", seconds(), None, type(error).__name__, str(error))
         except Exception as error:
             return Answer("failed", seconds(), None, type(error).__name__, describe(error))
@@ -174,7 +178,7 @@ class Slots:
             num_cpus=self.workers.num_cpus,
             num_gpus=self.workers.num_gpus,
             max_restarts=0,
-            runtime_env={"env_vars": thread_environment(self.workers.num_cpus)},
+            runtime_env={"env_vars": worker_environment(self.workers.num_cpus)},
         )
         handle = actor.remote(self.make, str(Path.cwd()))
         return Slot(handle, handle.ready.remote(), time.monotonic())

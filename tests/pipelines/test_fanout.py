@@ -42,7 +42,7 @@ def ray_session() -> Iterator[None]:
     # The workers of this file live in a test module, which Ray's processes cannot import: they are sent as code.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    ray.init("local", num_cpus=4, include_dashboard=False, object_store_memory=100_000_000, **quiet)
+    ray.init("local", num_cpus=4, num_gpus=1, include_dashboard=False, object_store_memory=100_000_000, **quiet)
     yield
     ray.shutdown()
 
@@ -90,6 +90,22 @@ class Behave:
             time.sleep(0.02)
         if dies and attempt == 1:
             signal.raise_signal(signal.SIGKILL)
+
+
+class SeenGpus:
+    """A worker that tells which GPUs its process may see, and how many threads it has."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None: ...
+
+    def __call__(self, item: Item, upstream: Entry | None, out: EntryWriter) -> dict[str, Any]:
+        return {"gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "threads": os.environ["OMP_NUM_THREADS"]}
+
+
+@pytest.mark.parametrize(("num_gpus", "gpus"), [(0.0, ""), (0.5, "0")])
+def test_a_worker_sees_the_gpus_that_it_has_reserved_and_no_others(compute: Compute, num_gpus: float, gpus: str) -> None:
+    step = Step("seen", 1, SeenGpus, {}, Workers(num_cpus=2.0, num_gpus=num_gpus, count=1))
+    result = fan_out("seen", [step], [Item("a", "1")], compute=compute)
+    assert result.last("a").summary == {"gpus": gpus, "threads": "2"}
 
 
 class Ear:

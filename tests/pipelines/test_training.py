@@ -164,6 +164,19 @@ def test_the_perceptual_term_joins_after_its_start(shots: Shots) -> None:
     assert ["perceptual" in found for found in terms] == [False, False, False, True]
 
 
+def test_a_term_that_begins_between_two_points_of_the_curve_is_the_mean_of_its_own_steps(shots: Shots) -> None:
+    run = Training(
+        OPTIONS.model_copy(update={"lambda_perceptual": 0.1, "perceptual_start": 23 / 75}),
+        shots, procedural_head(), torch.from_numpy(make_person(3).identity), "cpu", features=Vgg16Features(),
+    )  # fmt: skip
+    steps = []
+    run.one_step_or_advice = lambda: steps.append(run.one_step()) or steps[-1]  # type: ignore[method-assign,func-returns-value]
+    run.run(Path("none.pt"), checkpoint_every=1000, until=25)
+    assert [step for step, found in enumerate(steps) if "perceptual" in found] == [23, 24]
+    assert run.curve[0]["perceptual"] == pytest.approx((steps[23]["perceptual"] + steps[24]["perceptual"]) / 2)
+    assert run.curve[0]["loss"] == pytest.approx(sum(found["loss"] for found in steps) / 25)
+
+
 def test_a_checkpoint_that_cannot_be_read_is_passed_over(
     shots: Shots, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

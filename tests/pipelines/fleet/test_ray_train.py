@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ import ray.train
 import torch
 
 from avatar_models.model_folder import ModelError
+from pipelines.atomic import DiskFull
 from pipelines.fanout import MachineUnfit
 from pipelines.fleet.ray_train import Mailbox, expect_room, worker_loop
 from pipelines.params import Fleet
@@ -79,6 +81,7 @@ def test_a_process_that_cannot_go_on_says_why_and_is_not_started_again_for_nothi
     [
         (ModelError("made for another head"), ModelError),
         (torch.OutOfMemoryError("no room"), MachineUnfit),
+        (OSError(errno.ENOSPC, "No space left on device", "state.pt"), DiskFull),
         (RuntimeError("a cable was pulled"), None),
     ],
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from pipelines.fanout import MachineUnfit
 from pipelines.params import Params, Source
 from pipelines.sweeps.config import Sweep, load_sweep
 from pipelines.sweeps.protocol import Finished, TrialTask, Watched
@@ -48,7 +49,7 @@ def quality(values: Mapping[str, Any]) -> float:
 class MadeUp:
     """Writes a letter into `log`/NUMBER for each attempt at a trial, so that tests can count them.
 
-    `deed` names a trial and what it does at its first attempt: die, hang, raise, reject.
+    `deeds` names trials and what they do at their first attempt: die, raise, nan, unfit.
     """
 
     log: Path
@@ -69,6 +70,8 @@ class MadeUp:
                 os.kill(os.getpid(), signal.SIGKILL)
             if deed == "raise" and first:
                 raise OSError("a disk that was not there for a moment")
+            if deed == "unfit" and first:
+                raise MachineUnfit("no CUDA code on this machine")
             if deed == "nan":
                 psnr = float("nan")
         time.sleep(self.seconds / 4)

@@ -12,12 +12,14 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from pipelines.fanout import RunStopped
 from pipelines.params import Compute
 from pipelines.sweeps.config import Sweep, SweepError
+from pipelines.sweeps.protocol import Work
 from pipelines.sweeps.results import best_trials, best_values, choose_trial, importance, result_files, write_results
 from pipelines.sweeps.run import Driver
 from pipelines.sweeps.slots import Slots
-from pipelines.sweeps.study import RESULT, open_storage, open_study
+from pipelines.sweeps.study import RESULT, open_storage, open_study, requeue_orphans
 from tests.pipelines.sweeps import made
 from tests.pipelines.sweeps.made import MadeUp, attempts, made_sweep
 
@@ -30,6 +32,7 @@ def ray_session() -> Iterator[None]:
 
     # Ray's processes cannot import test modules: what is in them is sent as code.
     ray.cloudpickle.register_pickle_by_value(sys.modules[made.__name__])
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     ray.init("local", num_cpus=4, include_dashboard=False, object_store_memory=100_000_000, **quiet)
     yield
@@ -59,10 +62,13 @@ class Told:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_session: None) -> Callable[..., tuple[optuna.Study, Told]]:
     monkeypatch.chdir(tmp_path)
 
-    def driven(sweep: Sweep, deeds: Mapping[int, str] | None = None, journal: str = "a") -> tuple[optuna.Study, Told]:
+    def driven(
+        sweep: Sweep, deeds: Mapping[int, str] | None = None, journal: str = "a", make: Callable[[], Work] | None = None
+    ) -> tuple[optuna.Study, Told]:
         (tmp_path / f"log-{journal}").mkdir(exist_ok=True)
+        make = make or partial(MadeUp, tmp_path / f"log-{journal}", deeds or {})
         study = open_study(sweep, open_storage(f"{journal}.journal"), {"ann": "1"})
-        slots = Slots(partial(MadeUp, tmp_path / f"log-{journal}", deeds or {}), sweep.file.slots, sweep.file.trials, 60.0)
+        slots = Slots(make, sweep.file.slots, sweep.file.trials, 60.0)
         told = Told()
         try:
             Driver(sweep, study, slots, Compute(max_attempts=2), told).run()
@@ -71,6 +77,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_session: None) -> C
         return study, told
 
     return driven
+
+
+def unable() -> Work:
+    raise FileNotFoundError("no tracks here")
 
 
 def states(study: optuna.Study) -> list[str]:
@@ -130,6 +140,21 @@ def test_a_trial_that_has_no_figure_fails_and_costs_itself(run: Any, tmp_path: P
     study, told = run(made_sweep(tmp_path, trials=3), {1: "nan"})
     assert states(study) == ["COMPLETE", "FAIL", "COMPLETE"]
     assert told.ended[1].user_attrs[RESULT]["reason"] == "not_finite"
+
+
+def test_a_machine_that_is_unfit_stops_the_sweep_and_no_trial_is_to_blame(run: Any, tmp_path: Path) -> None:
+    sweep = made_sweep(tmp_path, trials=4)
+    with pytest.raises(RunStopped, match="no CUDA code on this machine"):
+        run(sweep, {1: "unfit"})
+    study = open_study(sweep, open_storage("a.journal"), {"ann": "1"})
+    assert states(study) == ["COMPLETE", "RUNNING"] and requeue_orphans(study, sweep) == [1]
+    study, _ = run(sweep, {1: "unfit"})  # on a machine that is fit: its first attempt is over
+    assert states(study) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+
+
+def test_a_worker_that_cannot_start_stops_the_sweep(run: Any, tmp_path: Path) -> None:
+    with pytest.raises(RunStopped, match="a worker of trials cannot start: .*no tracks"):
+        run(made_sweep(tmp_path), make=unable)
 
 
 def test_a_sweep_whose_trials_all_fail_gives_up(run: Any, tmp_path: Path) -> None:
