@@ -86,8 +86,8 @@ def torch_and_cuda() -> Finding:
 def gsplat() -> Finding:
     import torch
 
-    from avatar_models.splatting.cuda import has_cuda_code
-    from pipelines.devices import NO_CUDA_CODE
+    from avatar_models.splatting.cuda import why_no_cuda_code
+    from pipelines.devices import WITHOUT_GSPLAT
 
     try:
         found = version("gsplat")
@@ -100,8 +100,8 @@ def gsplat() -> Finding:
         )
     if not torch.cuda.is_available():
         return Finding("gsplat", "ok", f"{found}, not used without CUDA")
-    if not has_cuda_code():
-        return Finding("gsplat", "fail", f"{found}, without CUDA code", NO_CUDA_CODE)
+    if why := why_no_cuda_code():
+        return Finding("gsplat", "fail", f"{found} cannot draw: {why}", WITHOUT_GSPLAT)
     return Finding("gsplat", "ok", found)
 
 

@@ -40,14 +40,17 @@ def render_to_file(folder: Path, output: Path, *, driver: str, expressions: Sequ
     wanted = ".mp4" if driver else ".png"
     if output.suffix.lower() != wanted:
         raise RenderError(f"{output}: with {'--driver' if driver else '--expression'} the output is a {wanted} file")
-    device = drawing_device()
-    avatar, facts = open_avatar(folder, device)
+    _, facts = open_avatar(folder, "cpu")
     level = BACKGROUNDS[facts["background"]]
     if driver:
         camera, conditions, fps = driven(facts, driver, size)
+    else:
+        condition = expression_condition(facts, expressions)
+        camera = resized(own_camera(facts), size, size)
+    device = drawing_device()  # after what may be mistyped: gsplat may build for minutes
+    avatar, _ = open_avatar(folder, device)
+    if driver:
         return write_video(output, pictures(avatar, camera.to(device), conditions.to(device), level), fps)
-    condition = expression_condition(facts, expressions)
-    camera = resized(own_camera(facts), size, size)
     picture = next(pictures(avatar, camera.to(device), condition[None].to(device), level))
     write_bytes_atomic(output, png_bytes(picture))
     return 1

@@ -61,6 +61,9 @@ def show_status(console: Console) -> None:
             console.print(f"{name}: {count} x {reason}; after mending: headwater retry {name} {reason}", highlight=False)
     if problem:
         console.print(f"nothing runs until this is mended: {problem}", highlight=False, markup=False)
+    elif failing := files_that_fail():
+        for words in failing:
+            console.print(words, highlight=False, markup=False)
     elif waiting:
         console.print(f"next: dvc repro ({', '.join(waiting)})")
     else:
@@ -68,19 +71,29 @@ def show_status(console: Console) -> None:
 
 
 def problem_of_params() -> str:
-    """Why params.yaml cannot be used, or nothing: DVC takes a stage's outs away before the stage itself could say so."""
+    """Why params.yaml cannot be used, or nothing."""
     try:
-        params = load_params()
+        load_params()
     except ParamsError as error:
         return str(error)
-    named = {
-        "preprocess.head_file": params.preprocess.head_file,
-        "train_oneshot.start_from": params.train_oneshot.start_from,
-        "train_oneshot.backbone_weights": params.train_oneshot.backbone_weights,
-        "track_nphm.cloud_files": params.track_nphm.cloud_files,
-    }
-    gone = [f"{option}: {path} is not there" for option, path in named.items() if path and not Path(path).exists()]
-    return f"{PARAMS_FILE}: {'; '.join(gone)}" if gone else ""
+    return ""
+
+
+def files_that_fail() -> list[str]:
+    """Which stages would fail for a file that params.yaml names: DVC takes a stage's outs away before it can say so itself."""
+    params = load_params()
+    head, oneshot, tracked = params.preprocess, params.train_oneshot, params.track_nphm
+    needed = (
+        (head.head != "procedural", "preprocess", "head_file", head.head_file),
+        (oneshot.steps > 0, "train_oneshot", "start_from", oneshot.start_from),
+        (oneshot.steps > 0, "train_oneshot", "backbone_weights", oneshot.backbone_weights),
+        (tracked.clouds == "files", "track_nphm", "cloud_files", tracked.cloud_files),
+    )
+    return [
+        f"{stage} would fail: {stage}.{option}: {path} is not there"
+        for in_use, stage, option, path in needed
+        if in_use and path and not Path(path).exists()
+    ]
 
 
 def declared_and_locked() -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,12 +6,11 @@ import os
 
 import torch
 
-from avatar_models.splatting.cuda import has_cuda_code
+from avatar_models.splatting.cuda import why_no_cuda_code
 from pipelines.fanout.item import MachineUnfit
 
-NO_CUDA_CODE = (
-    "gsplat has no CUDA code, and could not build it: install the CUDA toolkit (nvcc) of torch's version, then "
-    "`headwater doctor`; or do without GPUs, num_gpus: 0 in the compute block of params.yaml"
+WITHOUT_GSPLAT = (
+    "mend that and look with `headwater doctor`, or do without GPUs: num_gpus: 0 in the compute block of params.yaml"
 )
 
 
@@ -28,8 +27,8 @@ def has_bfloat16(device: str) -> bool:
 def drawing_device() -> str:
     """Where a command draws Gaussians: on a GPU, if there is one that gsplat has code for; else on the CPU, which is said."""
     device = best_device()
-    if device == "cuda" and not has_cuda_code():
-        print(f"drawing on the CPU: {NO_CUDA_CODE}", flush=True)
+    if device == "cuda" and (why := why_no_cuda_code()):
+        print(f"drawing on the CPU, since gsplat cannot draw on this GPU: {why}", flush=True)
         return "cpu"
     return device
 
@@ -43,8 +42,8 @@ def reserved_device() -> str:
 
 def expect_drawing(device: str) -> None:
     """Raises MachineUnfit for a GPU that gsplat has no code for."""
-    if device == "cuda" and not has_cuda_code():
-        raise MachineUnfit(NO_CUDA_CODE)
+    if device == "cuda" and (why := why_no_cuda_code()):
+        raise MachineUnfit(f"gsplat cannot draw on this GPU: {why}; {WITHOUT_GSPLAT}")
 
 
 def device_here() -> str:

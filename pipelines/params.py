@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pipelines.yaml_files import YamlFileError, read_yaml
 
 PARAMS_FILE = Path("params.yaml")
+ONESHOT_MODEL = Path("models/oneshot")
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -297,6 +298,11 @@ class TrainOneshot(Block):
         if self.start_from and self.backbone_weights:
             raise ValueError(
                 "train_oneshot.start_from has a transformer of its own: leave train_oneshot.backbone_weights empty"
+            )
+        if self.start_from and Path(self.start_from).resolve() == ONESHOT_MODEL.resolve():
+            raise ValueError(
+                f"train_oneshot.start_from: {self.start_from} is what this stage makes, and DVC takes it away before; "
+                f"copy it first, cp -r {ONESHOT_MODEL} models/first, and name the copy"
             )
         return self
 

@@ -18,11 +18,11 @@ from pipelines.fanout import FanOutResult, Item, run_and_assemble
 from pipelines.keys import digest
 from pipelines.lpips_asset import say_lpips_is_off
 from pipelines.main import run_stage
-from pipelines.oneshot.evaluation import METHODS, MODEL, SCHEMA
+from pipelines.oneshot.evaluation import METHODS, SCHEMA
 from pipelines.oneshot.items import data_of, judging_step, segments_of
 from pipelines.oneshot.people import train_and_test
 from pipelines.pairing import cross_pairs
-from pipelines.params import Params, load_params
+from pipelines.params import ONESHOT_MODEL, Params, load_params
 from pipelines.runs import stage_run
 from pipelines.splits import subjects_that_passed
 
@@ -40,9 +40,9 @@ def items(params: Params) -> list[Item]:
         print("there is no one-shot model to judge: train_oneshot.steps is 0")
         return []
     for name in (TENSORS, FACTS):
-        if not (MODEL / name).exists():
+        if not (ONESHOT_MODEL / name).exists():
             raise ModelError(
-                f"{MODEL / name}: not found. `dvc repro train_oneshot` makes it, `dvc pull` brings what was made before"
+                f"{ONESHOT_MODEL / name}: not found. `dvc repro train_oneshot` makes it, `dvc pull` brings what was made before"
             )
     segments = segments_of()
     _, test = train_and_test(subjects_that_passed(segments), params.train_oneshot.test_subjects)
@@ -50,7 +50,7 @@ def items(params: Params) -> list[Item]:
         print("nobody is kept out of training, so nobody can judge the one-shot model: see train_oneshot.test_subjects")
     if len(test) == 1:
         print(f"{test[0]} alone is kept out of training: there is nobody else whom it could drive, and no cross-reenactment")
-    model = [sha256_file(MODEL / name) for name in (TENSORS, FACTS)]
+    model = [sha256_file(ONESHOT_MODEL / name) for name in (TENSORS, FACTS)]
     found = [Item(subject, digest([model, data_of(segments, [subject])])) for subject in test]
     for photo, driver in islice(cross_pairs(test), params.evaluate.max_cross_pairs):
         content = [model, data_of(segments, [photo]), data_of(segments, [driver]), "cross"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from avatar_models.heads.nphm.pictures import MOST_UNEXPLAINED
 from pipelines.atomic import write_bytes_atomic
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.main import run_stage
@@ -73,8 +72,8 @@ def main() -> None:
             for clip in result.last(subject).summary["alone"]:
                 print(f"track_nphm: {clip}: no other calibrated camera saw it; its linear head's surface is fitted")
             for clip, both in result.last(subject).summary["unexplained"].items():
-                if not both or both[1] > MOST_UNEXPLAINED:
-                    print(f"track_nphm: {clip}: its pictures do not show the fitted face throughout, and change nothing")
+                if not both:
+                    print(f"track_nphm: {clip}: the fitted face explains its pictures too little, or no better: no change")
         run.log_fan_out(result)
         run.log_metrics(figures)
 

@@ -8,15 +8,14 @@ from avatar_models.model_folder import FACTS, TENSORS
 from pipelines.fanout import FanOutResult, run_and_assemble
 from pipelines.fleet.outs import ModelOuts
 from pipelines.main import run_stage
-from pipelines.oneshot.evaluation import MODEL
 from pipelines.oneshot.items import model_item, model_step, say_what_is_off
-from pipelines.params import load_params
+from pipelines.params import ONESHOT_MODEL, load_params
 from pipelines.runs import stage_run
 from pipelines.schedule import AS_LONG_AS_IT_TAKES_S
 from pipelines.subject_runs import subject_runs
 from pipelines.training import PROGRESS
 
-OUTS = ModelOuts(MODEL, Path("metrics/train_oneshot.json"), Path("plots/oneshot_curve.csv"))
+OUTS = ModelOuts(ONESHOT_MODEL, Path("metrics/train_oneshot.json"), Path("plots/oneshot_curve.csv"))
 PICTURES = Path("plots/oneshot_progress")
 
 

@@ -25,6 +25,8 @@ GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 MARK = "_on_pretended_gpu"
 INDEXED = (Tensor.__getitem__, Tensor.__setitem__, Tensor.index_put_, Tensor.index_put)
 """An index may lie on the CPU."""
+JOINS = (torch.stack, torch.cat, torch.concat, torch.hstack, torch.vstack, torch.dstack, torch.index_copy, Tensor.index_copy)
+"""Not even a number may come from the CPU."""
 ACROSS = (Tensor.copy_, Tensor.data.__set__, Tensor.grad.__set__, torch._has_compatible_shallow_copy_type)  # type: ignore[attr-defined]
 WAITS = (
     Tensor.item, Tensor.tolist, Tensor.cpu, Tensor.__bool__, Tensor.__float__, Tensor.__int__, Tensor.__index__,
@@ -156,8 +158,8 @@ def on_gpu(args: tuple[Any, ...], kwargs: Mapping[str, Any], func: Callable[...,
     if func in INDEXED and not is_marked(args[0]) and any(is_marked(tensor) for tensor in tensors_in(args[1:])):
         raise MixedDevices(f"{name_of(func)}: a tensor of the CPU and an index or a value of the GPU")
     marked = [is_marked(tensor) for tensor in given]
-    # A number may come from the CPU.
-    if any(marked) and not all(on or tensor.ndim == 0 for on, tensor in zip(marked, given, strict=True)):
+    numbers = func not in JOINS  # else a number may come from the CPU
+    if any(marked) and not all(on or (numbers and tensor.ndim == 0) for on, tensor in zip(marked, given, strict=True)):
         shapes = ", ".join(f"{tuple(tensor.shape)} {'gpu' if on else 'cpu'}" for on, tensor in zip(marked, given, strict=True))
         raise MixedDevices(f"{name_of(func)}: {shapes}")
     return any(marked)

@@ -13,6 +13,7 @@ from tests.pretended_gpu import MixedDevices, PretendedGpu
 REFUSED: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
     "a sum": lambda here, there: here + there,
     "a list": lambda here, there: torch.cat([here, there]),
+    "a list of numbers": lambda here, there: torch.stack([here.sum(), there.sum()]),
     "a layer": lambda here, there: torch.nn.Linear(3, 2)(there),
     "a CPU's tensor, a GPU's index": lambda here, there: here[there.long()],
     "a GPU's part, a CPU's mask and value": lambda here, there: torch.where(here > 0, there, 0.0),

@@ -5,8 +5,12 @@ gsplat's wheel holds no CUDA code: it is built when it is first asked for, with 
 
 from __future__ import annotations
 
+import fcntl
 import math
+import os
+import tempfile
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,15 +20,23 @@ from avatar_models.gaussians import Gaussians
 from avatar_models.splatting import Splats
 from avatar_models.splatting.projection import EPS2D
 
+NO_NVCC = "the CUDA toolkit (nvcc) of torch's version is not there"
+
 
 @cache
-def has_cuda_code() -> bool:
-    """Whether gsplat can draw here. Builds its CUDA code where that was not done before, which takes minutes."""
-    try:
-        from gsplat.cuda._backend import _C
-    except Exception:  # what a compiler's failure leads it to
-        return False
-    return _C is not None
+def why_no_cuda_code() -> str:
+    """Why gsplat cannot draw here, or nothing. Builds its CUDA code where that was not done before, which takes minutes:
+    one process of the user's on a machine at a time, since each clears the folder that it builds in.
+    """
+    with (Path(tempfile.gettempdir()) / f"headwater-gsplat-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            from gsplat.cuda._backend import _C
+        except ModuleNotFoundError as error:
+            return f"{error}"
+        except Exception as error:  # what a compiler's failure leads it to
+            return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return "" if _C is not None else NO_NVCC
 
 
 def splat_cuda(

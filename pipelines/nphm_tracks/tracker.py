@@ -46,7 +46,7 @@ from pipelines.nphm_tracks.views import clouds_of_views
 from pipelines.subject import NPHM, ClipTracks, find_segment, read_tables
 from pipelines.tracked import clip_landmarks
 
-VERSION = 5
+VERSION = 6
 FOLLOWED = np.linspace(0, IRISES[0] - 1, 160).round().astype(int)
 """The detector's points on the linear head that the neural one follows; irises turn, and it has no gaze."""
 MARKS = {"head": 1.0, "views": 0.1, "files": 0.1}
@@ -164,7 +164,8 @@ class NphmTracker:
                     followed = follow_pictures(
                         self.stored.model, pixels, landmarks[some][:, FOLLOWED], own, PictureOptions(), self.options, self.seed
                     )
-                    own, left[clip] = followed.tracked, [round(share, 4) for share in followed.unexplained]
+                    own = followed.tracked
+                    left[clip] = [round(share, 4) for share in followed.unexplained] if followed.kept else []
             parts.append(own)
         return joined_tracks(parts), left
 

@@ -43,12 +43,12 @@ from pipelines.faces import FACE_COLUMNS, as_bytes, cross_columns, cross_means, 
 from pipelines.fanout import Item, ItemRejected
 from pipelines.lpips_asset import LpipsFiles
 from pipelines.oneshot.pairs import Batch, Frames, Pairs, frames_of
+from pipelines.params import ONESHOT_MODEL
 from pipelines.png import png_bytes
 from pipelines.splits import spread
 from pipelines.subject import read_tables
 
 VERSION = 3
-MODEL = Path("models/oneshot")
 METHODS = ("gagavatar", "copy", "warp")
 """The model; the photo itself; the photo pulled to the driver's landmarks, which are given to it."""
 PICTURE_FIGURES = ("psnr", "ssim", "lpips")
@@ -109,7 +109,7 @@ class JudgeOneshot:
         params: Mapping[str, Any],
         lpips_files: LpipsFiles | None = None,
         csim_file: CsimFile | None = None,
-        model: Path = MODEL,
+        model: Path = ONESHOT_MODEL,
     ) -> None:
         self.lpips_files, self.csim_file = lpips_files, csim_file
         self.max_frames = int(params["max_frames"])

@@ -21,7 +21,6 @@ from pipelines.fanout import Item, Step
 from pipelines.fleet.ray_train import item_workers
 from pipelines.keys import digest
 from pipelines.lpips_asset import lpips_assets, lpips_files
-from pipelines.oneshot.evaluation import MODEL as MODEL_FOLDER
 from pipelines.oneshot.evaluation import VERSION as JUDGING_VERSION
 from pipelines.oneshot.evaluation import JudgeOneshot
 from pipelines.oneshot.people import train_and_test
@@ -84,11 +83,6 @@ def weights_of(params: Params) -> dict[str, str]:
     if options.backbone_weights:
         found["dinov2"] = _needed(Path(options.backbone_weights), "backbone_weights")
     if options.start_from:
-        if Path(options.start_from).resolve() == MODEL_FOLDER.resolve():
-            raise ParamsError(
-                f"train_oneshot.start_from: {options.start_from} is what this stage makes, and is taken away before it starts; "
-                f"copy it first, cp -r {MODEL_FOLDER} models/first, and name the copy"
-            )
         for name in (TENSORS, FACTS):
             found[name] = _needed(Path(options.start_from) / name, "start_from")
     return found

@@ -132,13 +132,14 @@ def study_record(params: Params, sweep: Sweep, study: optuna.Study) -> Iterator[
     else:
         tags = {KIND_TAG: SWEEP, STUDY_TAG: sweep.name, **lineage_tags()}
         parent = start_run(client, experiment_id, f"sweep {sweep.name}", None, tags)
-        parent.log_params({"sweep": sweep.file.model_dump(mode="json")})
-        parent.log_artifact(sweep.path)
-        client.log_dict(parent.id, {**package_versions(), "optuna": optuna.__version__}, "environment.json")
         study.set_user_attr(MLFLOW, {"uri": uri, "run_id": parent.id})
     remember_parent(parent.id, uri)
     record = StudyRecord(parent, sweep, study, Cache(params.compute.cache))
     try:
+        if "sweep.trials" not in client.get_run(parent.id).data.params:  # new, or its first driver did not come so far
+            parent.log_artifact(sweep.path)
+            client.log_dict(parent.id, {**package_versions(), "optuna": optuna.__version__}, "environment.json")
+            parent.log_params({"sweep": sweep.file.model_dump(mode="json")})
         _catch_up(record, study)
         yield record
     except BaseException as error:

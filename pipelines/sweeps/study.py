@@ -148,6 +148,8 @@ def requeue_orphans(study: optuna.Study, sweep: Sweep) -> list[int]:
                     user_attrs={RETRY_OF: trial.number},
                 )
             )
+        elif not drawn and (fixed := trial.system_attrs.get("fixed_params")):  # what params.yaml says, the first trial
+            study.enqueue_trial(fixed)
         study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
         study.tell(trial.number, state=TrialState.FAIL)
     return [trial.number for trial in orphans]

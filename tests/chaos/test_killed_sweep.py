@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -33,9 +34,18 @@ from tests.pipelines.sweeps import made
 ray.cloudpickle.register_pickle_by_value(made)
 params = load_params()
 sweep = load_sweep(Path("sweeps/made.yaml"), params)
-result = run_sweep(sweep, params, make=partial(made.MadeUp, Path("log").absolute(), {}, 0.5), content={"ann": "1"})
+result = run_sweep(sweep, params, make=partial(made.MadeUp, Path("log").absolute(), {5: "hang"}, 0.5), content={"ann": "1"})
 print("KEPT", result.kept, "QUEUED", result.interrupted)
 """
+
+
+def workers_of(driver: psutil.Process) -> list[psutil.Process]:
+    found = []
+    for child in driver.children(recursive=True):
+        with suppress(psutil.Error):  # it may have ended
+            if "TrialActor" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def test_a_killed_driver_and_a_killed_worker_cost_no_finished_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,18 +67,14 @@ def test_a_killed_driver_and_a_killed_worker_cost_no_finished_trial(tmp_path: Pa
 
     first = driver()
     wait_for(3, first)
-    workers = [child for child in psutil.Process(first.pid).children(recursive=True) if "TrialActor" in child.name()]
-    workers = workers or [
-        child for child in psutil.Process(first.pid).children(recursive=True) if "TrialActor" in " ".join(child.cmdline())
-    ]
-    workers[0].kill()
-    wait_for(6, first)
+    workers_of(psutil.Process(first.pid))[0].kill()
+    wait_for(6, first)  # the sixth would never end
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     time.sleep(3)  # Ray's own processes notice that their driver is gone
 
     again = driver()
-    output, _ = again.communicate(timeout=120)
+    output, _ = again.communicate(timeout=600)
     assert again.returncode == 0, output
     kept = int(output.split("KEPT ")[1].split()[0])
     queued = json.loads(output.split("QUEUED ")[1].splitlines()[0])

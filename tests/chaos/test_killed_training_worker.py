@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class KillsAWorker:
 
     def heard(self, told: Told) -> None:
         if not self.killed and any(point["step"] >= 20 for point in told.points):
-            victim = next(process for process in psutil.process_iter(["cmdline"]) if is_worker(process))
+            victim = workers_of(psutil.Process())[0]  # Ray's processes are this one's children
             self.killed.append(victim.pid)
             victim.kill()
 
@@ -49,8 +50,13 @@ class KillsAWorker:
         raise AssertionError(failure.message)
 
 
-def is_worker(process: psutil.Process) -> bool:
-    return "RayTrainWorker" in " ".join(process.info["cmdline"] or [])
+def workers_of(process: psutil.Process) -> list[psutil.Process]:
+    found = []
+    for child in process.children(recursive=True):
+        with suppress(psutil.Error):  # it may have ended
+            if "RayTrainWorker" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def test_two_processes_of_which_one_is_killed_learn_what_one_does(tmp_path: Path) -> None:

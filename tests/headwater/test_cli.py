@@ -211,7 +211,15 @@ def test_status_tells_of_a_file_that_is_not_there_before_dvc_takes_outs_away(pro
     params.write_text(params.read_text().replace("start_from: ''", "start_from: models/gone"))
     assert "models/gone" in params.read_text()
     output = run("status")[1]
-    assert "mended: params.yaml: train_oneshot.start_from: models/gone is not there" in " ".join(output.split())
+    assert "train_oneshot would fail: train_oneshot.start_from: models/gone is not there" in " ".join(output.split())
+    params.write_text(params.read_text().replace("models/gone", "models/oneshot"))
+    output = " ".join(run("status")[1].split())
+    assert "mended: params.yaml: train_oneshot.start_from: models/oneshot is what this stage makes" in output
+    params.write_text(params.read_text().replace("start_from: models/oneshot", "start_from: ''"))
+    changed = params.read_text().replace("cloud_files: ''", "cloud_files: my/clouds")
+    assert changed != params.read_text()
+    params.write_text(changed)  # clouds: head reads none
+    assert "next: dvc repro" in run("status")[1]
 
 
 def test_doctor_tells_of_parameters_that_cannot_be_read_once(project: Path) -> None:

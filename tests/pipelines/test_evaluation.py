@@ -12,6 +12,7 @@ import torch
 from avatar_models.cameras import Camera, project
 from avatar_models.gaussians import Gaussians
 from avatar_models.rotations import axis_angle_to_matrix
+from avatar_models.splatting.cuda import NO_NVCC
 from pipelines import devices, evaluation
 from pipelines.devices import best_device, drawing_device, reserved_device
 from pipelines.evaluation import (
@@ -119,11 +120,11 @@ def test_a_gpu_without_gsplats_code_stops_a_worker_and_is_done_without_by_a_comm
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for code, device in ((True, "cuda"), (False, "cpu")):
-        monkeypatch.setattr(devices, "has_cuda_code", lambda code=code: code)
+    for why, device in (("", "cuda"), (NO_NVCC, "cpu")):
+        monkeypatch.setattr(devices, "why_no_cuda_code", lambda why=why: why)
         assert drawing_device() == device
-    assert "drawing on the CPU: gsplat has no CUDA code" in capsys.readouterr().out
-    with pytest.raises(MachineUnfit, match="install the CUDA toolkit"):
+    assert "drawing on the CPU, since gsplat cannot draw on this GPU: the CUDA toolkit (nvcc)" in capsys.readouterr().out
+    with pytest.raises(MachineUnfit, match=r"nvcc\) of torch's version is not there; mend that .* num_gpus: 0"):
         reserved_device()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert drawing_device() == reserved_device() == "cpu"

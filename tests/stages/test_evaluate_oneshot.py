@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from avatar_models.model_folder import FACTS, TENSORS, ModelError
-from pipelines.oneshot.evaluation import MODEL
-from pipelines.params import Params, Source, TrainOneshot
+from pipelines.params import ONESHOT_MODEL, Params, Source, TrainOneshot
 from stages.evaluate_oneshot import items
 from tests.pipelines.oneshot.made import write_people
 
@@ -25,8 +24,8 @@ def test_without_steps_there_is_nothing_to_judge_and_a_model_that_is_gone_is_tol
     for name in (TENSORS, FACTS):
         with pytest.raises(ModelError, match=rf"{name}: not found. `dvc repro train_oneshot` makes it"):
             items(params(10))
-        (MODEL / name).parent.mkdir(parents=True, exist_ok=True)
-        (MODEL / name).touch()
+        (ONESHOT_MODEL / name).parent.mkdir(parents=True, exist_ok=True)
+        (ONESHOT_MODEL / name).touch()
     write_people(tmp_path)
     (alone,) = items(params(10))  # a fifth of four
     assert f"{alone.id} alone is kept out of training" in capsys.readouterr().out

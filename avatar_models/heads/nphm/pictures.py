@@ -84,13 +84,15 @@ class PictureOptions:
 class Followed:
     tracked: Tracked
     unexplained: tuple[float, float]  # the share of the colours' variance that the look leaves, at first and at last
+    kept: bool  # False where the pictures change nothing: what was tracked is what was found
 
 
 def follow_pictures(
     model: Nphm, pixels: Pixels, marks: Tensor, found: Tracked, options: PictureOptions, tracking: TrackingOptions, seed: int
 ) -> Followed:
     """What was found, with what the pictures say; marks (F, L, 3) stay in one place of the head at rest. The misfit is
-    that of before. Pictures that the head does not explain, or not better than before, change nothing.
+    that of before. Pictures that the head does not explain, or not better than before, change nothing; and they are not
+    smoothed away.
     """
     geometry, states = found.codes.geometry, States(found.codes.expression, found.poses)
     look, every = Look.plain(seed), torch.arange(len(pixels))
@@ -99,7 +101,7 @@ def follow_pictures(
     for number in range(options.rounds):
         samples = samples_of(model, geometry, states[keys], pixels[keys])
         if not len(samples.places):  # not one ray meets the head
-            return Followed(found, (1.0, 1.0))
+            return Followed(found, (1.0, 1.0), kept=False)
         steps = options.look_steps if number == 0 else -(-options.look_steps // 2)
         look = fit_look(look, samples, steps, options.look_rate, options.look_together, seed + number)
         if number == 0:
@@ -113,7 +115,7 @@ def follow_pictures(
         states = States.joined(parts)
     after = unexplained(look, model, geometry, states[keys], pixels[keys])
     if not after <= min(before, MOST_UNEXPLAINED):
-        return Followed(found, (before, after))
+        return Followed(found, (before, after), kept=False)
     if tracking.smoothness > 0:
         batches = [
             Sight(model, geometry, pixels[frames], Observed(marks[frames], marks[frames], at_rest), look, options)
@@ -124,9 +126,12 @@ def follow_pictures(
             return joined([own(states[frames]) for own, frames in zip(batches, every.split(TOGETHER), strict=True)])
 
         follows = torch.ones(len(every) - 1, dtype=torch.bool)
-        states, _ = smoothed(see, states, follows, tracking)
+        smooth, _ = smoothed(see, states, follows, tracking)
+        left = unexplained(look, model, geometry, smooth[keys], pixels[keys])
+        if left <= MOST_UNEXPLAINED:  # it may cost something: it was asked for
+            states, after = smooth, left
     tracked = replace(found, codes=replace(found.codes, expression=states.expression), poses=states.poses)
-    return Followed(tracked, (before, after))
+    return Followed(tracked, (before, after), kept=True)
 
 
 @dataclass(frozen=True)
@@ -227,8 +232,10 @@ def samples_of(model: Nphm, geometry: Tensor, states: States, pixels: Pixels) ->
 
 
 def unexplained(look: Look, model: Nphm, geometry: Tensor, states: States, pixels: Pixels) -> float:
-    """The share of the colours' variance that is left, of rays that meet the head."""
+    """The share of the colours' variance that is left, of rays that meet the head; all of it where none does."""
     samples = samples_of(model, geometry, states, pixels)
+    if not len(samples.places):
+        return 1.0
     with torch.no_grad():
         left = samples.color - look.shade(samples.normals) * look.texture(samples.places)
     spread = samples.color - samples.color.mean(0)

@@ -10,6 +10,7 @@ import torch
 
 from avatar_models.cameras import Camera
 from avatar_models.splatting import splat
+from avatar_models.splatting.cuda import NO_NVCC, why_no_cuda_code
 from tests.avatar_models.splatting.scenes import SIZE, as_float32, scene
 from tests.avatar_models.splatting.test_gradients import leaves, rendered
 
@@ -45,6 +46,28 @@ def test_the_cuda_backend_asks_gsplat_for_what_the_signature_means(monkeypatch: 
     assert found.image.shape == (2, 3, camera.height, camera.width)
     assert torch.allclose(found.image, torch.tensor(0.25 + 0.5)) and torch.allclose(found.depth, torch.tensor(2.0))
     assert found.radii.shape == (2, 150, 2)
+
+
+class Failing(types.ModuleType):
+    """gsplat's backend, whose build fails."""
+
+    @property
+    def _C(self) -> object:
+        raise RuntimeError("Error building extension\n  glm/glm.hpp: No such file")
+
+
+@pytest.mark.parametrize(
+    ("backend", "why"),
+    [
+        (types.SimpleNamespace(_C=object()), ""),
+        (types.SimpleNamespace(_C=None), NO_NVCC),
+        (Failing("backend"), "RuntimeError: Error building extension glm/glm.hpp: No such file"),
+    ],
+)
+def test_why_gsplat_cannot_draw_is_told(monkeypatch: pytest.MonkeyPatch, backend: object, why: str) -> None:
+    for name, module in (("gsplat", object()), ("gsplat.cuda", object()), ("gsplat.cuda._backend", backend)):
+        monkeypatch.setitem(sys.modules, name, module)
+    assert why_no_cuda_code.__wrapped__() == why
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

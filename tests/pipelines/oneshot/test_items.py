@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from pipelines.oneshot.items import say_what_is_off, weights_of
 from pipelines.params import Params, ParamsError, Source, TrainOneshot
@@ -23,8 +24,8 @@ def test_a_model_to_start_from_is_there_and_is_not_what_the_stage_makes(
         for file in ("model.safetensors", "model.json"):
             (tmp_path / name / file).write_text(name)
     for same in ("models/oneshot", "./models/../models/oneshot/", str(tmp_path / "models/oneshot")):
-        with pytest.raises(ParamsError, match=r"is what this stage makes.*cp -r models/oneshot models/first"):
-            weights_of(params(start_from=same))
+        with pytest.raises(ValidationError, match=r"is what this stage makes.*cp -r models/oneshot models/first"):
+            params(start_from=same)
     say_what_is_off(params(start_from="models/first"))
     assert "starts from models/first, whose sizes, variant and vertices stay" in capsys.readouterr().out
     assert set(weights_of(params(start_from="models/first"))) >= {"model.safetensors", "model.json"}

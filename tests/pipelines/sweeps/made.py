@@ -49,7 +49,7 @@ def quality(values: Mapping[str, Any]) -> float:
 class MadeUp:
     """Writes a letter into `log`/NUMBER for each attempt at a trial, so that tests can count them.
 
-    `deeds` names trials and what they do at their first attempt: die, raise, nan, unfit.
+    `deeds` names trials and what they do at their first attempt: die, raise, nan, unfit, hang.
     """
 
     log: Path
@@ -63,6 +63,8 @@ class MadeUp:
             file.write("x")
         deed = self.deeds.get(task.number, "")
         psnr = quality(task.values)
+        while deed == "hang" and first:
+            time.sleep(0.1)
         for report in (1, 2, 3):
             time.sleep(self.seconds / 4)
             yield Watched(report, 25 * report, {"psnr": psnr - 3.0 + report, "ssim": 0.5})

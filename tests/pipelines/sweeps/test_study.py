@@ -15,7 +15,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from pipelines.sweeps.config import Sweep, SweepError
+from pipelines.sweeps.config import Sweep, SweepError, value_of
 from pipelines.sweeps.study import (
     INTERRUPTED,
     RETRY_OF,
@@ -49,6 +49,16 @@ def complete(study: optuna.Study, sweep: Sweep) -> dict[str, object]:
     trial = next_trial(study, sweep)
     study.tell(trial, quality(trial.params))
     return trial.params
+
+
+def test_a_driver_that_dies_as_it_draws_the_first_trial_does_not_lose_it(sweep: Sweep) -> None:
+    study = opened(sweep, "made.journal")
+    study.ask()  # the values of params.yaml, of which none is written yet
+    again = opened(sweep, "made.journal")
+    whole = opened(sweep, "whole.journal")
+    assert next_trial(again, sweep).params == next_trial(whole, sweep).params == {
+        key: value_of(sweep.base, key) for key in sweep.space
+    }  # fmt: skip
 
 
 def test_an_interrupted_study_draws_what_it_would_have_drawn(sweep: Sweep, tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from avatar_models.heads.nphm import Codes, Nphm, rays
+from avatar_models.heads.nphm import Codes, Nphm, pictures, rays
 from avatar_models.heads.nphm.linearised import FrameOptions, Observed
 from avatar_models.heads.nphm.look import Look, Texture
 from avatar_models.heads.nphm.model import UNITS
@@ -128,7 +129,7 @@ def test_what_the_pictures_leave_unexplained_falls_with_the_states() -> None:
     start = replace(start, codes=replace(start.codes, geometry=geometry))
     marks = NO_MARKS.expand(6, 1, 3)
     found = follow_pictures(model, pixels, marks, start, OPTIONS, TrackingOptions(), seed=0)
-    assert found.unexplained[1] < 0.5 * found.unexplained[0]
+    assert found.kept and found.unexplained[1] < 0.5 * found.unexplained[0]
     again = follow_pictures(model, pixels, marks, start, OPTIONS, TrackingOptions(), seed=0)
     assert torch.equal(found.tracked.codes.expression, again.tracked.codes.expression)
 
@@ -141,7 +142,7 @@ def test_pictures_of_something_else_change_nothing() -> None:
     start = replace(start, codes=replace(start.codes, geometry=geometry))
     short = replace(OPTIONS, rounds=1, look_steps=20)
     found = follow_pictures(model, noise, NO_MARKS.expand(4, 1, 3), start, short, TrackingOptions(), seed=0)
-    assert found.tracked is start and found.unexplained[1] > 0.5
+    assert found.tracked is start and not found.kept and found.unexplained[1] > 0.5
 
 
 def test_heads_that_no_ray_meets_are_left_where_they_are() -> None:
@@ -151,7 +152,25 @@ def test_heads_that_no_ray_meets_are_left_where_they_are() -> None:
     away = replace(start.poses, translation=start.poses.translation + 0.4)
     start = replace(start, codes=replace(start.codes, geometry=geometry), poses=away)
     found = follow_pictures(model, pixels, NO_MARKS.expand(4, 1, 3), start, OPTIONS, TrackingOptions(), seed=0)
-    assert found.tracked is start
+    assert found.tracked is start and not found.kept
+    assert pictures.unexplained(painted(), model, geometry, States(start.codes.expression, away), pixels) == 1.0
+
+
+def test_smoothing_that_loses_the_pictures_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, geometry, truth = stones(6)
+    pixels = filmed(model, geometry, truth, painted(), 120)
+    start = off(truth)
+    start = replace(start, codes=replace(start.codes, geometry=geometry))
+    marks = NO_MARKS.expand(6, 1, 3)
+    plain = follow_pictures(model, pixels, marks, start, OPTIONS, TrackingOptions(), seed=0)
+
+    def lost(see: Any, states: States, *rest: Any) -> tuple[States, None]:
+        return replace(states, poses=replace(states.poses, translation=states.poses.translation + 0.4)), None
+
+    monkeypatch.setattr(pictures, "smoothed", lost)
+    found = follow_pictures(model, pixels, marks, start, OPTIONS, TrackingOptions(smoothness=1.0), seed=0)
+    assert found.kept and found.unexplained == plain.unexplained
+    assert torch.equal(found.tracked.poses.translation, plain.tracked.poses.translation)
 
 
 @torch.no_grad()
