@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from pipelines.fanout import Item, Step
 from pipelines.keys import digest
 from pipelines.params import Params
 from pipelines.perceptual_asset import perceptual_asset, perceptual_is_off
-from pipelines.splits import subjects_that_passed
 from pipelines.subject import TRACKS_FOLDER
 from pipelines.training import VERSION, HeadGasTrainer
 
@@ -19,12 +19,11 @@ from pipelines.training import VERSION, HeadGasTrainer
 def training_items(root: Path = Path(), tracks: Path = TRACKS_FOLDER) -> list[Item]:
     """An item for each subject with a segment that passed in some tracks; it depends on all of the subject's segments."""
     segments = tables.read_table(root / tracks / "segments.parquet", tables.SEGMENTS)
-    rows = [row for row in segments.to_pylist() if row["passed"]]
-    found = []
-    for subject in subjects_that_passed(segments):
-        own = [row for row in rows if row["subject_id"] == subject]
-        found.append(Item(subject, digest(sorted(row["fingerprint"] for row in own))))
-    return found
+    passed = segments.filter(segments["passed"]).select(["subject_id", "fingerprint"]).to_pylist()
+    content: dict[str, list[str]] = defaultdict(list)
+    for row in passed:
+        content[row["subject_id"]].append(row["fingerprint"])
+    return [Item(subject, digest(sorted(content[subject]))) for subject in sorted(content)]
 
 
 def training_step(params: Params, root: Path = Path()) -> Step:
