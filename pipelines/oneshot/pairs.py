@@ -78,7 +78,7 @@ def frames_of(data: Tables, subjects: Sequence[str]) -> Frames:
 
     def column(name: str, *shape: int) -> NDArray[np.float32]:
         values = data.tracks[name].take(places).combine_chunks().flatten().to_numpy()
-        return values.reshape(len(places), *shape).astype(np.float32)
+        return values.reshape(len(places), *shape).astype(np.float32, copy=False)
 
     found = Frames(
         names[used].tolist(),
