@@ -23,7 +23,7 @@ class ModelOuts:
     curve: Path
 
     def write(self, result: FanOutResult, files: Sequence[str]) -> list[dict[str, float]]:
-        """Writes the model's files, its figures and its curve, where one was trained; returns the curve."""
+        """Writes the model's files, its figures and its curve, if one was trained, and says the figures; returns the curve."""
         tables.write_table(result.quarantine_table(), tables.QUARANTINE, self.model / "quarantine.parquet")
         curve: list[dict[str, float]] = []
         figures: Mapping[str, Any] = {}
@@ -34,4 +34,7 @@ class ModelOuts:
             curve, figures = json.loads(entry.read_bytes("curve.json")), entry.summary
         write_bytes_atomic(self.metrics, (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode())
         write_curve(self.curve, curve)
+        numbers = {name: value for name, value in sorted(figures.items()) if isinstance(value, (int, float))}
+        if numbers:
+            print(f"{self.model}: {', '.join(f'{name} {value:.5g}' for name, value in numbers.items())}", flush=True)
         return curve
