@@ -72,19 +72,24 @@ def frames_of(data: Tables, subjects: Sequence[str]) -> Frames:
     good = data.tracks["good"].to_numpy()[order] & of_wanted[clip[order]]
     enough = np.bincount(clip[order][good], minlength=len(names)) > 1
     kept = good & enough[clip[order]]
-    places = pa.array(order[kept])
     used, clip = np.unique(clip[order][kept], return_inverse=True)
     identities = dict(zip(data.identities["clip_id"].to_pylist(), data.identities["identity"].to_pylist(), strict=True))
 
+    place = np.full(len(order), -1)  # of a row of the table among those that are kept
+    place[order[kept]] = np.arange(kept.sum())
+
     def column(name: str, *shape: int) -> NDArray[np.float32]:
-        values = data.tracks[name].take(places).combine_chunks().flatten().to_numpy()
-        return values.reshape(len(places), *shape).astype(np.float32, copy=False)
+        values, start = np.empty((kept.sum(), *shape), np.float32), 0
+        for chunk in data.tracks[name].chunks:  # one by one: of 15,000 clips a column is more than a gigabyte
+            own, start = place[start : start + len(chunk)], start + len(chunk)
+            values[own[own >= 0]] = chunk.flatten().to_numpy().reshape(len(chunk), *shape)[own >= 0]
+        return values
 
     found = Frames(
         names[used].tolist(),
         clip.astype(np.int32),
         row[kept].astype(np.int32),
-        data.tracks["frame"].take(places).to_numpy(),
+        data.tracks["frame"].to_numpy()[order[kept]],
         np.searchsorted(clip, np.arange(len(used) + 1)),
         column("K", 3, 3),
         column("viewmat", 4, 4),
