@@ -103,29 +103,33 @@ def _facts_file(version: int, method: str, facts: Mapping[str, Any]) -> bytes:
 
 def read_avatar(folder: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
     """(method, tensors, facts) of an avatar's folder, compressed or not. Raises AvatarError."""
+    facts = read_facts(folder)
+    version = facts["format"]
     try:
-        facts = _read_facts(folder)
-        version, method = facts.get("format"), facts.get("method")
-        if version not in (FORMAT, COMPRESSED_FORMAT):
-            known = f"{FORMAT} and, compressed, {COMPRESSED_FORMAT}"
-            raise AvatarError(f"{folder}: avatar format {version}, this code reads {known}; train it again")
-        if not isinstance(method, str):
-            raise _damaged(folder, f"method: {method} in {FACTS}", version)
         tensors = load_file(folder / TENSORS) if version == FORMAT else _read_compressed(folder, facts["compression"])
     except FileNotFoundError as error:
         raise AvatarError(f"{folder}: not an avatar, {Path(error.filename or TENSORS).name} is missing") from None
     except (SafetensorError, CompressionError, AttributeError, KeyError, TypeError) as error:
         raise _damaged(folder, error, version) from None
-    return method, tensors, facts
+    return facts["method"], tensors, facts
 
 
-def _read_facts(folder: Path) -> dict[str, Any]:
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What an avatar's folder says of it, without its tensors; of a format that is known. Raises AvatarError."""
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AvatarError(f"{folder}: not an avatar, {FACTS} is missing") from None
     except ValueError as error:  # JSON's and UTF-8's
         raise _damaged(folder, error) from None
     if not isinstance(facts, dict):
         raise _damaged(folder, f"{FACTS} holds no object")
+    version, method = facts.get("format"), facts.get("method")
+    if version not in (FORMAT, COMPRESSED_FORMAT):
+        known = f"{FORMAT} and, compressed, {COMPRESSED_FORMAT}"
+        raise AvatarError(f"{folder}: avatar format {version}, this code reads {known}; train it again")
+    if not isinstance(method, str):
+        raise _damaged(folder, f"method: {method} in {FACTS}", version)
     return facts
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from avatar_models.memory import is_out_of_memory
+
 
 class CheckpointError(ValueError):
     """A file is not the released checkpoint; the message names what differs."""
@@ -23,7 +25,7 @@ def read_checkpoint(path: Path) -> Any:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # torch's reader raises whatever the damage leads it to, and advises to read it unsafely
-        if "can't allocate memory" in str(error):
+        if is_out_of_memory(error):
             raise MemoryError(f"{path}: there is no memory for it") from None
         refused = re.search(r"GLOBAL (\S+)", str(error))
         what = f"it holds {refused[1]}, which is no tensor" if refused else "it is no file of torch's, or damaged"

@@ -6,17 +6,28 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from avatar_models.avatar import COMPRESSED_TENSORS, FACTS, TENSORS, Avatar, AvatarError, load_avatar
+from avatar_models.avatar import COMPRESSED_TENSORS, FACTS, TENSORS, Avatar, AvatarError, load_avatar, read_facts
 from pipelines.methods import HEADGAS, NPGA
 
 
 def open_avatar(folder: Path, device: str = "cpu") -> tuple[Avatar, dict[str, Any]]:
     """An avatar, on a device, and its facts. Raises AvatarError; of a folder that is none, with those that there are."""
+    expect_avatar(folder)
+    return load_avatar(folder, device)
+
+
+def avatar_facts(folder: Path) -> dict[str, Any]:
+    """An avatar's facts alone. Raises what :func:`open_avatar` does, but for tensors that are damaged."""
+    expect_avatar(folder)
+    return read_facts(folder)
+
+
+def expect_avatar(folder: Path) -> None:
+    """Raises AvatarError for a folder that is none, with those that there are."""
     has_tensors = any((folder / name).is_file() for name in (TENSORS, COMPRESSED_TENSORS))
     if not has_tensors or not (folder / FACTS).is_file():
         missing = TENSORS if (folder / FACTS).is_file() else FACTS
         raise AvatarError(f"{folder}: not an avatar, {missing} is missing. {what_there_is(folder)}")
-    return load_avatar(folder, device)
 
 
 def what_there_is(wanted: Path) -> str:

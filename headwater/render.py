@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from avatar_models.avatar import BACKGROUNDS, Avatar, render
 from avatar_models.cameras import Camera, resized
-from headwater.avatars import open_avatar
+from headwater.avatars import avatar_facts, open_avatar
 from pipelines.atomic import write_bytes_atomic
 from pipelines.devices import drawing_device
 from pipelines.evaluation import driven_camera
@@ -40,19 +40,18 @@ def render_to_file(folder: Path, output: Path, *, driver: str, expressions: Sequ
     wanted = ".mp4" if driver else ".png"
     if output.suffix.lower() != wanted:
         raise RenderError(f"{output}: with {'--driver' if driver else '--expression'} the output is a {wanted} file")
-    _, facts = open_avatar(folder, "cpu")
-    level = BACKGROUNDS[facts["background"]]
+    facts = avatar_facts(folder)
     if driver:
         camera, conditions, fps = driven(facts, driver, size)
     else:
-        condition = expression_condition(facts, expressions)
+        conditions = expression_condition(facts, expressions)[None]
         camera = resized(own_camera(facts), size, size)
     device = drawing_device()  # after what may be mistyped: gsplat may build for minutes
     avatar, _ = open_avatar(folder, device)
+    made = pictures(avatar, camera.to(device), conditions.to(device), BACKGROUNDS[facts["background"]])
     if driver:
-        return write_video(output, pictures(avatar, camera.to(device), conditions.to(device), level), fps)
-    picture = next(pictures(avatar, camera.to(device), condition[None].to(device), level))
-    write_bytes_atomic(output, png_bytes(picture))
+        return write_video(output, made, fps)
+    write_bytes_atomic(output, png_bytes(next(made)))
     return 1
 
 

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from headwater.oldness import is_old, out_digests, stages_before
 from pipelines.fanout.ledger import DVC_STAGE, Ledger, load_ledger
-from pipelines.params import PARAMS_FILE, ParamsError, load_params
+from pipelines.params import PARAMS_FILE, Params, ParamsError, load_params
 from pipelines.stage_state import StageState, load_stage_state
 from pipelines.yaml_files import YamlFileError, read_yaml
 
@@ -31,7 +31,11 @@ def show_status(console: Console) -> None:
         stages, locked = declared_and_locked()
     except YamlFileError as error:
         raise StatusError(str(error)) from None
-    lock, problem = Path("dvc.lock"), problem_of_params()
+    lock, problem = Path("dvc.lock"), ""
+    try:
+        params = load_params()
+    except ParamsError as error:
+        problem = str(error)
     values, digests = {} if problem else read_yaml(PARAMS_FILE), out_digests(locked)
     names = (Column("stage", no_wrap=True), "state", "items", "cached", "computed", "quarantined", "took")
     table = Table(*names, box=SIMPLE, pad_edge=False)  # fits 80 columns
@@ -61,7 +65,7 @@ def show_status(console: Console) -> None:
             console.print(f"{name}: {count} x {reason}; after mending: headwater retry {name} {reason}", highlight=False)
     if problem:
         console.print(f"nothing runs until this is mended: {problem}", highlight=False, markup=False)
-    elif failing := files_that_fail():
+    elif failing := files_that_fail(params):
         for words in failing:
             console.print(words, highlight=False, markup=False)
     elif waiting:
@@ -70,18 +74,8 @@ def show_status(console: Console) -> None:
         console.print("all stages have run with the values in params.yaml; `dvc repro` looks at videos and code too")
 
 
-def problem_of_params() -> str:
-    """Why params.yaml cannot be used, or nothing."""
-    try:
-        load_params()
-    except ParamsError as error:
-        return str(error)
-    return ""
-
-
-def files_that_fail() -> list[str]:
+def files_that_fail(params: Params) -> list[str]:
     """Which stages would fail for a file that params.yaml names: DVC takes a stage's outs away before it can say so itself."""
-    params = load_params()
     head, oneshot, tracked = params.preprocess, params.train_oneshot, params.track_nphm
     needed = (
         (head.head != "procedural", "preprocess", "head_file", head.head_file),

@@ -29,6 +29,7 @@ from avatar_models.headgas.density import HeadGasSet
 from avatar_models.headgas.motion import surface_motion
 from avatar_models.heads.interface import Head
 from avatar_models.losses import first_not_finite, numbers_of, photometric
+from avatar_models.memory import is_out_of_memory
 from avatar_models.metrics import psnr_inside
 from avatar_models.perceptual import Vgg16Features, load_vgg16, matte_box, perceptual
 from avatar_models.splatting import splat
@@ -388,8 +389,3 @@ def gaussians_told(step: int, block: str) -> Iterator[None]:
         yield
     except UnusableGaussians as error:
         raise TrainingDiverged(f"step {step}: {error}; lower {block}.learning_rate") from None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed: CUDA's, torch's on the CPU, or Python's."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

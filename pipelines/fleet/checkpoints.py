@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from avatar_models.memory import is_out_of_memory
 from pipelines.fleet.loop import Steps
-from pipelines.training import is_out_of_memory
 
 
 def dump(state: Mapping[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
+from pipelines.training import means_of
 
 CURVE_EVERY = 10
 
@@ -102,9 +102,8 @@ def loop(training: Steps, batches: Iterator[Any], place: Place, hooks: Hooks, pr
         hooks.step()
         last = training.step == options.steps
         if training.step % CURVE_EVERY == 0 or last:
-            own = {name: float(np.mean([terms[name] for terms in recent])) for name in recent[-1]}
             figures = hooks.probe() if training.step in probes else {}
-            training.curve.append({"step": float(training.step), **hooks.mean(own), **figures})
+            training.curve.append({"step": float(training.step), **hooks.mean(means_of(recent)), **figures})
             recent = []
             hooks.point()
         if training.step % options.checkpoint_every == 0 or last:

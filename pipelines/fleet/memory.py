@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from avatar_models.memory import is_out_of_memory
 from pipelines.fanout import MachineUnfit
-from pipelines.training import is_out_of_memory
 
 
 @contextmanager

@@ -66,20 +66,22 @@ def frames_of(data: Tables, subjects: Sequence[str]) -> Frames:
     rank = np.empty(len(names), np.int64)
     rank[np.argsort(names)] = np.arange(len(names))
     names, clip = np.sort(names), rank[encoded.indices.to_numpy()]  # by name
-    order = np.lexsort((data.tracks["frame"].to_numpy(), clip))
+    frame = data.tracks["frame"].to_numpy()
+    order = np.lexsort((frame, clip))
     row = np.arange(len(order)) - np.searchsorted(clip[order], clip[order])  # place in the clip's shard
     of_wanted = np.array([name in wanted for name in names], bool)
     good = data.tracks["good"].to_numpy()[order] & of_wanted[clip[order]]
     enough = np.bincount(clip[order][good], minlength=len(names)) > 1
     kept = good & enough[clip[order]]
-    used, clip = np.unique(clip[order][kept], return_inverse=True)
+    rows = order[kept]  # of the table, in order of clip and frame
+    used, clip = np.unique(clip[rows], return_inverse=True)
     identities = dict(zip(data.identities["clip_id"].to_pylist(), data.identities["identity"].to_pylist(), strict=True))
 
     place = np.full(len(order), -1)  # of a row of the table among those that are kept
-    place[order[kept]] = np.arange(kept.sum())
+    place[rows] = np.arange(len(rows))
 
     def column(name: str, *shape: int) -> NDArray[np.float32]:
-        values, start = np.empty((kept.sum(), *shape), np.float32), 0
+        values, start = np.empty((len(rows), *shape), np.float32), 0
         for chunk in data.tracks[name].chunks:  # one by one: of 15,000 clips a column is more than a gigabyte
             own, start = place[start : start + len(chunk)], start + len(chunk)
             values[own[own >= 0]] = chunk.flatten().to_numpy().reshape(len(chunk), *shape)[own >= 0]
@@ -89,7 +91,7 @@ def frames_of(data: Tables, subjects: Sequence[str]) -> Frames:
         names[used].tolist(),
         clip.astype(np.int32),
         row[kept].astype(np.int32),
-        data.tracks["frame"].to_numpy()[order[kept]],
+        frame[rows],
         np.searchsorted(clip, np.arange(len(used) + 1)),
         column("K", 3, 3),
         column("viewmat", 4, 4),

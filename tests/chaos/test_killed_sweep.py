@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,6 +16,7 @@ import pytest
 from pipelines.params import load_params
 from pipelines.repro import KIND_TAG, PARENT_TAG, SWEEP, TRIAL
 from pipelines.tracking import connect
+from tests.chaos.victims import processes_below
 from tests.pipelines.sweeps.made import attempts, sweep_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,15 +39,6 @@ print("KEPT", result.kept, "QUEUED", result.interrupted)
 """
 
 
-def workers_of(driver: psutil.Process) -> list[psutil.Process]:
-    found = []
-    for child in driver.children(recursive=True):
-        with suppress(psutil.Error):  # it may have ended
-            if "TrialActor" in " ".join(child.cmdline()):
-                found.append(child)
-    return found
-
-
 def test_a_killed_driver_and_a_killed_worker_cost_no_finished_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "log").mkdir()
     (tmp_path / "program.py").write_text(PROGRAM)
@@ -67,7 +58,7 @@ def test_a_killed_driver_and_a_killed_worker_cost_no_finished_trial(tmp_path: Pa
 
     first = driver()
     wait_for(3, first)
-    workers_of(psutil.Process(first.pid))[0].kill()
+    processes_below(psutil.Process(first.pid), "TrialActor")[0].kill()
     wait_for(6, first)  # the sixth would never end
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from pipelines.oneshot.setup import Recipe
 from pipelines.oneshot.trainer import OneshotTrainer
 from pipelines.params import Compute, Fleet, Workers
 from tests.avatar_models.gagavatar.tiny import TINY, tiny
+from tests.chaos.victims import processes_below
 from tests.pipelines.oneshot.made import OPTIONS, write_people
 
 STEPS = 60
@@ -42,21 +42,12 @@ class KillsAWorker:
 
     def heard(self, told: Told) -> None:
         if not self.killed and any(point["step"] >= 20 for point in told.points):
-            victim = workers_of(psutil.Process())[0]  # Ray's processes are this one's children
+            victim = processes_below(psutil.Process(), "RayTrainWorker")[0]  # Ray's processes are this one's children
             self.killed.append(victim.pid)
             victim.kill()
 
     def failed(self, failure: Failure) -> None:
         raise AssertionError(failure.message)
-
-
-def workers_of(process: psutil.Process) -> list[psutil.Process]:
-    found = []
-    for child in process.children(recursive=True):
-        with suppress(psutil.Error):  # it may have ended
-            if "RayTrainWorker" in " ".join(child.cmdline()):
-                found.append(child)
-    return found
 
 
 def test_two_processes_of_which_one_is_killed_learn_what_one_does(tmp_path: Path) -> None:

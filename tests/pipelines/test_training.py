@@ -154,23 +154,29 @@ def test_no_memory_left_says_what_to_lower(shots: Shots) -> None:
         run.run(Path("none.pt"), checkpoint_every=1000)
 
 
-def test_the_perceptual_term_joins_after_its_start(shots: Shots) -> None:
-    torch.manual_seed(0)
-    run = Training(
-        OPTIONS.model_copy(update={"lambda_perceptual": 0.1, "perceptual_start": 0.04}),
+def with_perceptual_term(shots: Shots, start: float) -> Training:
+    return Training(
+        OPTIONS.model_copy(update={"lambda_perceptual": 0.1, "perceptual_start": start}),
         shots, procedural_head(), torch.from_numpy(make_person(3).identity), "cpu", features=Vgg16Features(),
     )  # fmt: skip
+
+
+def test_the_perceptual_term_joins_after_its_start(shots: Shots) -> None:
+    torch.manual_seed(0)
+    run = with_perceptual_term(shots, start=0.04)
     terms = [run.one_step() for _ in range(4)]
     assert ["perceptual" in found for found in terms] == [False, False, False, True]
 
 
 def test_a_term_that_begins_between_two_points_of_the_curve_is_the_mean_of_its_own_steps(shots: Shots) -> None:
-    run = Training(
-        OPTIONS.model_copy(update={"lambda_perceptual": 0.1, "perceptual_start": 23 / 75}),
-        shots, procedural_head(), torch.from_numpy(make_person(3).identity), "cpu", features=Vgg16Features(),
-    )  # fmt: skip
+    run = with_perceptual_term(shots, start=23 / 75)
     steps = []
-    run.one_step_or_advice = lambda: steps.append(run.one_step()) or steps[-1]  # type: ignore[method-assign,func-returns-value]
+
+    def step() -> dict[str, float]:
+        steps.append(run.one_step())
+        return steps[-1]
+
+    run.one_step_or_advice = step  # type: ignore[method-assign]
     run.run(Path("none.pt"), checkpoint_every=1000, until=25)
     assert [step for step, found in enumerate(steps) if "perceptual" in found] == [23, 24]
     assert run.curve[0]["perceptual"] == pytest.approx((steps[23]["perceptual"] + steps[24]["perceptual"]) / 2)

@@ -99,22 +99,21 @@ def test_rows_are_what_colours_and_outlines_change_by(monkeypatch: pytest.Monkey
         assert float(near.float().mean()) >= 0.7  # the others are deepest beside an edge
 
 
-def off(truth: States) -> Tracked:
-    """States that are wrong by some degrees, millimetres, and a fifth of their expressions."""
+def off(truth: States, geometry: Tensor) -> Tracked:
+    """A head's states that are wrong by some degrees, millimetres, and a fifth of their expressions."""
     g = torch.Generator().manual_seed(6)
     frames = len(truth.expression)
     axes = normalize(torch.randn(2, frames, 3, generator=g), dim=2)
     step = torch.cat([-0.2 * truth.expression, math.radians(2.5) * axes[0], 0.002 * axes[1]], 1)
     wrong = truth.stepped(step)
-    still = torch.zeros(1, SIZES.identity_code)
-    return Tracked(Codes(still, still, wrong.expression), wrong.poses, torch.zeros(frames))
+    return Tracked(Codes(geometry, torch.zeros(1, SIZES.identity_code), wrong.expression), wrong.poses, torch.zeros(frames))
 
 
 def test_with_a_known_look_the_poses_are_found_again() -> None:
     model, geometry, truth = stones(6)
     pixels = filmed(model, geometry, truth, painted(), 400)
     nothing = Observed(NO_MARKS.expand(6, 1, 3), NO_MARKS.expand(6, 1, 3), NO_MARKS[0])
-    start = off(truth)
+    start = off(truth, geometry)
     see = Sight(model, geometry, pixels, nothing, painted(), OPTIONS)
     patient = replace(OPTIONS.frames, widths=(3.0,) * 4 + (1.0,) * 8)
     found, _ = solve_frames(see, States(start.codes.expression, start.poses), patient)
@@ -125,8 +124,7 @@ def test_with_a_known_look_the_poses_are_found_again() -> None:
 def test_what_the_pictures_leave_unexplained_falls_with_the_states() -> None:
     model, geometry, truth = stones(6)
     pixels = filmed(model, geometry, truth, painted(), 120)
-    start = off(truth)
-    start = replace(start, codes=replace(start.codes, geometry=geometry))
+    start = off(truth, geometry)
     marks = NO_MARKS.expand(6, 1, 3)
     found = follow_pictures(model, pixels, marks, start, OPTIONS, TrackingOptions(), seed=0)
     assert found.kept and found.unexplained[1] < 0.5 * found.unexplained[0]
@@ -138,8 +136,7 @@ def test_pictures_of_something_else_change_nothing() -> None:
     model, geometry, truth = stones(4)
     pixels = filmed(model, geometry, truth, painted(), 60)
     noise = replace(pixels, color=torch.rand(pixels.color.shape, generator=torch.Generator().manual_seed(0)))
-    start = off(truth)
-    start = replace(start, codes=replace(start.codes, geometry=geometry))
+    start = off(truth, geometry)
     short = replace(OPTIONS, rounds=1, look_steps=20)
     found = follow_pictures(model, noise, NO_MARKS.expand(4, 1, 3), start, short, TrackingOptions(), seed=0)
     assert found.tracked is start and not found.kept and found.unexplained[1] > 0.5
@@ -148,9 +145,9 @@ def test_pictures_of_something_else_change_nothing() -> None:
 def test_heads_that_no_ray_meets_are_left_where_they_are() -> None:
     model, geometry, truth = stones(4)
     pixels = filmed(model, geometry, truth, painted(), 60)
-    start = off(truth)
+    start = off(truth, geometry)
     away = replace(start.poses, translation=start.poses.translation + 0.4)
-    start = replace(start, codes=replace(start.codes, geometry=geometry), poses=away)
+    start = replace(start, poses=away)
     found = follow_pictures(model, pixels, NO_MARKS.expand(4, 1, 3), start, OPTIONS, TrackingOptions(), seed=0)
     assert found.tracked is start and not found.kept
     assert pictures.unexplained(painted(), model, geometry, States(start.codes.expression, away), pixels) == 1.0
@@ -159,8 +156,7 @@ def test_heads_that_no_ray_meets_are_left_where_they_are() -> None:
 def test_smoothing_that_loses_the_pictures_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     model, geometry, truth = stones(6)
     pixels = filmed(model, geometry, truth, painted(), 120)
-    start = off(truth)
-    start = replace(start, codes=replace(start.codes, geometry=geometry))
+    start = off(truth, geometry)
     marks = NO_MARKS.expand(6, 1, 3)
     plain = follow_pictures(model, pixels, marks, start, OPTIONS, TrackingOptions(), seed=0)
 
@@ -190,8 +186,7 @@ def test_a_head_that_loses_its_rays_pays_for_them() -> None:
 def test_smoothness_draws_neighbours_together() -> None:
     model, geometry, truth = stones(6)
     pixels = filmed(model, geometry, truth, painted(), 80)
-    start = off(truth)
-    start = replace(start, codes=replace(start.codes, geometry=geometry))
+    start = off(truth, geometry)
     short = replace(OPTIONS, rounds=1)
     apart = []
     for weight in (0.0, 1e-1):
